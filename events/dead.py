@@ -1,0 +1,106 @@
+"""Dead letters: an entry that a group gave up on, with the reason and every byte it had.
+
+A letter is plain fields as well: `reason` (a stable code), `message`, `stream`, `group`, `entry`, `failed`, `crashed`,
+`time`, then the entry's own fields, each under its name behind `raw:`. An entry of very many fields has them packed
+(MessagePack) in the one field `packed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from events.bus import Speaker
+from events.codec import Fields, Undecodable, decode
+from events.envelope import Envelope
+from events.lease import Lease, Letter, identity_of
+
+_RAW = b"raw:"
+_PACKED = b"packed"
+#: Lua hands no more values than this to one command; far above what an entry of ours has.
+_MOST_FIELDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One letter, read. `envelope` is None where the entry cannot be decoded."""
+
+    letter_id: str
+    reason: str
+    message: str
+    stream: str
+    group: str
+    entry_id: str
+    failed: int
+    crashed: int
+    time: str
+    fields: Fields = field(repr=False)
+
+    @property
+    def identity(self) -> bytes:
+        return identity_of(self.entry_id, self.fields)
+
+    @property
+    def envelope(self) -> Envelope | None:
+        try:
+            return decode(self.fields)
+        except Undecodable:
+            return None
+
+
+def write_letter(lease: Lease, letter: Letter) -> dict[bytes, bytes]:
+    """The fields of a dead letter."""
+    fields = {
+        b"reason": letter.code.encode(errors="replace"),
+        b"message": letter.reason.encode(errors="replace"),
+        b"stream": lease.stream.encode(),
+        b"group": lease.holder.group.encode(),
+        b"entry": lease.entry_id.encode(),
+        b"failed": b"%d" % lease.failed,
+        b"crashed": b"%d" % lease.crashed,
+        b"time": letter.time.encode(),
+    }
+    if len(lease.fields) > _MOST_FIELDS:
+        fields[_PACKED] = msgspec.msgpack.encode(dict(lease.fields))
+    else:
+        for name, value in lease.fields.items():
+            fields[_RAW + name] = value
+    return fields
+
+
+def read_letter(letter_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | None:
+    """A letter of these fields; None for an entry that is none."""
+    try:
+        text = {name: fields[name].decode(errors="replace") for name in (b"reason", b"message", b"time")}
+        if _PACKED in fields:
+            raw = msgspec.msgpack.decode(fields[_PACKED], type=dict[bytes, bytes])
+        else:
+            raw = {name.removeprefix(_RAW): value for name, value in fields.items() if name.startswith(_RAW)}
+        return DeadLetter(
+            letter_id=letter_id,
+            reason=text[b"reason"],
+            message=text[b"message"],
+            stream=fields[b"stream"].decode(),
+            group=fields[b"group"].decode(),
+            entry_id=fields[b"entry"].decode(),
+            failed=int(fields[b"failed"]),
+            crashed=int(fields[b"crashed"]),
+            time=text[b"time"],
+            fields=raw,
+        )
+    except (KeyError, ValueError, msgspec.DecodeError):
+        return None
+
+
+async def dead_letters(bus: Speaker, dead_stream: str) -> list[DeadLetter]:
+    """All letters of a dead-letter stream, oldest first."""
+    letters = []
+    async for entry in bus.tail([dead_stream], after="0", follow=False):
+        letter = read_letter(
+            entry.entry_id, {name.encode(errors="surrogateescape"): value for name, value in entry.fields.items()}
+        )
+        if letter is not None:
+            letters.append(letter)
+    return letters

@@ -1,0 +1,30 @@
+#!lua flags=no-writes
+-- Guarantees: reads only. How each group of each stream stands, at one moment.
+-- Reply: { now in ms, per group: { stream, name, lag or -1, pending, deferred, oldest unacked id, oldest undelivered id,
+--          per pending entry (at most `limit`): { id, owner, idle ms, deliveries, progress } } }
+local limit = number()
+local all = {}
+local function look(stream, info)
+  local name = info['name']
+  local entries = {}
+  for i, line in ipairs(redis.call('XPENDING', stream, name, '-', '+', limit)) do
+    entries[i] = { line[1], line[2], line[3], line[4], redis.call('HGET', stream .. ':progress:' .. name, line[1]) or '' }
+  end
+  local undelivered = redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 1)[1]
+  all[#all + 1] = {
+    stream, name, info['lag'] or -1, info['pending'], redis.call('ZCARD', stream .. ':deferred:' .. name),
+    redis.call('XPENDING', stream, name)[2] or '', undelivered and undelivered[1] or '', entries,
+  }
+end
+for _ = 1, number() do
+  local stream = arg()
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  if not groups.err then
+    for _, flat in ipairs(groups) do
+      local info = {}
+      for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+      look(stream, info)
+    end
+  end
+end
+return { now_ms(), all }

@@ -1,0 +1,84 @@
+-- Shared by all scripts: a cursor over ARGV (binary-safe, so raw bytes need no encoding), the clock, and the fence.
+-- Every key touched begins with the name of a stream or is named by the caller; KEYS[1] routes in a Cluster.
+local cursor = 0
+local function arg()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+local function number()
+  return tonumber(arg())
+end
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local DEFERRED = '(deferred)'
+-- The line of one entry in a group's pending list: owner, idle milliseconds, deliveries; nothing if it has none.
+local function pending(stream, group, id)
+  local found = redis.pcall('XPENDING', stream, group, id, id, 1)
+  if found.err or #found == 0 then return nil end
+  return found[1][2], found[1][3], found[1][4]
+end
+local function holds(stream, group, id, owner, deliveries)
+  local who, _, count = pending(stream, group, id)
+  return who == owner and tonumber(count) == tonumber(deliveries)
+end
+-- An entry leaves the group: acknowledged, its counts and progress forgotten.
+local function forget(stream, group, id)
+  redis.call('XACK', stream, group, id)
+  redis.call('HDEL', stream .. ':tries:' .. group, id .. ' failed', id .. ' crashed', id .. ' waited')
+  redis.call('HDEL', stream .. ':progress:' .. group, id)
+end
+-- `source` + `id` as events.codec.dedup_key spells it, or the entry's own place where it has no id.
+local function identity(id, fields)
+  local source, event = '', ''
+  for i = 1, #fields, 2 do
+    if fields[i] == 'source' then source = fields[i + 1] elseif fields[i] == 'id' then event = fields[i + 1] end
+  end
+  if event == '' then source, event = '', id end
+  return #source .. '/' .. source .. '/' .. event
+end
+-- Many values as one string, lengths first: a reply of one string is read many times faster than one of many.
+local function pack(values)
+  local lengths = {}
+  for i, value in ipairs(values) do lengths[i] = #value end
+  return table.concat(lengths, ',') .. ';' .. table.concat(values)
+end
+-- What a worker is given, packed: stream, id, deliveries, failed, crashed, waited, then names and values. Nothing, and
+-- the entry is acknowledged, if the group has an outcome of this event already.
+local function accept(stream, group, id, fields, deliveries)
+  if redis.call('EXISTS', stream .. ':done:' .. group .. ':' .. identity(id, fields)) == 1 then
+    forget(stream, group, id)
+    return nil
+  end
+  local tries = {}
+  if deliveries > 1 then
+    tries = redis.call('HMGET', stream .. ':tries:' .. group, id .. ' failed', id .. ' crashed', id .. ' waited')
+  end
+  local values = { stream, id, tostring(deliveries), tries[1] or '0', tries[2] or '0', tries[3] or '0' }
+  for i, value in ipairs(fields) do values[6 + i] = value end
+  return pack(values)
+end
+-- The end of a flight: unlock it if this entry holds it and make the entry that waited longest due at once.
+local function land(group, home, key, value)
+  if home == '' then return end
+  local lock = home .. ':flight:' .. group .. ':' .. key
+  if redis.call('GET', lock) ~= value then return end
+  redis.call('DEL', lock)
+  local queue = lock .. ':waiting'
+  local first = redis.call('ZRANGE', queue, 0, 0)[1]
+  if not first then return end
+  redis.call('ZREM', queue, first)
+  local id, stream = string.match(first, '^(%S+) (.*)$')
+  redis.call('ZADD', stream .. ':deferred:' .. group, 'XX', 0, id)
+end
+local function read_fields()
+  local fields = {}
+  for i = 1, number() do fields[i] = arg() end
+  return fields
+end
+-- Adds an entry; `limit` is for lossy streams alone ('0': none).
+local function add_entry(stream, limit, fields)
+  if limit == '0' then return redis.call('XADD', stream, '*', unpack(fields)) end
+  return redis.call('XADD', stream, 'MAXLEN', '~', limit, '*', unpack(fields))
+end

@@ -1,0 +1,48 @@
+#!lua
+-- Guarantees: leases to `owner` only entries whose holder has not renewed for a whole lease, plus `owner`'s own that it
+-- does not know of (the reply that handed them over was lost). Entries put aside are passed over while their time is
+-- known. A holder that vanished is counted as one crash of the entry; a lost reply is not.
+-- The cursor of each stream is carried by the caller, so that the tail of a long pending list is reached.
+-- Reply: { leases, per stream the next cursor, takeovers, phantoms, absorbed }
+local group, owner, count, lease_ms = arg(), arg(), number(), number()
+local PAGE = 100
+local taken, cursors, takeovers, phantoms, absorbed = {}, {}, 0, 0, 0
+local held = {}
+for _ = 1, number() do
+  local stream = arg()
+  held[stream .. ' ' .. arg()] = true
+end
+-- 'crash', 'phantom', or nothing where the entry is in good hands.
+local function abandoned(stream, id, who, idle)
+  if who == owner then return not held[stream .. ' ' .. id] and 'phantom' end
+  if who == DEFERRED then return not redis.call('ZSCORE', stream .. ':deferred:' .. group, id) and 'phantom' end
+  return idle >= lease_ms and 'crash'
+end
+local function examine(stream, id, who, idle, deliveries)
+  local why = abandoned(stream, id, who, idle)
+  if not why then return end
+  local claimed = redis.call('XCLAIM', stream, group, owner, 0, id)[1]
+  if not claimed then return end
+  if why == 'crash' then
+    redis.call('HINCRBY', stream .. ':tries:' .. group, id .. ' crashed', 1)
+    takeovers = takeovers + 1
+  else
+    phantoms = phantoms + 1
+  end
+  local lease = accept(stream, group, id, claimed[2], deliveries + 1)
+  if lease then taken[#taken + 1] = lease else absorbed = absorbed + 1 end
+end
+local function scan(stream, from)
+  local lines = redis.pcall('XPENDING', stream, group, from, '+', PAGE)
+  if lines.err then return '-' end
+  for _, line in ipairs(lines) do
+    if #taken >= count then return line[1] end
+    examine(stream, unpack(line))
+  end
+  return #lines == PAGE and '(' .. lines[PAGE][1] or '-'
+end
+for i = 1, number() do
+  local stream, from = arg(), arg()
+  cursors[i] = scan(stream, from)
+end
+return { taken, cursors, takeovers, phantoms, absorbed }

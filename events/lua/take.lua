@@ -1,0 +1,58 @@
+#!lua
+-- Guarantees: returns at most `count` entries in all, each leased to `owner` in the same step; an entry that the group
+-- has an outcome of is acknowledged instead; an entry that is put aside is given to nobody before it is due; a timer
+-- becomes an entry once. A group that is gone (flush, failover) is made again from the first entry on.
+-- Of each stream at most `each` new ones are taken, so that a long one leaves room for the others.
+-- Reply: { leases, how many duplicates were absorbed, per stream the last id there is (to wait behind), '+' where new
+--          entries are left, or '' where the count was reached before }
+local group, owner, count, each = arg(), arg(), number(), number()
+local now = now_ms()
+local taken, absorbed, marks = {}, 0, {}
+
+local function give(stream, id, fields, deliveries)
+  local lease = accept(stream, group, id, fields, deliveries)
+  if lease then taken[#taken + 1] = lease else absorbed = absorbed + 1 end
+end
+local function fire(stream)
+  local timers = stream .. ':timers'
+  for _, packed in ipairs(redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('XADD', stream, '*', unpack(cjson.decode(packed)))
+    redis.call('ZREM', timers, packed)
+  end
+end
+local function wake(stream)
+  local aside = stream .. ':deferred:' .. group
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', aside, '-inf', now, 'LIMIT', 0, count - #taken)) do
+    redis.call('ZREM', aside, id)
+    local who, _, deliveries = pending(stream, group, id)
+    if who == DEFERRED then
+      local claimed = redis.call('XCLAIM', stream, group, owner, 0, id)[1]
+      if claimed then give(stream, id, claimed[2], deliveries + 1) end
+    end
+  end
+end
+-- What is to be said of the stream then.
+local function read(stream)
+  local wanted = math.min(count - #taken, each)
+  if wanted < 1 then return '' end
+  local found = redis.pcall('XREADGROUP', 'GROUP', group, owner, 'COUNT', wanted, 'STREAMS', stream, '>')
+  if found and found.err then
+    redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+    found = redis.call('XREADGROUP', 'GROUP', group, owner, 'COUNT', wanted, 'STREAMS', stream, '>')
+  end
+  local entries = found and found[1][2] or {}
+  for _, entry in ipairs(entries) do give(stream, entry[1], entry[2], 1) end
+  if #entries == wanted then return '+' end
+  if #entries > 0 then return entries[#entries][1] end
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  return last and last[1] or '0-0'
+end
+
+local streams = {}
+for i = 1, number() do streams[i] = arg() end
+for _, stream in ipairs(streams) do
+  fire(stream)
+  if #taken < count then wake(stream) end
+end
+for i, stream in ipairs(streams) do marks[i] = read(stream) end
+return { taken, absorbed, marks }

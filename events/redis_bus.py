@@ -1,0 +1,206 @@
+"""The bus on Redis 7.0 or newer: what the scripts in `events/lua` promise, as the port `events.lease.Bus`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+from events.bus import BusRefused, LeaseLost, Outcome, Post
+from events.codec import ENTRY_LIMIT_BYTES
+from events.dead import read_letter, write_letter
+from events.groups import read_groups
+from events.lease import Counted, Flight, GroupStatus, Holder, Lease, Letter, Recovered, Taken
+from events.preflight import Concern, preflight
+from events.redis_client import Commands, connect
+from events.redis_scripts import Batch, Script
+from events.redis_speaking import RedisSpeaker
+from events.redis_watch import FEW, Watch
+from events.redis_words import (
+    Words,
+    field_words,
+    flight_words,
+    lease_words,
+    letter_words,
+    milliseconds,
+    read_lease,
+    renewal_words,
+    settle_words,
+)
+from events.streams import Streams
+from events.task_group import TaskGroup
+
+#: How long a published id and a committed outcome are remembered, so that a repeat is absorbed.
+REMEMBER_SECONDS = 7 * 86400.0
+
+
+class RedisBus(RedisSpeaker):
+    """Leases on Redis. Open it with `async with RedisBus.open(url) as bus`."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        reads: Commands,
+        *,
+        streams: Streams | None = None,
+        remember_seconds: float = REMEMBER_SECONDS,
+        limit_bytes: int = ENTRY_LIMIT_BYTES,
+        dialect: Callable[[str], str] = str,
+    ) -> None:
+        super().__init__(commands, reads, remember_seconds=remember_seconds, limit_bytes=limit_bytes, dialect=dialect)
+        self.streams = streams or Streams()
+        names = ("take", "recover", "renew", "trim", "groups", "redrive", "rights")
+        self._scripts = {name: Script(name, commands, dialect) for name in names}
+        self._asides = Batch(Script("aside", commands, dialect))
+        self._boards = Batch(Script("board", commands, dialect))
+        self._watches: defaultdict[str, Watch] = defaultdict(Watch)
+        self._cursors: dict[tuple[str, str], str] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        streams: Streams | None = None,
+        timeout_seconds: float = 5.0,
+        remember_seconds: float = REMEMBER_SECONDS,
+        limit_bytes: int = ENTRY_LIMIT_BYTES,
+        name: str = "cyroid-images",
+    ) -> AsyncIterator[Self]:
+        """A bus on the server, sentinels or cluster at `url` (see `events.redis_client`); leaving closes it."""
+        commands = Commands(connect(url, socket_timeout=timeout_seconds, name=name), timeout_seconds=timeout_seconds)
+        longer = timeout_seconds + 2.0
+        reads = Commands(connect(url, socket_timeout=longer, name=f"{name}-reads"), timeout_seconds=longer, attempts=1)
+        bus = cls(commands, reads, streams=streams, remember_seconds=remember_seconds, limit_bytes=limit_bytes)
+        async with commands, reads, bus.running():
+            yield bus
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Runs the tasks that send gathered calls. An error of the body comes out as it is, not in a group."""
+        failure: BaseException | None = None
+        try:
+            async with TaskGroup() as tasks:
+                batches = (self._commits, self._looks, self._asides, self._boards)
+                senders = [tasks.create_task(batch.run()) for batch in batches]
+                try:
+                    yield self
+                finally:
+                    for sender in senders:
+                        sender.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) != 1:
+                raise
+            failure = group.exceptions[0]
+        if failure is not None:
+            raise failure
+
+    async def preflight(self, stream: str | None = None) -> list[Concern]:
+        """What is wrong with this Redis, and with what this user may do on `stream` (images). Raises BusAway."""
+        return await preflight(self._commands, self._scripts["rights"], stream or self.streams.images)
+
+    async def take(self, holder: Holder, streams: Sequence[str], count: int) -> Taken:
+        if not streams:
+            return Taken()
+        watch = self._watches[holder.owner]
+        chosen = watch.choose(streams, count, asyncio.get_running_loop().time())
+        if not chosen:
+            return Taken()
+        each = count if len(streams) <= FEW else max(1, count // len(chosen))
+        words: Words = [holder.group, holder.owner, count, each, len(chosen), *chosen]
+        found, absorbed, marks = await self._scripts["take"](chosen[0], words)
+        watch.looked(chosen, [mark.decode() for mark in marks])
+        return Taken([read_lease(holder, reply) for reply in found], absorbed)
+
+    async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
+        if not streams:
+            await asyncio.sleep(seconds)
+            return
+        watch = self._watches[holder.owner]
+        found = await self._read(watch.marks(streams), seconds, 1)
+        watch.news(stream for stream, _, _ in found)
+
+    async def recover(
+        self, holder: Holder, streams: Sequence[str], count: int, held: Sequence[tuple[str, str]]
+    ) -> Recovered:
+        if not streams or count < 1:
+            return Recovered()
+        words: Words = [holder.group, holder.owner, count, milliseconds(holder.lease_seconds), len(held)]
+        for place in held:
+            words += place
+        words.append(len(streams))
+        for stream in streams:
+            words += (stream, self._cursors.get((holder.owner, stream), "-"))
+        found, cursors, takeovers, phantoms, absorbed = await self._scripts["recover"](streams[0], words)
+        for stream, cursor in zip(streams, cursors, strict=True):
+            self._cursors[holder.owner, stream] = cursor.decode()
+        return Recovered([read_lease(holder, reply) for reply in found], absorbed, takeovers, phantoms)
+
+    async def board(self, lease: Lease, flight: Flight) -> bool:
+        words = [milliseconds(lease.holder.lease_seconds), *lease_words(lease), *flight_words(flight)]
+        answer: int = await self._boards.submit(lease.stream, words)
+        if answer == 0:
+            raise LeaseLost("another worker has the entry now, or it was flushed")
+        self._watches[lease.holder.owner].boarded(lease, flight, free=answer == 1)
+        return answer == 1
+
+    async def renew(self, renewals: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
+        if not renewals:
+            return []
+        first = renewals[0][0]
+        words: Words = [milliseconds(first.holder.lease_seconds), len(renewals)]
+        for lease, news in renewals:
+            words += renewal_words(lease, news, self._limit_bytes)
+        replies = await self._scripts["renew"](first.stream, words)
+        return [lease for (lease, _), reply in zip(renewals, replies, strict=True) if reply == 0]
+
+    async def finish(self, lease: Lease, outcome: Outcome) -> bool:
+        return await self._settled(lease, "done", outcome)
+
+    async def bury(self, lease: Lease, letter: Letter, outcome: Outcome) -> bool:
+        entry = letter_words(letter.stream, write_letter(lease, letter))
+        return await self._settled(lease, "dead", outcome, entry)
+
+    async def _settled(self, lease: Lease, verdict: str, outcome: Outcome, *letters: Words) -> bool:
+        first = await self._settle(lease.stream, settle_words(lease, verdict, self._remember_ms), outcome, *letters)
+        self._watches[lease.holder.owner].landed(lease.flight)
+        return first
+
+    async def defer(self, lease: Lease, seconds: float, counted: Counted) -> None:
+        if not await self._put_aside(lease, milliseconds(seconds), counted):
+            raise LeaseLost("another worker has the entry now, or it was flushed")
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        await asyncio.gather(*(self._put_aside(lease, 0, "") for lease in leases))
+
+    async def _put_aside(self, lease: Lease, delay_ms: int, counted: Counted) -> bool:
+        words = [*lease_words(lease), *flight_words(lease.flight), delay_ms, counted]
+        done = bool(await self._asides.submit(lease.stream, words))
+        self._watches[lease.holder.owner].landed(lease.flight)
+        return done
+
+    async def trim(self, stream: str, keep_seconds: float) -> int:
+        return int(await self._scripts["trim"](stream, [stream, milliseconds(keep_seconds)]))
+
+    async def groups(self, streams: Sequence[str], entries: int = 100) -> list[GroupStatus]:
+        if not streams:
+            return []
+        return read_groups(await self._scripts["groups"](streams[0], [entries, len(streams), *streams]))
+
+    async def redrive(self, dead_stream: str, letter_id: str) -> bool:
+        found = await self._commands.call("XRANGE", dead_stream, letter_id, letter_id)
+        if not found:
+            return False
+        flat = found[0][1]
+        letter = read_letter(letter_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+        if letter is None or not letter.fields:
+            raise BusRefused(f"{letter_id} on {dead_stream} is no dead letter that can be sent again")
+        outcome = b"%b:done:%b:%b" % (letter.stream.encode(), letter.group.encode(), letter.identity)
+        words = [dead_stream, letter_id, letter.stream, outcome, *field_words(letter.fields)]
+        return bool(await self._scripts["redrive"](dead_stream, words))
+
+    async def drop(self, dead_stream: str, letter_id: str) -> bool:
+        return bool(await self._commands.call("XDEL", dead_stream, letter_id))

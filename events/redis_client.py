@@ -1,0 +1,207 @@
+"""Connections to Redis: one client for commands, one for reads that block, and what their errors mean.
+
+redis-py's defaults hurt streams: its socket timeout is shorter than a block, and its retries send an XADD whose reply
+was lost again. So reads that block have a client of their own whose socket waits longer than the block, the library
+never retries, and what is repeated is repeated here: scripts that may run twice.
+
+    redis://[user:password@]host:port/db              one server (also rediss://, unix://)
+    redis+sentinel://host:port,host:port/service/db   whatever server the sentinels say is the master
+    redis+cluster://host:port,host:port               a cluster; the key prefix must name one slot: `{cyroid}`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, Self, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import hiredis
+from redis.asyncio import Connection, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from events.bus import BusAway, BusRefused
+
+Argument: TypeAlias = str | bytes | int | float
+Reply: TypeAlias = Any
+
+#: Worth another try, on a fresh connection: the server is away, starting or failing over.
+PASSING = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    ClusterDownError,
+    RedisClusterException,
+    OSError,
+    TimeoutError,
+)
+#: Refusals that pass as well, by how they begin: a replica that lost its master, too few replicas, a full disk.
+_PASSING_CODES = ("MASTERDOWN", "NOREPLICAS", "MISCONF", "UNBLOCKED", "TRYAGAIN", "LOADING", "BUSY ", "OOM")
+
+
+class Client(Protocol):
+    """What redis-py's clients have in common."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Commands:
+    """Runs commands with a bound on time. Everything sent through here may run twice.
+
+    `timeout_seconds` is the socket's; one command is given a second more, for connecting and its like.
+    """
+
+    def __init__(self, client: Client, *, timeout_seconds: float = 5.0, attempts: int = 3) -> None:
+        self._client = client
+        self._timeout = timeout_seconds
+        self._attempts = attempts
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._stack.push_async_callback(self._client.aclose)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def call(self, *arguments: Argument) -> Reply:
+        """One command, tried again when its connection broke. Raises BusAway, BusRefused, redis' NoScriptError."""
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
+        for attempt in range(1, self._attempts + 1):
+            try:
+                async with asyncio.timeout(self._timeout + 1.0):  # the socket's own timeout comes first
+                    reply = await self._client.execute_command(*arguments)
+                if task and task.cancelling() > cancelling:  # lost in the library's wait_for (Python 3.11's)
+                    raise asyncio.CancelledError
+                return reply
+            except NoScriptError:
+                raise
+            except PASSING as error:
+                if task and task.cancelling() > cancelling:  # or it came as the timeout that it met
+                    raise asyncio.CancelledError from error
+                if attempt == self._attempts:
+                    raise BusAway(f"Redis is away: {describe(error)}; is it running and reachable?") from error
+            except OutOfMemoryError as error:
+                raise BusAway(f"Redis is out of memory, raise maxmemory or free some: {error}") from error
+            except RedisError as error:
+                if str(error).startswith(_PASSING_CODES):
+                    raise BusAway(f"Redis cannot do {arguments[0]!s} for now: {error}") from error
+                raise BusRefused(f"Redis refused {arguments[0]!s}: {describe(error)}") from error
+            await asyncio.sleep(0.02 * 4**attempt)
+        raise BusAway("no attempt was made")
+
+
+def connect(url: str, *, socket_timeout: float, name: str) -> Client:
+    """A client that never retries by itself and gives replies as they come (bytes, RESP2)."""
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "legacy_responses": False,
+        "decode_responses": False,
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": min(socket_timeout, 5.0),
+        "health_check_interval": 0,
+        "client_name": name,
+    }
+    parts = urlsplit(url)
+    if parts.scheme == "redis+cluster":
+        nodes = [ClusterNode(host, port) for host, port in _addresses(parts.netloc, 6379)]
+        return _Clustered(RedisCluster(startup_nodes=nodes, retry=_never(), **_account(parts.netloc), **options))
+    options |= {"retry": _never(), "retry_on_timeout": False}
+    if parts.scheme == "redis+sentinel":
+        service, _, database = parts.path.strip("/").partition("/")
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            _addresses(parts.netloc, 26379), sentinel_kwargs={"socket_timeout": 2.0, "protocol": 2}, **options
+        )
+        master = sentinel.master_for(service or "mymaster", db=int(database or 0), **_account(parts.netloc))
+        return _Sentinelled(_raw(master), sentinel)
+    if parts.scheme == "redis":
+        options["connection_class"] = _Packed
+    return _raw(Redis.from_url(url, **options))
+
+
+class _Packed(Connection):
+    """Spells commands in C: the library does so for its blocking connections alone."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name, *rest = args
+        words = name.split() if isinstance(name, str) else [name]
+        return [hiredis.pack_command((*words, *rest))]
+
+
+class _Sentinelled:
+    """The master's client; closing it closes the clients of the sentinels too."""
+
+    def __init__(self, master: Client, sentinel: Sentinel) -> None:
+        self._master = master
+        self._sentinel = sentinel
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return self._master.execute_command(*args, **options)
+
+    async def aclose(self) -> None:
+        await self._master.aclose()
+        for one in self._sentinel.sentinels:
+            await one.aclose()
+
+
+class _Clustered:
+    """A cluster's client. A scan goes to the one node that has the pattern's slot, not to all."""
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self._cluster = cluster
+        for name in ("XREAD", "XPENDING", "HMGET", "XRANGE", "XREVRANGE", "ZRANGEBYSCORE", "SET", "MGET", "SCAN"):
+            cluster.response_callbacks.pop(name, None)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] != "SCAN":
+            return await self._cluster.execute_command(*args, **options)
+        await self._cluster.initialize()
+        node = self._cluster.get_node_from_key(args[3])
+        if node is None:
+            raise RedisClusterException(f"no node has the slot of {args[3]}")
+        return await node.execute_command(*args)
+
+    async def aclose(self) -> None:
+        await self._cluster.aclose()
+
+
+def _raw(client: Redis) -> Client:
+    """Without the library's reshaping of replies, which differs between its versions and protocols."""
+    client.response_callbacks.clear()
+    return client
+
+
+def _never() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+def _addresses(netloc: str, port: int) -> list[tuple[str, int]]:
+    hosts = netloc.rpartition("@")[2].split(",")
+    return [(one.rpartition(":")[0], int(one.rpartition(":")[2])) if ":" in one else (one, port) for one in hosts]
+
+
+def _account(netloc: str) -> dict[str, Any]:
+    account, at, _ = netloc.rpartition("@")
+    user, _, password = account.partition(":")
+    return {"username": unquote(user) or "default", "password": unquote(password)} if at else {}
+
+
+def describe(error: BaseException) -> str:
+    """An error's text, or its kind where it has none."""
+    return str(error) or type(error).__name__

@@ -1,0 +1,142 @@
+"""The speaking half of the bus on Redis: publish, commit, load, members, beats, discover, tail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+from events.bus import BusRefused, LeaseLost, Outcome, Post, Record, RecordConflict, Tailed
+from events.codec import TooLarge
+from events.envelope import Envelope
+from events.redis_client import Argument, Commands, Reply
+from events.redis_scripts import Batch, Script
+from events.redis_words import Words, commit_words, milliseconds, outcome_words
+from events.tailing import tailed
+
+#: How many entries a page of `tail` holds, and how long one blocking read waits.
+PAGE = 200
+BLOCK_SECONDS = 1.0
+
+
+class RedisSpeaker:
+    """`events.bus.Speaker` on Redis. Made by `events.redis_bus.RedisBus.open`."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        reads: Commands,
+        *,
+        remember_seconds: float,
+        limit_bytes: int,
+        dialect: Callable[[str], str],
+    ) -> None:
+        self._commands = commands
+        self._reads = reads
+        self._remember_ms = milliseconds(remember_seconds)
+        self._limit_bytes = limit_bytes
+        self._commits = Batch(Script("commit", commands, dialect))
+        self._looks = Batch(Script("read", commands, dialect))
+
+    async def publish(self, stream: str, *envelopes: Envelope) -> None:
+        if len(envelopes) == 1:
+            await self.commit(Outcome(posts=(Post(stream, envelopes[0]),)))
+        else:
+            await asyncio.gather(*(self.publish(stream, envelope) for envelope in envelopes))
+
+    async def commit(self, outcome: Outcome) -> None:
+        key = _first_key(outcome)
+        if key is not None:
+            await self._settle(key, commit_words(), outcome)
+
+    async def _settle(self, key: str, head: Words, outcome: Outcome, *letters: Words) -> bool:
+        """One item of commit.lua. False: a duplicate, settled without effect."""
+        try:
+            body = outcome_words(outcome, self._remember_ms, self._limit_bytes, letters)
+        except TooLarge as error:
+            raise BusRefused(str(error)) from error
+        reply = await self._commits.submit(key, [*head, *body])
+        match reply:
+            case b"ok":
+                return True
+            case b"duplicate":
+                return False
+            case b"lost":
+                raise LeaseLost("another worker has the entry now, or it was flushed")
+            case b"conflict":
+                raise RecordConflict("a record was changed meanwhile")
+        raise BusRefused(f"Redis {reply.decode(errors='replace')}")
+
+    async def load(self, key: str) -> Record | None:
+        return (await self.load_many([key]))[0]
+
+    async def load_many(self, keys: Sequence[str]) -> list[Record | None]:
+        if not keys:
+            return []
+        found = await self._look(keys[0], ["records", len(keys), *keys])
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [None if revision is None else Record(value, int(revision)) for revision, value in pairs]
+
+    async def members(self, key: str, *, low: float = float("-inf"), high: float = float("inf")) -> list[str]:
+        reply = await self._look(key, ["members", key, repr(float(low)), repr(float(high))])
+        return [member.decode() for member in reply]
+
+    async def _look(self, key: str, words: Words) -> Reply:
+        """One item of read.lua: what handlers that run side by side look up travels together."""
+        found, *problem = await self._looks.submit(key, words)
+        if problem:
+            raise BusRefused(f"Redis {problem[0].decode(errors='replace')}")
+        return found
+
+    async def beat(self, key: str, value: bytes, expires_seconds: float) -> None:
+        await self._commands.call("SET", key, value, "PX", milliseconds(expires_seconds))
+
+    async def beats(self, keys: Sequence[str]) -> list[bytes | None]:
+        return list(await self._look(keys[0], ["beats", len(keys), *keys])) if keys else []
+
+    async def discover(self, pattern: str) -> list[str]:
+        found: set[str] = set()
+        cursor: Argument = 0
+        while True:
+            cursor, names = await self._commands.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "stream")
+            found.update(name.decode() for name in names)
+            if int(cursor) == 0:
+                return sorted(found)
+
+    async def tail(
+        self, streams: Sequence[str], *, after: str | Mapping[str, str] = "$", follow: bool = True
+    ) -> AsyncIterator[Tailed]:
+        given = after if isinstance(after, Mapping) else dict.fromkeys(streams, after)
+        places = {stream: given.get(stream, "0") for stream in streams}
+        for stream, place in places.items():
+            if place == "$":
+                newest = await self._commands.call("XREVRANGE", stream, "+", "-", "COUNT", 1)
+                places[stream] = newest[0][0].decode() if newest else "0-0"
+        while True:
+            found = await self._read(places, BLOCK_SECONDS if follow else None, PAGE)
+            for stream, entry_id, fields in found:
+                places[stream] = entry_id
+                yield tailed(stream, entry_id, fields)
+            if not found and not follow:
+                return
+
+    async def _read(
+        self, places: Mapping[str, str], block_seconds: float | None, count: int
+    ) -> list[tuple[str, str, dict[bytes, bytes]]]:
+        """XREAD behind `places`. It takes nothing from anybody, so being cut off loses nothing."""
+        block: Words = [] if block_seconds is None else ["BLOCK", milliseconds(block_seconds)]
+        reply: Reply = await self._reads.call("XREAD", "COUNT", count, *block, "STREAMS", *places, *places.values())
+        return [
+            (stream.decode(), entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+            for stream, entries in reply or ()
+            for entry_id, flat in entries
+        ]
+
+
+def _first_key(outcome: Outcome) -> str | None:
+    for post in outcome.posts:
+        return post.stream
+    for record in outcome.records:
+        return record.key
+    for entry in outcome.index:
+        return entry.key
+    return None

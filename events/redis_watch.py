@@ -1,0 +1,90 @@
+"""Which of many streams a take looks at.
+
+A deployer listens to an outbox per range: looking at a thousand streams for each entry would cost more than the entry.
+So with more than `FEW` streams a take looks at those that are known to have something (one read over all of them
+names them) and, in turn, at so many others that each is looked at twice a second: timers and entries put aside by
+other replicas are found that way, and so is whatever a read missed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+
+from events.lease import Flight, Lease
+
+#: So many streams are looked at each time.
+FEW = 16
+#: How long it takes at most until each of many streams was looked at.
+ROUND_SECONDS = 0.5
+#: How many streams more than entries wanted: some turn out to be empty.
+_SPARE = 8
+#: Flights remembered for those who wait for them; what is forgotten is found by the round.
+_FLIGHTS = 5000
+
+
+class Watch:
+    """What one holder knows about its streams. A mark is the last id that nothing new is before."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+        self._busy: OrderedDict[str, None] = OrderedDict()
+        self._round: deque[str] = deque()
+        self._looked_at = float("-inf")
+        self._waiting: OrderedDict[Flight, set[tuple[str, str]]] = OrderedDict()
+
+    def choose(self, streams: Sequence[str], count: int, now: float) -> list[str]:
+        """What to look at for `count` entries, at loop time `now`."""
+        if len(streams) <= FEW:
+            return list(streams)
+        known = set(streams)
+        for gone in [stream for stream in self._busy if stream not in known]:
+            del self._busy[gone]
+        chosen = dict.fromkeys(list(self._busy)[: count + _SPARE if count else 0])
+        chosen.update(dict.fromkeys(self._next(streams, now)))
+        return list(chosen)
+
+    def _next(self, streams: Sequence[str], now: float) -> list[str]:
+        """The next part of the round, as long as the time since the last one."""
+        passed = min((now - self._looked_at) / ROUND_SECONDS, 1.0)
+        wanted = ceil(len(streams) * passed)
+        self._looked_at = now
+        if len(self._round) < wanted:
+            self._round.extend(streams)
+        return [self._round.popleft() for _ in range(wanted)]
+
+    def looked(self, streams: Sequence[str], marks: Sequence[str]) -> None:
+        """What a take found: a mark, '+' where there is more, or nothing of those that it did not come to."""
+        for stream, mark in zip(streams, marks, strict=True):
+            if mark == "+":
+                self._busy[stream] = None
+                self._busy.move_to_end(stream)
+            elif mark:
+                self._marks[stream] = mark
+                self._busy.pop(stream, None)
+
+    def marks(self, streams: Iterable[str]) -> Mapping[str, str]:
+        """Behind which ids there would be news."""
+        return {stream: self._marks.get(stream, "0-0") for stream in streams}
+
+    def news(self, streams: Iterable[str]) -> None:
+        """These have entries that may be new."""
+        self._busy.update(dict.fromkeys(streams))
+
+    def boarded(self, lease: Lease, flight: Flight, *, free: bool) -> None:
+        """An entry got its flight, or waits until that lands."""
+        waiting = self._waiting.setdefault(flight, set())
+        if free:
+            waiting.discard(lease.place)
+        else:
+            waiting.add(lease.place)
+        if not waiting:
+            del self._waiting[flight]
+        elif len(self._waiting) > _FLIGHTS:
+            self._waiting.popitem(last=False)
+
+    def landed(self, flight: Flight | None) -> None:
+        """One of those who wait for this flight is due now."""
+        if flight is not None:
+            self.news(stream for stream, _ in self._waiting.get(flight, ()))

@@ -1,0 +1,265 @@
+"""How things are heard: one worker of one subscription, on any bus.
+
+    fetch ── takes as many entries as there are free slots ──▶ one task per entry (events.handling)
+    keep  ── renews all leases in one call, ends the runs whose lease is lost (events.keeping)
+    tend  ── recovers what vanished workers left, sweeps own phantoms, trims
+
+A worker that is drained stops fetching, lets running handlers finish within a grace and hands the rest back at once;
+so does one whose `run` is cancelled, without the grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Sequence
+
+from events.backoff import backoff
+from events.bus import BusError, LeaseLost, Subscription
+from events.codec import ENTRY_LIMIT_BYTES
+from events.handling import Handling
+from events.keeping import Keeper
+from events.lease import Bus, Holder, Lease
+from events.observer import SILENT, Counter, Observer
+from events.runs import Run, Runs
+from events.task_group import TaskGroup
+
+#: How long one wait for new entries lasts; entries put aside are looked for as often.
+POLL_SECONDS = 0.2
+#: Between two recoveries, at most; a quarter of a lease, if that is shorter.
+TEND_SECONDS = 1.0
+TRIM_SECONDS = 60.0
+#: What a cancelled handler gets to clean up before its entry is handed back anyway, and what handing back may take.
+CLEANUP_SECONDS = 0.5
+RELEASE_SECONDS = 2.0
+
+
+class Worker:
+    """Runs one subscription. `name` is part of the owner that `events groups` shows; every start is a new owner."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        subscription: Subscription,
+        *,
+        name: str | None = None,
+        observer: Observer = SILENT,
+        limit_bytes: int = ENTRY_LIMIT_BYTES,
+    ) -> None:
+        self._bus = bus
+        self._sub = subscription
+        self._observer = observer
+        self.name = name or socket.gethostname()
+        owner = f"{self.name}.{secrets.token_hex(4)}".replace(" ", "_")
+        self.holder = Holder(subscription.group, owner, subscription.lease_seconds)
+        self._runs = Runs(subscription.slots)
+        self._handling = Handling(
+            bus,
+            subscription,
+            source=f"{subscription.group}@{self.name}",
+            home=lambda: self._streams()[0],
+            observer=observer,
+            limit_bytes=limit_bytes,
+        )
+        self._taking = asyncio.Lock()
+        self._draining = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._handed_back = asyncio.Event()
+        self._landed = asyncio.Event()
+        self._turn = 0
+
+    @property
+    def running(self) -> int:
+        """How many entries are being handled."""
+        return len(self._runs)
+
+    async def run(self) -> None:
+        """Until cancelled, or drained. May be called once."""
+        async with TaskGroup() as tasks:
+            keeper = Keeper(self._bus, self.holder, self._runs, self._handling, self._observer)
+            reading = [tasks.create_task(self._fetch(tasks)), tasks.create_task(self._tend(tasks))]
+            keeping = tasks.create_task(keeper.run())
+            try:
+                await self._draining.wait()
+                await self._stop_reading(reading)
+                await self._ended.wait()
+            finally:
+                self._draining.set()
+                await self._stop_reading(reading)
+                keeping.cancel()
+                await self._hand_back()
+                self._handed_back.set()
+
+    async def _stop_reading(self, reading: Sequence[asyncio.Task[None]]) -> None:
+        """Not in the middle of a take: what it brings would be nobody's until its lease ran out."""
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS), self._taking:
+                pass
+        except TimeoutError:
+            pass
+        for task in reading:
+            task.cancel()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Stop reading, wait up to `grace_seconds` for running handlers, hand the rest back; `run` returns then.
+
+        Called again, with a shorter grace, it ends the first call's waiting as well.
+        """
+        self._draining.set()
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._idle_or_ended()
+        except TimeoutError:
+            pass
+        self._ended.set()
+        async with asyncio.timeout(CLEANUP_SECONDS + RELEASE_SECONDS + 1.0):
+            await self._handed_back.wait()
+
+    async def _idle_or_ended(self) -> None:
+        ended = asyncio.ensure_future(self._ended.wait())
+        idle = asyncio.ensure_future(self._runs.until_idle())
+        try:
+            await asyncio.wait((ended, idle), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            idle.cancel()
+
+    async def _hand_back(self) -> None:
+        left = list(self._runs)
+        for run in left:
+            run.end("handed_back")
+        waiting = [run.task for run in left if run.task]
+        if waiting:
+            await asyncio.wait(waiting, timeout=CLEANUP_SECONDS)
+        leases = [run.lease for run in left if run.fate == "handed_back"]
+        if not leases:
+            return
+        self._observer.count(self.holder.group, "handed_back", len(leases))
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._bus.release(leases)
+        except (BusError, TimeoutError):
+            return  # Redis is away: the leases run out by themselves
+
+    # ---- reading ----
+
+    def _streams(self) -> list[str]:
+        return list(dict.fromkeys(self._sub.streams()))
+
+    def _rotated(self) -> list[str]:
+        """Each stream is the first in its turn, so that a busy one starves none."""
+        streams = self._streams()
+        self._turn += 1
+        start = self._turn % len(streams) if streams else 0
+        return streams[start:] + streams[:start]
+
+    async def _fetch(self, tasks: TaskGroup) -> None:
+        away = 0
+        news: asyncio.Task[None] | None = None
+        try:
+            while not self._draining.is_set():
+                await self._runs.until_free()
+                streams = self._rotated()
+                self._landed.clear()
+                try:
+                    if not await self._take(tasks, streams):
+                        if news is None or news.done():
+                            news = asyncio.create_task(self._bus.wait(self.holder, streams, POLL_SECONDS))
+                            news.add_done_callback(_seen)
+                        await self._news_or_landing(news)
+                    away = 0
+                except BusError:
+                    away += 1
+                    await asyncio.sleep(backoff(away, base_seconds=0.1, limit_seconds=2.0))
+        finally:
+            if news is not None:
+                news.cancel()
+                await asyncio.gather(news, return_exceptions=True)
+
+    async def _news_or_landing(self, news: asyncio.Task[None]) -> None:
+        """Until there is a new entry, or a run ended whose key others wait for: those are due now, and are no news."""
+        landed = asyncio.create_task(self._landed.wait())
+        try:
+            await asyncio.wait((news, landed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            landed.cancel()
+        if news.done():
+            news.result()
+
+    async def _take(self, tasks: TaskGroup, streams: Sequence[str]) -> bool:
+        async with self._taking:
+            if self._runs.free < 1:
+                return True
+            started = asyncio.get_running_loop().time()
+            taken = await self._bus.take(self.holder, streams, self._runs.free)
+            self._start(tasks, taken.leases, started)
+        if taken.absorbed:
+            self._observer.count(self.holder.group, "duplicates", taken.absorbed)
+        return bool(taken.leases or taken.absorbed)
+
+    def _start(self, tasks: TaskGroup, leases: Sequence[Lease], started: float) -> None:
+        for lease in leases:
+            run = Run(lease, confirmed=started)
+            self._runs.add(run)
+            run.task = tasks.create_task(self._handle(run))
+
+    async def _handle(self, run: Run) -> None:
+        try:
+            await self._handling.handle(run)
+        except LeaseLost:
+            self._observer.count(self.holder.group, "lost_leases")
+        except asyncio.CancelledError:
+            if run.fate == "running":
+                run.fate = "handed_back"
+                raise
+        except BusError:
+            pass  # refused even the dead letter: recovery brings the entry back, counted as a phantom
+        else:
+            if run.fate == "handed_back":
+                run.fate = "lost"  # settled in the last moment: nothing to hand back
+        finally:
+            self._runs.remove(run)
+            if run.lease.flight is not None:
+                self._landed.set()
+
+    # ---- tending ----
+
+    async def _tend(self, tasks: TaskGroup) -> None:
+        clock = asyncio.get_running_loop().time
+        period = min(TEND_SECONDS, self.holder.lease_seconds / 4)
+        trimmed = clock()
+        while not self._draining.is_set():
+            try:
+                await self._recover(tasks)
+                if clock() - trimmed >= TRIM_SECONDS:
+                    trimmed = clock()
+                    for stream in self._streams():
+                        await self._bus.trim(stream, self._sub.keep_seconds)
+            except BusError:
+                pass  # away for now; fetch backs off, this just comes round again
+            await asyncio.sleep(period)
+
+    async def _recover(self, tasks: TaskGroup) -> None:
+        streams = self._streams()
+        async with self._taking:  # so that an entry on its way to us is not taken for a phantom
+            if self._runs.free < 1:
+                await self._bus.take(self.holder, streams, 0)  # timers fire even when all slots are taken
+                return
+            started = asyncio.get_running_loop().time()
+            found = await self._bus.recover(self.holder, streams, self._runs.free, self._runs.places)
+            self._start(tasks, found.leases, started)
+        counts: dict[Counter, int] = {
+            "takeovers": found.takeovers,
+            "phantoms": found.phantoms,
+            "duplicates": found.absorbed,
+        }
+        for counter, amount in counts.items():
+            if amount:
+                self._observer.count(self.holder.group, counter, amount)
+
+
+def _seen(news: asyncio.Task[None]) -> None:
+    """A read that failed while nobody waited for it: the next take meets the same trouble and backs off."""
+    if not news.cancelled():
+        news.exception()

@@ -1,0 +1,86 @@
+"""`events.schema`, and golden entries: what was once said stays readable for ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from events.codec import decode, decode_message, encode_message, message_types
+from events.schema import CHANNELS, asyncapi, headers, json_schemas
+from events.streams import Streams
+
+GOLDEN = [json.loads(line) for line in (Path(__file__).parent / "golden.jsonl").read_text().splitlines()]
+
+
+def _name(golden: dict[str, Any]) -> str:
+    return str(golden["type"])
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=_name)
+def test_a_golden_entry_is_still_understood(golden: dict[str, Any]) -> None:
+    """Every field that it has arrives; lines are only ever added to that file."""
+    message = decode_message(golden["type"], json.dumps(golden["data"]).encode())
+    assert json.loads(encode_message(message)) == golden["data"]
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=_name)
+def test_a_golden_entry_fits_its_schema(golden: dict[str, Any]) -> None:
+    """The schema that other languages get describes what is really on the wire."""
+    schema = json_schemas()[golden["type"]]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(golden["data"], schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=_name)
+def test_a_field_from_the_future_is_ignored(golden: dict[str, Any]) -> None:
+    """A newer publisher may say more than this reader knows."""
+    data = json.dumps({**golden["data"], "said_in_a_later_version": {"a": [1]}}).encode()
+    assert json.loads(encode_message(decode_message(golden["type"], data))) == golden["data"]
+
+
+def test_every_message_has_a_golden_entry() -> None:
+    """A new type or version brings its line."""
+    assert {golden["type"] for golden in GOLDEN} == set(message_types())
+
+
+def test_every_message_has_a_channel() -> None:
+    """The document leaves none out and says none twice."""
+    placed = [cls for classes, _ in CHANNELS.values() for cls in classes]
+    assert sorted(map(str, placed)) == sorted(map(str, message_types().values()))
+
+
+def test_the_document_is_whole() -> None:
+    """Every reference in it leads somewhere, and its channels have the keys that are used."""
+    document = json.loads(msgspec.json.encode(asyncapi(Streams("test"))))
+    assert document["channels"]["inbox"]["address"] == "test:range:{range_id}:inbox"
+    for place in _references(document):
+        found: Any = document
+        for step in place.removeprefix("#/").split("/"):
+            if step == "$defs":
+                break
+            found = found[step]
+
+
+def test_a_schema_says_what_a_plain_publisher_must_write() -> None:
+    """An entry with nothing but what headers and schema require is decoded."""
+    required = {name: "x" for name in headers()["required"]}
+    fields = {
+        **required,
+        "type": "image.push_requested.v1",
+        "time": "2026-01-01T00:00:00Z",
+        "data": '{"reference":"a"}',
+    }
+    envelope = decode({name.encode(): value.encode() for name, value in fields.items()})
+    assert envelope.correlation_id == envelope.id == "x"
+
+
+def _references(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        return own + [one for value in part.values() for one in _references(value)]
+    return [one for value in part for one in _references(value)] if isinstance(part, list) else []
