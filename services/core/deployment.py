@@ -1,0 +1,237 @@
+"""A deployment as it is stored: one record per deployment, readable with `redis-cli`, and what the machine is told.
+
+`services.core.deployment_steps` holds the moves, `services.core.deployment_table` the table of the allowed ones.
+
+Every image that has not ended has a `deadline`: the moment at which it is looked at again even if nobody says a word.
+`wake_at` is the earliest moment for which a timer is on its way. So a timer carries no state, and one that comes
+late, twice or never does no harm: the reconciler posts another for each deployment whose `wake_at` has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from events.messages import Arrival, Failure, ImageOutcome, Layer
+
+State = Literal["resolving", "pushing", "queued", "pulling", "falling_back", "loading", "ready", "failed", "cancelled"]
+#: States in which the range's engine works for us: they hold one of the host's slots.
+ACTIVE: frozenset[State] = frozenset({"pulling", "falling_back", "loading"})
+ENDED: frozenset[State] = frozenset({"ready", "failed", "cancelled"})
+#: Room in an id of 128 characters for `.<image>.<attempt>` (see `transfer_id`).
+DEPLOYMENT_ID_LIMIT = 112
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How patient the deployer is, and how often it tries. The defaults are those of the settings.
+
+    check_seconds           how often a running transfer is looked at
+    push_patience_seconds   without progress of a push, images go by tar
+    silence_seconds         without a sign of life of a transfer it counts as stalled
+    agent_grace_seconds     how long a range may be without an agent
+    resolve_seconds         how long host engine and registry may both be away before an image fails
+    attempts                tries over one path (pull, or tar) before the other, or the end
+    offers                  archives offered in one attempt: an agent that was cut off asks again
+    recreations             new engines of a range during one deployment
+    pulls_per_host          transfers at work at the same time
+    large_bytes             an image from this size on leaves one slot to smaller ones
+    images                  in one deployment at most
+    keep_seconds            how long an ended deployment is remembered
+    """
+
+    check_seconds: float = 10.0
+    push_patience_seconds: float = 30.0
+    silence_seconds: float = 120.0
+    agent_grace_seconds: float = 60.0
+    resolve_seconds: float = 120.0
+    attempts: int = 3
+    offers: int = 5
+    recreations: int = 10
+    backoff_seconds: float = 1.0
+    backoff_limit_seconds: float = 30.0
+    pulls_per_host: int = 4
+    large_bytes: int = 2 * 1024**3
+    images: int = 500
+    offer_seconds: float = 3600.0
+    keep_seconds: float = 30 * 86400.0
+
+    def backoff(self, failures: int) -> timedelta:
+        """Doubles with every failure, up to the limit."""
+        return timedelta(seconds=min(self.backoff_seconds * 2 ** max(failures - 1, 0), self.backoff_limit_seconds))
+
+
+class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One image of a deployment. Times are aware.
+
+    image_id, diff_ids  the wanted content, once resolved; `pinned` if it was given and not resolved
+    source              `host:port/repository@sha256:…` if the registry has it
+    by_tar              the archive's path is taken; `pull_failed`: because pulling was tried often enough
+    attempt             number of the transfer, part of its id
+    first_attempt       word of attempts before this one is about an engine that is no more
+    recreations         how often the range got a new engine under it
+    failures            of this path so far
+    absent_since        the range's agent was found missing then
+    heard_at            last sign of life of the transfer
+    queued_behind       how many images were before it in the queue when it was put there
+    """
+
+    reference: str
+    state: State
+    since: datetime
+    deadline: datetime | None = None
+    image_id: str | None = None
+    diff_ids: tuple[str, ...] = ()
+    size_bytes: int = 0
+    pinned: bool = False
+    source: str | None = None
+    by_tar: bool = False
+    pull_failed: bool = False
+    push_failed: bool = False
+    attempt: int = 1
+    first_attempt: int = 1
+    recreations: int = 0
+    failures: int = 0
+    offers: int = 0
+    absent_since: datetime | None = None
+    heard_at: datetime | None = None
+    queued_behind: int = 0
+    transfer_id: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    how: Arrival | None = None
+    received_bytes: int = 0
+    layers_reused: int = 0
+    layers_total: int = 0
+    error: Failure | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether the range's engine is at work for it; one whose agent is gone is not."""
+        return self.state in ACTIVE and self.absent_since is None
+
+    @property
+    def waits_for_slot(self) -> bool:
+        return self.state == "queued" and self.absent_since is None
+
+    def is_due(self, now: datetime) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
+    def outcome(self) -> ImageOutcome:
+        """As the deployment's last message says it."""
+        begun, ended = self.started_at or self.since, self.ended_at or self.since
+        return ImageOutcome(
+            reference=self.reference,
+            image_id=self.image_id,
+            how=self.how if self.state == "ready" else None,
+            sent_bytes=self.received_bytes,
+            layers_reused=self.layers_reused,
+            layers_total=self.layers_total,
+            seconds=max((ended - begun).total_seconds(), 0.0),
+            error=self.error if self.state == "failed" else None,
+        )
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One deployment. `asked` are the references as they were asked for, to know the same request again."""
+
+    deployment_id: str
+    range_id: str
+    state: Literal["running", "succeeded", "failed", "cancelled"]
+    asked: tuple[str, ...]
+    images: tuple[ImageState, ...]
+    requested_at: datetime
+    correlation_id: str
+    priority: int = 5
+    platform: str | None = None
+    engine_url: str | None = None
+    engine_id: str | None = None
+    round: int = 1
+    wake_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: Failure | None = None
+    reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        return self.state == "running"
+
+    def transfer_id(self, index: int) -> str:
+        """The id of the current transfer of one image; `parse_transfer_id` reads it back."""
+        return f"{self.deployment_id}.{index}.{self.images[index].attempt}"
+
+
+def parse_transfer_id(transfer_id: str) -> tuple[str, int, int] | None:
+    """Deployment id, number of the image, number of the attempt; None if the deployer did not make it."""
+    deployment_id, _, rest = transfer_id.rpartition(".")
+    deployment_id, _, index = deployment_id.rpartition(".")
+    if not deployment_id or not (index.isascii() and index.isdigit() and rest.isascii() and rest.isdigit()):
+        return None
+    return deployment_id, int(index), int(rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostImage:
+    """What the host's engine has under a name; `image_id` None where that engine cannot tell."""
+
+    image_id: str | None
+    diff_ids: tuple[str, ...]
+    size_bytes: int
+    platform: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryImage:
+    """What the registry has under a tag. `source` is what an agent pulls."""
+
+    source: str
+    image_id: str
+    diff_ids: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    platform: str
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(layer.size_bytes for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What was found out about one image. `…_away` holds the reason if nothing could be found out there.
+
+    Times of the last progress heard: of this image's push, of any push, of this image's transfer.
+    """
+
+    host: HostImage | None = None
+    host_away: str | None = None
+    registry: RegistryImage | None = None
+    registry_away: str | None = None
+    push_heard_at: datetime | None = None
+    pusher_heard_at: datetime | None = None
+    heard_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """What is known of the range: whether its agent's heart beats, and what it said of its engine."""
+
+    alive: bool
+    engine_id: str | None = None
+    platform: str | None = None
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that one look at a deployment goes by; images by their number."""
+
+    agent: AgentFacts
+    images: Mapping[int, ImageFacts] = field(default_factory=dict)

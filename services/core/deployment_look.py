@@ -1,0 +1,260 @@
+"""What a look at a deployment leads to: the facts found out about each image that is due decide its next move.
+
+A look is taken when a timer fires, when a push ended, when an agent came up, and by the reconciler. It always goes by
+what is, never by what was said, so that any number of looks in any order lead to the same end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from events.messages import Failure, PullRequested
+from services.core.deployment import ACTIVE, AgentFacts, Deployment, Facts, ImageFacts, Policy, RegistryImage
+from services.core.deployment_draft import AskPush, Draft, Note, Step, Tell
+from services.core.deployment_steps import greet_agent, transfer_failed
+from services.core.deployment_table import Cause
+
+#: A timer may fire this much before its moment by another machine's clock.
+SKEW = timedelta(seconds=2)
+_NO_FACTS = ImageFacts()
+
+
+def effective_now(deployment: Deployment, now: datetime) -> datetime:
+    """`now`, or the moment the deployment waits for if that is nearly reached."""
+    wake_at = deployment.wake_at
+    return wake_at if wake_at is not None and now < wake_at <= now + SKEW else now
+
+
+def due(deployment: Deployment, now: datetime) -> list[int]:
+    """The images to find out facts about before a `look`."""
+    if not deployment.open:
+        return []
+    at = effective_now(deployment, now)
+    return [index for index, image in enumerate(deployment.images) if image.is_due(at)]
+
+
+def look(deployment: Deployment, facts: Facts, now: datetime, policy: Policy) -> Step:
+    """Advance every image that is due, by the facts."""
+    if not deployment.open:
+        return Step(deployment)
+    at = effective_now(deployment, now)
+    indexes = due(deployment, now)
+    draft = Draft(deployment, at, policy)
+    agent = facts.agent
+    if agent.alive:
+        greet_agent(draft, agent.engine_id)
+    for index in indexes:
+        image, found = draft.images[index], facts.images.get(index)
+        if image.attempt != deployment.images[index].attempt:
+            continue  # it was started over just now: the facts are about what it was before
+        if image.state == "resolving":
+            if found is not None:
+                _resolve(draft, index, found, agent)
+        elif image.state == "pushing":
+            _check_push(draft, index, found or _NO_FACTS, agent)
+        elif image.state == "queued":
+            _check_queued(draft, index, agent)
+        elif image.state in ACTIVE:
+            _check_transfer(draft, index, found or _NO_FACTS, agent)
+    engine_id = agent.engine_id if agent.alive and agent.engine_id else deployment.engine_id
+    return draft.done(engine_id=engine_id)
+
+
+def _resolve(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) -> None:
+    """Which content is wanted, and what way it can take."""
+    image = draft.images[index]
+    if facts.host is None and facts.registry is None:
+        _nowhere(draft, index, facts)
+        return
+    wanted, diff_ids, size, platform = _wanted(draft, index, facts)
+    mismatch = _platform_mismatch(draft, platform, agent)
+    if mismatch:
+        draft.fail(index, "unknown or refused", "platform_mismatch", f"{image.reference} {mismatch}")
+        return
+    draft.change(index, image_id=wanted, diff_ids=diff_ids, size_bytes=size)
+    if facts.registry is not None and facts.registry.image_id == wanted:
+        _enqueue(draft, index, agent, source=facts.registry.source, by_tar=image.pull_failed)
+    elif wanted is not None and facts.registry_away is not None:
+        draft.say(Note(f"the registry is away ({facts.registry_away}): {image.reference} goes by tar"))
+        _enqueue(draft, index, agent, source=None, by_tar=True)
+    elif wanted is not None and (image.push_failed or image.pull_failed):
+        _enqueue(draft, index, agent, source=None, by_tar=True)
+    else:
+        draft.move(index, "not in the registry", "pushing", deadline=draft.next_check())
+        draft.say(AskPush(image.reference, wanted))
+
+
+def _wanted(draft: Draft, index: int, facts: ImageFacts) -> tuple[str | None, tuple[str, ...], int, str]:
+    """Content id, diff IDs, bytes and platform. What the host has now decides, unless the content is pinned."""
+    image, host, registry = draft.images[index], facts.host, facts.registry
+    wanted = image.image_id
+    if wanted is None:
+        if host is not None:
+            wanted = host.image_id
+        elif registry is not None:
+            wanted = registry.image_id
+    if registry is not None and registry.image_id == wanted:
+        return wanted, registry.diff_ids, registry.size_bytes, registry.platform
+    if host is not None:
+        return wanted, host.diff_ids, host.size_bytes, host.platform
+    return wanted, image.diff_ids, image.size_bytes, registry.platform if registry else ""
+
+
+def _nowhere(draft: Draft, index: int, facts: ImageFacts) -> None:
+    """Neither host engine nor registry has it, or neither could be asked."""
+    image = draft.images[index]
+    away = [reason for reason in (facts.host_away, facts.registry_away) if reason]
+    if not away:
+        what = f"the content {image.image_id} of {image.reference}" if image.image_id else image.reference
+        text = f"{what} is neither on the host's engine nor in the registry: build, import or promote it, then retry"
+        draft.fail(index, "unknown or refused", "image_not_found", text)
+    elif draft.now - image.since >= timedelta(seconds=draft.policy.resolve_seconds):
+        text = f"{image.reference} could not be looked up: {'; '.join(away)}: bring that back, then retry"
+        draft.fail(index, "unknown or refused", "unavailable", text, retryable=True)
+    else:
+        draft.move(index, "host engine and registry away", "resolving", since=image.since, deadline=draft.next_check())
+
+
+def _platform_mismatch(draft: Draft, platform: str, agent: AgentFacts) -> str | None:
+    """Why the range cannot run this image; operating system and architecture are compared, variants are not."""
+    for wanted, whose in ((draft.deployment.platform, "was asked for"), (agent.platform, "is what the range runs")):
+        if wanted and platform and wanted.split("/")[:2] != platform.split("/")[:2]:
+            return f"is for {platform}, but {wanted} {whose}: deploy an image of that platform"
+    return None
+
+
+def _enqueue(draft: Draft, index: int, agent: AgentFacts, *, source: str | None, by_tar: bool) -> None:
+    """The content has a way to go; now it waits for a slot, or for the range's agent."""
+    image = draft.images[index]
+    cause: Cause
+    if image.state == "pushing":
+        cause = "pushed" if source else "push failed or stalled" if image.push_failed else "registry away"
+    elif source is not None:
+        cause = "in the registry"
+    else:
+        cause = "push failed or stalled" if image.push_failed or image.pull_failed else "registry away"
+    absent = not agent.alive and draft.deployment.engine_url is None
+    if absent:
+        _note_absence(draft, agent)
+    patience = draft.policy.check_seconds if absent else draft.policy.silence_seconds
+    draft.move(
+        index,
+        cause,
+        "queued",
+        source=source,
+        by_tar=by_tar,
+        absent_since=draft.now if absent else None,
+        deadline=draft.in_seconds(min(patience, draft.policy.agent_grace_seconds) if absent else patience),
+    )
+
+
+def _note_absence(draft: Draft, agent: AgentFacts) -> None:
+    range_id, grace = draft.deployment.range_id, draft.policy.agent_grace_seconds
+    text = f"range {range_id} has no live agent{'' if agent.known else ' and never announced itself'}: "
+    note = Note(text + f"waiting {grace:.0f} s for it")
+    if note not in draft.effects:
+        draft.say(note)
+
+
+def _check_push(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) -> None:
+    """In the registry now, given up, or silent for too long."""
+    image, registry = draft.images[index], facts.registry
+    if registry is not None and image.image_id is None and facts.host is not None:
+        known = registry.diff_ids == facts.host.diff_ids
+        draft.change(index, image_id=registry.image_id if known else None)
+        image = draft.images[index]
+    if registry is not None and registry.image_id == image.image_id:
+        draft.change(index, diff_ids=registry.diff_ids, size_bytes=registry.size_bytes, error=None)
+        _enqueue(draft, index, agent, source=registry.source, by_tar=image.pull_failed)
+        return
+    patience = timedelta(seconds=draft.policy.push_patience_seconds)
+    heard = max(at for at in (facts.push_heard_at, image.since) if at is not None)
+    busy = facts.pusher_heard_at is not None and draft.now - facts.pusher_heard_at < patience
+    stalled = draft.now - heard >= (4 * patience if busy else patience)
+    if image.image_id is None and image.push_failed and image.error is not None:
+        draft.end(index, "failed for good", "failed", error=image.error)
+    elif image.image_id is None and stalled:
+        text = f"{image.reference} was not pushed within {patience.total_seconds():.0f} s: see that the registry-pusher"
+        draft.fail(index, "failed for good", "push_stalled", f"{text} runs, then retry", retryable=True)
+    elif image.image_id is not None and (image.push_failed or facts.registry_away is not None or stalled):
+        why = image.error.message if image.error else facts.registry_away or "no progress of the push"
+        draft.say(Note(f"{image.reference} goes by tar: {why}"))
+        draft.change(index, push_failed=image.push_failed or stalled)
+        _enqueue(draft, index, agent, source=None, by_tar=True)
+    else:
+        draft.change(index, deadline=draft.next_check())
+        if facts.push_heard_at is None:
+            draft.say(AskPush(image.reference, image.image_id))
+
+
+def _check_queued(draft: Draft, index: int, agent: AgentFacts) -> None:
+    image = draft.images[index]
+    if agent.alive or draft.deployment.engine_url is not None:
+        draft.change(index, absent_since=None, deadline=draft.in_seconds(draft.policy.silence_seconds))
+    else:
+        _absent(draft, index, image.absent_since, agent)
+
+
+def _absent(draft: Draft, index: int, since: datetime | None, agent: AgentFacts) -> None:
+    """The range's agent is away: wait within the grace, then fail with that reason."""
+    grace = timedelta(seconds=draft.policy.agent_grace_seconds)
+    if since is None:
+        _note_absence(draft, agent)
+        since = draft.now
+    if draft.now - since >= grace:
+        url, range_id = draft.deployment.engine_url, draft.deployment.range_id
+        remedy = f"see that an agent-pool runs and reaches {url}" if url else "start the range (its agent)"
+        text = f"range {range_id} had no live agent for {grace.total_seconds():.0f} s: {remedy}, then retry"
+        draft.stop_transfer(index, "the deployment gave up")
+        draft.fail(index, "no agent within the grace", "no_agent", text, retryable=True)
+    else:
+        draft.change(index, absent_since=since, deadline=min(draft.next_check(), since + grace))
+
+
+def _check_transfer(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) -> None:
+    """Alive and moving, alive and silent, or without an agent."""
+    image = draft.images[index]
+    if not agent.alive:
+        _absent(draft, index, image.absent_since, agent)
+        return
+    heard = max(at for at in (image.since, image.heard_at, facts.heard_at) if at is not None)
+    if draft.now - heard >= timedelta(seconds=draft.policy.silence_seconds):
+        text = f"no sign of life of {image.reference} to range {draft.deployment.range_id} since {heard:%H:%M:%S} UTC"
+        draft.stop_transfer(index, "no sign of life")
+        transfer_failed(draft, index, Failure(code="stalled", message=text, retryable=True))
+    else:
+        draft.change(index, heard_at=heard, deadline=draft.next_check())
+
+
+def admit(deployment: Deployment, found: Mapping[int, RegistryImage | None], now: datetime, policy: Policy) -> Step:
+    """Slots became free for these images: tell the agent. What the registry no longer has goes by tar."""
+    draft = Draft(deployment, now, policy)
+    for index, registry in found.items():
+        image = draft.images[index]
+        if not deployment.open or not image.waits_for_slot or image.image_id is None:
+            continue
+        by_tar = image.by_tar or registry is None
+        transfer_id = draft.transfer_id(index)
+        layers = registry.layers if registry else ()
+        draft.move(
+            index,
+            "slot free, by tar" if by_tar else "slot free",
+            "falling_back" if by_tar else "pulling",
+            by_tar=by_tar,
+            transfer_id=transfer_id,
+            started_at=image.started_at or now,
+            heard_at=now,
+            deadline=draft.next_check(),
+        )
+        request = PullRequested(
+            transfer_id=transfer_id,
+            reference=image.reference,
+            image_id=image.image_id,
+            diff_ids=image.diff_ids,
+            source=None if by_tar else image.source,
+            layers=layers,
+            total_bytes=image.size_bytes,
+        )
+        draft.say(Tell(request))
+    return draft.done()

@@ -1,0 +1,115 @@
+"""What is known of the ranges: who they are, what each should have, and which ones want an engine driven for them.
+
+All of it is stored outside `{prefix}:range:<id>:…`, where a range's own agent may write.
+
+    {prefix}:known:<range_id>      KnownRange, what its agent last said of itself
+    {prefix}:wanted:<range_id>     WantedImages, what it should have: the content of every deployment that succeeded
+    {prefix}:place:<range_id>      EnginePlace, the engine of a range that has no agent of its own
+    {prefix}:index:known           range ids by the time they last announced themselves
+    {prefix}:index:places          range ids by the time the place was given
+
+**A range without an agent.** A deployment that gives `engine_url` makes the deployer write the range's `EnginePlace`
+and its entry in `index:places`, in one step with the deployment's record, and post to the range's inbox as for any
+other. An `agent-pool` reads `index:places` (`Speaker.members`) now and then, loads each place, and runs the agent
+program for it on the host's side: it reads that inbox in the group `agent`, drives the engine at `engine_url`, and
+beats `Streams.alive(range_id)`. A place stays until another deployment of that range gives another address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from events.messages import AgentStarted, PresentImage
+
+
+@dataclass(frozen=True, slots=True)
+class RangeKeys:
+    """Names of records and indexes. `RangeKeys("cyroid").places == "cyroid:index:places"`."""
+
+    prefix: str
+
+    def known(self, range_id: str) -> str:
+        return f"{self.prefix}:known:{range_id}"
+
+    def wanted(self, range_id: str) -> str:
+        return f"{self.prefix}:wanted:{range_id}"
+
+    def place(self, range_id: str) -> str:
+        return f"{self.prefix}:place:{range_id}"
+
+    @property
+    def known_index(self) -> str:
+        return f"{self.prefix}:index:known"
+
+    @property
+    def places(self) -> str:
+        return f"{self.prefix}:index:places"
+
+
+class EnginePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the engine of a range without an agent answers (`tcp://host:port`, `unix:///path`), and who said so."""
+
+    range_id: str
+    engine_url: str
+    deployment_id: str
+    since: datetime
+
+
+class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent of a range said when it came up. `engine_id` changes when the range is recreated empty."""
+
+    range_id: str
+    engine_id: str
+    engine_version: str
+    store: Literal["classic", "containerd"]
+    platform: str
+    started_at: datetime
+    abilities: tuple[str, ...] = ()
+    images: tuple[PresentImage, ...] = ()
+
+    @classmethod
+    def said(cls, message: AgentStarted, at: datetime) -> KnownRange:
+        return cls(
+            range_id=message.range_id,
+            engine_id=message.engine_id,
+            engine_version=message.engine_version,
+            store=message.store,
+            platform=message.platform,
+            started_at=at,
+            abilities=message.abilities,
+            images=message.images,
+        )
+
+
+class WantedImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Content that a range should have under `reference`, and which deployment brought it."""
+
+    reference: str
+    image_id: str
+    diff_ids: tuple[str, ...]
+    deployment_id: str
+
+    def is_in(self, images: Iterable[PresentImage]) -> bool:
+        """Whether one of `images` is this content under this name."""
+        return any(
+            self.reference in image.references
+            and (image.image_id == self.image_id if image.image_id else image.diff_ids == self.diff_ids)
+            for image in images
+        )
+
+
+class WantedImages(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that a range should have, by reference."""
+
+    range_id: str
+    images: dict[str, WantedImage] = {}
+
+    def missing(self, images: Iterable[PresentImage]) -> tuple[WantedImage, ...]:
+        """What a range that has `images` lacks of what it should have."""
+        present = tuple(images)
+        return tuple(wanted for wanted in self.images.values() if not wanted.is_in(present))
