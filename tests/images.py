@@ -1,0 +1,71 @@
+"""Makes images out of layer tars, without an engine: configs, archives."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+
+from services.core.archives import END, plan_archive
+from services.core.images import Store
+from services.core.manifests import sha256
+from services.core.offers import Layout
+from services.core.references import Reference
+
+LAYOUTS: dict[Store, Layout] = {"classic": "docker", "containerd": "oci"}
+"""Which archive each store takes, thin or full."""
+
+
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """A tar with these files."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return raw.getvalue()
+
+
+def config_of(diff_ids: Sequence[str], **extra: object) -> bytes:
+    """A config that every engine takes."""
+    plain = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2024-05-06T07:08:09Z",
+        "config": {"Cmd": ["/bin/sh"]},
+        "history": [{"created": "2024-05-06T07:08:09Z", "created_by": "test"} for _ in diff_ids],
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+        **extra,
+    }
+    return json.dumps(plain).encode()
+
+
+async def archive_of(
+    reference: str,
+    layers: Sequence[bytes],
+    *,
+    layout: Layout,
+    held: Collection[int] | None = None,
+    config: bytes | None = None,
+) -> AsyncIterator[bytes]:
+    """An archive for `docker load`, with the layers at the places `held`, or all."""
+    diff_ids = [sha256(layer) for layer in layers]
+    plan = plan_archive(
+        layout=layout,
+        reference=reference,
+        familiar=Reference.parse(reference).familiar,
+        config=config_of(diff_ids) if config is None else config,
+        diff_ids=diff_ids,
+        held={diff_id for place, diff_id in enumerate(diff_ids) if held is None or place in held},
+        sizes={diff_id: len(layer) for diff_id, layer in zip(diff_ids, layers, strict=True)},
+    )
+    contents = dict(zip(diff_ids, layers, strict=True))
+    for entry in plan.entries:
+        content = entry.content if entry.content is not None else contents[str(entry.diff_id)]
+        yield entry.header(len(content))
+        for start in range(0, len(content), 1 << 18):
+            yield content[start : start + (1 << 18)]
+        yield bytes(-len(content) % 512)
+    yield END

@@ -1,0 +1,79 @@
+"""Layer sources for tests: they read the engine's twin, and fail where they are told to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from services.adapters.memory_engine import MemoryEngine
+from services.core.images import EngineImage
+from services.core.manifests import sha256
+from services.errors import LayerUnreadable
+from services.ports import Chunks, OpenLayer
+
+CHUNK_BYTES = 1000
+
+
+class TwinSource:
+    """Random access, as a layer store. `broken` maps a diff ID to what is given instead (None: an error)."""
+
+    def __init__(self, engine: MemoryEngine, name: str = "layer_store") -> None:
+        self.name = name
+        self.broken: dict[str, bytes | None] = {}
+        self.opened: list[str] = []
+        self._engine = engine
+
+    async def config(self, image: EngineImage) -> bytes:
+        self._check(image)
+        return self._engine.store.images[image.local_id].config
+
+    async def size(self, image: EngineImage, diff_id: str) -> int | None:
+        return len(self._content(image, diff_id))
+
+    @asynccontextmanager
+    async def layer(self, image: EngineImage, diff_id: str) -> AsyncIterator[Chunks]:
+        self.opened.append(diff_id)
+        content = self._content(image, diff_id)
+        if self.broken.get(diff_id) is not None:
+            content = self.broken[diff_id] or b""
+        yield self._chunks(diff_id, content)
+
+    async def _chunks(self, diff_id: str, content: bytes) -> AsyncIterator[bytes]:
+        step = max(CHUNK_BYTES, len(content) // 20)
+        for start in range(0, len(content), step):
+            yield content[start : start + step]
+            if diff_id in self.broken and self.broken[diff_id] is None:
+                raise LayerUnreadable(f"{diff_id} broke off")
+
+    def _content(self, image: EngineImage, diff_id: str) -> bytes:
+        self._check(image)
+        if diff_id not in self._engine.store.layers:
+            raise LayerUnreadable(f"{diff_id} is not there")
+        return self._engine.store.layers[diff_id]
+
+    def _check(self, image: EngineImage) -> None:
+        if image.local_id not in self._engine.store.images:
+            raise LayerUnreadable(f"{image.local_id} is not there")
+
+
+class TwinStream(TwinSource):
+    """One stream, as a split save: layers in the order of their digests, in one pass."""
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        super().__init__(engine, "save_stream")
+        self.passes = 0
+
+    @asynccontextmanager
+    async def layers(self, image: EngineImage, diff_ids: Sequence[str]) -> AsyncIterator[AsyncIterator[OpenLayer]]:
+        self.passes += 1
+        yield self._in_order(image, sorted(diff_ids))
+
+    async def _in_order(self, image: EngineImage, diff_ids: Sequence[str]) -> AsyncIterator[OpenLayer]:
+        for diff_id in diff_ids:
+            async with self.layer(image, diff_id) as chunks:
+                yield OpenLayer(diff_id, len(self._content(image, diff_id)), chunks)
+
+
+def layer(seed: str, size: int = 3000) -> bytes:
+    """Bytes of a layer that differ by `seed`."""
+    return (sha256(seed.encode()).encode() * (size // 71 + 1))[:size]
