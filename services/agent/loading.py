@@ -1,0 +1,72 @@
+"""Loading an archive that comes as a stream into the engine, watched for standing still on either side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from services.agent.looking import Wanted, give_name
+from services.agent.pulling import Patience
+from services.agent.stalls import Activity, Watch
+from services.errors import TransferFailed, WrongContent
+from services.ports import Chunks, Engine
+
+#: Called with the bytes received so far, and whether all of them are there (the engine unpacks then).
+Report = Callable[[int, bool], None]
+
+
+async def load(
+    engine: Engine, wanted: Wanted, archive: Chunks, *, activity: Activity, patience: Patience, report: Report
+) -> int:
+    """Load `archive`, see that the engine has `wanted` under its name; returns the bytes received.
+
+    The archive carries the name, so one whose content is wrong takes it away from whatever had it: then the name goes.
+    Raises BadArchive where the engine refuses the archive, the archive's own error where that breaks off, Stalled,
+    TransferFailed or WrongContent.
+    """
+    counter = _Counter(archive, report)
+    with activity.watch(patience.stall_seconds) as watch:
+        counter.watched(watch, activity)
+        async with (
+            watch.guard(f"the load of {wanted.reference}"),
+            engine.load(counter.chunks()) as lines,
+        ):
+            async for _ in lines:
+                activity.moved(watch)
+                report(counter.received_bytes, counter.ended)
+    await _check(engine, wanted)
+    return counter.received_bytes
+
+
+class _Counter:
+    """Counts an archive's bytes on their way."""
+
+    def __init__(self, archive: Chunks, report: Report) -> None:
+        self.received_bytes = 0
+        self.ended = False
+        self._archive = archive
+        self._report = report
+        self._moved: Callable[[], None] = lambda: None
+
+    def watched(self, watch: Watch, activity: Activity) -> None:
+        self._moved = lambda: activity.moved(watch)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in self._archive:
+            self.received_bytes += len(chunk)
+            self._moved()
+            self._report(self.received_bytes, False)
+            yield chunk
+        self.ended = True
+        self._report(self.received_bytes, True)
+
+
+async def _check(engine: Engine, wanted: Wanted) -> None:
+    """Believe what the engine reports now: the content, under its name."""
+    image = await engine.inspect(wanted.image_id) or await engine.inspect(wanted.reference)
+    if image is None:
+        raise TransferFailed(f"the load of {wanted.reference} ended, but the engine does not have it")
+    if not wanted.is_after_transfer(image):
+        if wanted.reference in image.references:
+            await engine.untag(wanted.reference)
+        raise WrongContent(f"the archive of {wanted.reference} brought {image.image_id or image.diff_ids}")
+    await give_name(engine, wanted, image)

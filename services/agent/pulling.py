@@ -1,0 +1,95 @@
+"""Pulling an image from the registry, by digest, watched for standing still.
+
+An engine whose registry has gone tries again for more than a minute; it says so, and after `retry_seconds` of that
+without a byte the pull is given up, so that the image can come another way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.agent.looking import Wanted, give_name
+from services.agent.stalls import Activity, Watch
+from services.core.pull_progress import PullProgress
+from services.errors import CyroidError, TransferFailed, WrongContent
+from services.ports import Engine, EngineProgress
+
+Report = Callable[[PullProgress], None]
+#: How long an engine may take to drop a name, on the way out.
+DROP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a transfer may stand still, and how long an engine may say that it tries again."""
+
+    stall_seconds: float = 60.0
+    retry_seconds: float = 10.0
+
+
+async def pull(
+    engine: Engine,
+    wanted: Wanted,
+    *,
+    activity: Activity,
+    patience: Patience,
+    report: Report,
+    coming: set[str] | None = None,
+) -> PullProgress:
+    """Bring `wanted` from its source and name it; what was received and reused is in the progress returned.
+
+    `coming` is shared by all pulls of this engine, so that a layer they share is counted once.
+
+    Leaves nothing behind when it fails or is cancelled: neither a name nor an image that nobody asked for.
+    Raises whatever the engine says, Stalled, TransferFailed or WrongContent.
+    """
+    if wanted.source is None:
+        raise ValueError("an image without a source cannot be pulled")
+    progress = PullProgress(wanted.layers, coming)
+    named = False
+    try:
+        with activity.watch(patience.stall_seconds) as watch:
+            watch.retell = lambda: report(progress)
+            async with (
+                watch.guard(f"the pull of {wanted.reference}"),
+                engine.pull(wanted.source, token=wanted.token) as lines,
+            ):
+                async for line in lines:
+                    _take(line, progress, watch, activity, patience)
+                    report(progress)
+        await _keep(engine, wanted, wanted.source)
+        named = True
+    finally:
+        progress.over()
+        if not named:
+            await _drop(engine, wanted.source)
+    return progress
+
+
+def _take(line: EngineProgress, progress: PullProgress, watch: Watch, activity: Activity, patience: Patience) -> None:
+    moved = progress.take(line.status, line.layer, line.done_bytes, line.total_bytes)
+    watch.queued = progress.queued
+    if moved:
+        activity.moved(watch)
+    elif progress.retrying:
+        watch.hurry(patience.retry_seconds)
+
+
+async def _keep(engine: Engine, wanted: Wanted, source: str) -> None:
+    """Believe the engine's own report of what it has now, not the pull's clean end."""
+    image = await engine.inspect(source)
+    if image is None:
+        raise TransferFailed(f"the pull of {wanted.reference} ended, but the engine does not have {source}")
+    if not wanted.is_after_transfer(image):
+        raise WrongContent(f"{source} is {image.image_id or image.diff_ids}, not {wanted.image_id}")
+    await give_name(engine, wanted, image)
+
+
+async def _drop(engine: Engine, source: str) -> None:
+    try:
+        async with asyncio.timeout(DROP_SECONDS):
+            await engine.untag(source)
+    except (CyroidError, TimeoutError):
+        return  # the engine is away: the next try finds the name and drops it

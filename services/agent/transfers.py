@@ -1,0 +1,200 @@
+"""One request, one answer: which way an image comes to the engine, and what is said when a way fails.
+
+failed pull        → image.tar_requested, with the layers that the engine has
+refused thin tar   → image.tar_requested for a whole one
+broken-off tar     → image.tar_requested again; the deployer counts
+no room            → image.failed: no other way needs less
+engine away        → raised: the entry is tried again when it is back
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from events.messages import (
+    Arrival,
+    Failure,
+    ImageFailed,
+    ImageReady,
+    LoadOffered,
+    PullRequested,
+    TarRequested,
+    TransferProgress,
+)
+from services import metrics
+from services.agent.fetching import OfferRefused, TarServerAway, fetch
+from services.agent.loading import load
+from services.agent.looking import Wanted, give_name, look
+from services.agent.pulling import Patience, pull
+from services.agent.stalls import Activity
+from services.core.abilities import layout, left_out
+from services.core.pull_progress import PullProgress
+from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
+from services.ports import Engine
+from services.telemetry import get_logger
+
+Request = PullRequested | LoadOffered
+Answer = ImageReady | ImageFailed | TarRequested
+Report = Callable[[TransferProgress], None]
+
+
+class Transfers:
+    """Carries out requests on one engine."""
+
+    def __init__(self, *, engine: Engine, range_id: str, patience: Patience) -> None:
+        self._engine = engine
+        self._range_id = range_id
+        self._patience = patience
+        self._coming: set[str] = set()
+        self._activity = Activity()
+        self._log = get_logger(role="agent", range=range_id)
+
+    async def run(self, request: Request, report: Report) -> Answer:
+        """The answer to `request`. Raises EngineUnavailable, and what another try with the same request may heal."""
+        started = time.monotonic()
+        kind = "pull" if isinstance(request, PullRequested) else "load"
+        answer: Answer | None = None
+        try:
+            answer = await self._answer(request, report)
+            return answer
+        finally:
+            self._note(request, kind, answer, time.monotonic() - started)
+
+    async def _answer(self, request: Request, report: Report) -> Answer:
+        started = time.monotonic()
+        wanted = _wanted(request)
+        here = await look(self._engine, wanted)
+        if here is not None:
+            how: Arrival = "present" if wanted.reference in here.references else "retagged"
+            await give_name(self._engine, wanted, here)
+            return _ready(request, how, 0, len(wanted.diff_ids), started)
+        if isinstance(request, PullRequested):
+            return await self._pull(request, wanted, report, started)
+        return await self._load(request, wanted, report, started)
+
+    async def _pull(self, request: PullRequested, wanted: Wanted, report: Report, started: float) -> Answer:
+        if wanted.source is None:
+            nowhere = Failure(code="no_source", message="the registry cannot be pulled from now", retryable=True)
+            return await self._ask_for_tar(request, nowhere)
+        try:
+            progress = await pull(
+                self._engine,
+                wanted,
+                activity=self._activity,
+                patience=self._patience,
+                report=lambda progress: report(self._pull_report(request, progress)),
+                coming=self._coming,
+            )
+        except EngineUnavailable:
+            raise
+        except NoSpace as problem:
+            return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
+        except CyroidError as problem:
+            return await self._ask_for_tar(request, problem.failure())
+        return _ready(request, "pulled", progress.received_bytes, progress.layers_reused, started)
+
+    async def _load(self, request: LoadOffered, wanted: Wanted, report: Report, started: float) -> Answer:
+        held = set(request.held)
+        thin = not held.issuperset(request.diff_ids)
+        try:
+            async with fetch(request.url, request.token) as fetched:
+                total = fetched.total_bytes or request.total_bytes
+                received = await load(
+                    self._engine,
+                    wanted,
+                    fetched.chunks,
+                    activity=self._activity,
+                    patience=self._patience,
+                    report=lambda done, ended: report(self._load_report(request, done, total, ended)),
+                )
+        except (EngineUnavailable, TarServerAway):
+            raise
+        except (BadArchive, WrongContent) as problem:
+            if not thin:
+                return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
+            return await self._ask_for_tar(request, problem.failure(), thin=False)
+        except OfferRefused as problem:
+            return await self._ask_for_tar(request, problem.failure())
+        except NoSpace as problem:
+            return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
+        except CyroidError as problem:
+            return await self._ask_for_tar(request, problem.failure())
+        reused = sum(diff_id not in held for diff_id in request.diff_ids)
+        return _ready(request, "loaded", received, reused, started)
+
+    async def _ask_for_tar(self, request: Request, reason: Failure, *, thin: bool = True) -> TarRequested:
+        info = await self._engine.info()
+        present: tuple[str, ...] = ()
+        if thin:
+            images = await self._engine.images()
+            present = left_out(info.store, request.diff_ids, [image.diff_ids for image in images])
+        return TarRequested(
+            transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(info.store), thin=thin
+        )
+
+    def _pull_report(self, request: PullRequested, progress: PullProgress) -> TransferProgress:
+        return TransferProgress(
+            transfer_id=request.transfer_id,
+            reference=request.reference,
+            kind="pull",
+            phase=progress.phase,
+            range_id=self._range_id,
+            done_bytes=progress.done_bytes,
+            total_bytes=progress.total_bytes or request.total_bytes,
+            layers_done=progress.layers_done,
+            layers_total=progress.layers_total,
+        )
+
+    def _load_report(self, request: LoadOffered, done: int, total: int, ended: bool) -> TransferProgress:
+        return TransferProgress(
+            transfer_id=request.transfer_id,
+            reference=request.reference,
+            kind="load",
+            phase="extracting" if ended else "downloading",
+            range_id=self._range_id,
+            done_bytes=done,
+            total_bytes=total,
+            layers_total=len(request.diff_ids),
+        )
+
+    def _note(self, request: Request, kind: str, answer: Answer | None, seconds: float) -> None:
+        """One line and the numbers, however it ended."""
+        about = {"image": request.reference, "transfer": request.transfer_id, "seconds": round(seconds, 3)}
+        if isinstance(answer, ImageReady):
+            metrics.transfers.labels(kind, answer.how, "done").inc()
+            metrics.transferred_bytes.labels(kind, answer.how).inc(answer.received_bytes)
+            metrics.transfer_seconds.labels(kind, answer.how).observe(seconds)
+            reused = f"{answer.layers_reused}/{answer.layers_total}"
+            self._log.info(kind, path=answer.how, bytes=answer.received_bytes, layers_reused=reused, **about)
+        elif answer is not None:
+            error = answer.reason if isinstance(answer, TarRequested) else answer.error
+            metrics.transfers.labels(
+                kind, "none", "tar_requested" if isinstance(answer, TarRequested) else "failed"
+            ).inc()
+            self._log.warning(
+                kind, path="none", said=type(answer).__name__, code=error.code, why=error.message, **about
+            )
+        else:
+            metrics.transfers.labels(kind, "none", "interrupted").inc()
+            self._log.info(kind, path="none", said="interrupted", **about)
+
+
+def _wanted(request: Request) -> Wanted:
+    wanted = Wanted(reference=request.reference, image_id=request.image_id, diff_ids=request.diff_ids)
+    if isinstance(request, PullRequested):
+        return replace(wanted, source=request.source, layers=request.layers, token=request.registry_token)
+    return wanted
+
+
+def _ready(request: Request, how: Arrival, received: int, reused: int, started: float) -> ImageReady:
+    return ImageReady(
+        transfer_id=request.transfer_id,
+        image_id=request.image_id,
+        how=how,
+        received_bytes=received,
+        layers_reused=reused,
+        layers_total=len(request.diff_ids),
+        seconds=round(time.monotonic() - started, 3),
+    )

@@ -1,0 +1,36 @@
+"""Is anything stuck? How far each group is behind on each stream, as metrics.
+
+All ranges' outboxes count as one stream, with the worst of them: a label per range would grow for ever.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from events.lease import Bus
+from events.streams import Streams
+from services import metrics
+
+
+async def measure(bus: Bus, streams: Streams) -> None:
+    """Set the gauges. Raises BusError when Redis is away."""
+    outboxes = await bus.discover(streams.outbox_pattern)
+    names = {streams.images: "images", streams.deployments: "deployments", streams.deployer: "deployer"}
+    oldest: dict[tuple[str, str, str], float] = defaultdict(float)
+    entries: dict[tuple[str, str, str], int] = defaultdict(int)
+    for status in await bus.groups([*names, *outboxes]):
+        stream = names.get(status.stream, "outbox")
+        for state, age in (
+            ("unacked", status.oldest_unacked_seconds),
+            ("undelivered", status.oldest_undelivered_seconds),
+        ):
+            key = (stream, status.group, state)
+            oldest[key] = max(oldest[key], age)
+        for state, count in (("pending", status.pending), ("deferred", status.deferred), ("lag", status.lag or 0)):
+            entries[stream, status.group, state] += count
+    metrics.oldest_seconds.clear()  # a group that is gone is told no more
+    metrics.backlog.clear()
+    for (stream, group, state), age in oldest.items():
+        metrics.oldest_seconds.labels(stream=stream, group=group, state=state).set(age)
+    for (stream, group, state), count in entries.items():
+        metrics.backlog.labels(stream=stream, group=group, state=state).set(count)

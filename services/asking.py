@@ -1,0 +1,105 @@
+"""What people ask of the others, said on the bus: push this, deploy that, stop it, do it again.
+
+Checked here as far as one can see from here, so that a typo is told at once and not by an event later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from events.bus import Speaker
+from events.envelope import Envelope, new_id
+from events.messages import (
+    DeploymentCancelRequested,
+    DeploymentRequested,
+    DeploymentRetryRequested,
+    PushRequested,
+)
+from events.streams import Streams
+from services.core.prompts import Prompt, prompt_id, prompt_key
+from services.core.references import Reference
+from services.errors import BadInput, NotFound
+from services.ports import Engine
+
+M = TypeVar("M", DeploymentRequested, DeploymentCancelRequested, DeploymentRetryRequested)
+
+
+async def ask_for_push(
+    reference: str, *, engine: Engine, speaker: Speaker, streams: Streams, source: str
+) -> dict[str, str]:
+    """Publish `image.push_requested` for what the host's engine has under that name. Raises NotFound.
+
+    Where a prompt for it is open, this is its answer; the push takes the prompt away.
+    """
+    name = str(Reference.parse(reference))
+    image = await engine.inspect(name)
+    if image is None:
+        raise NotFound(f"the host's engine has no image {reference}; `cyroid-images images ls` lists those it has")
+    record = await speaker.load(prompt_key(streams.prefix, prompt_id(name)))
+    prompt = msgspec.json.decode(record.value, type=Prompt) if record else None
+    message = PushRequested(reference=name, image_id=image.image_id, why="prompt" if prompt else "manual")
+    correlation_id = prompt.correlation_id if prompt else ""
+    envelope = Envelope(message=message, source=source, subject=name, correlation_id=correlation_id)
+    await speaker.publish(streams.images, envelope)
+    return {"reference": name, "id": envelope.id}
+
+
+def deployment(
+    range_id: str,
+    images: Sequence[str],
+    *,
+    deployment_id: str | None = None,
+    platform: str | None = None,
+    engine_url: str | None = None,
+    priority: int = 5,
+) -> DeploymentRequested:
+    """The command, checked as its readers will check it. Raises BadInput, BadReference."""
+    message = DeploymentRequested(
+        deployment_id=deployment_id or new_id(),
+        range_id=range_id,
+        images=tuple(dict.fromkeys(str(Reference.parse(image)) for image in images)),
+        platform=platform,
+        engine_url=engine_url,
+        priority=priority,
+    )
+    return _checked(message)
+
+
+def cancelling(deployment_id: str, reason: str = "") -> DeploymentCancelRequested:
+    """The command to stop one. Raises BadInput."""
+    return _checked(DeploymentCancelRequested(deployment_id=deployment_id, reason=reason))
+
+
+def retrying(deployment_id: str) -> DeploymentRetryRequested:
+    """The command to do again what is missing of one. Raises BadInput."""
+    return _checked(DeploymentRetryRequested(deployment_id=deployment_id))
+
+
+async def ask_deployer(
+    message: DeploymentRequested | DeploymentCancelRequested | DeploymentRetryRequested,
+    *,
+    speaker: Speaker,
+    streams: Streams,
+    source: str,
+) -> Envelope:
+    """Publish a command to the deployer."""
+    subject = message.range_id if isinstance(message, DeploymentRequested) else message.deployment_id
+    envelope = Envelope(message=message, source=source, subject=subject)
+    await speaker.publish(streams.deployments, envelope)
+    return envelope
+
+
+def _checked(message: M) -> M:
+    """A message made in Python is not checked by itself: this reads it as a receiver would."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(message), type=type(message))
+    except msgspec.ValidationError as problem:
+        field = str(problem).rpartition("$.")[2].rstrip("`")
+        value = getattr(message, field.partition("[")[0], None)
+        raise BadInput(
+            f"{field} {value!r} is not allowed: ids begin with a letter or digit, then letters, digits, dots, dashes"
+            f" and underscores, at most 128 ({problem})"
+        ) from problem

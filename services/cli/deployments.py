@@ -1,0 +1,256 @@
+"""`cyroid-images deploy …` and `cyroid-images deployments …`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from events.task_group import TaskGroup
+from services.cli.door import complain, run
+from services.cli.output import LINE_SECONDS, json_flag, plain, print_json, print_table, progress, size, talk
+
+if TYPE_CHECKING:
+    from events.messages import (
+        DeploymentCancelRequested,
+        DeploymentEnded,
+        DeploymentRequested,
+        DeploymentRetryRequested,
+        ImageOutcome,
+    )
+    from services.cli.output import Progress
+    from services.parts import Parts
+
+FAILED_STATUS = 5
+
+
+@click.command()
+@click.argument("range_id", metavar="RANGE")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until it ended, showing progress.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Wait no longer than this."
+)
+@click.option("--id", "deployment_id", metavar="ID", help="The deployment's id; made up by default.")
+@click.option("--platform", metavar="OS/ARCH", help="For images of several platforms.")
+@click.option("--engine-url", metavar="URL", help="The range's engine, for a range without an agent.")
+@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="9 goes first.")
+@json_flag
+@click.pass_context
+def deploy(context: click.Context, /, *, wait: bool, timeout: float | None, as_json: bool, **request: Any) -> None:
+    """Bring images to the engine of a range.
+
+    The exit status is 0 when every image is ready there, 5 when not. Ctrl-C stops the waiting, not the deployment.
+
+    \b
+    Examples:
+      cyroid-images deploy range-7 web:1.0 db:16
+      cyroid-images deploy range-7 web:1.0 --no-wait
+    """
+
+    async def work(parts: Parts) -> tuple[DeploymentRequested, DeploymentEnded | None]:
+        from services.asking import ask_deployer, deployment
+
+        message = deployment(**request)
+        bus = await parts.bus()
+        await ask_deployer(message, speaker=bus, streams=parts.streams, source=parts.source("cli"))
+        talk(f"deployment {message.deployment_id}")
+        if not wait:
+            return message, None
+        return message, await _wait(parts, message, timeout)
+
+    asked, ended = run(context, work)
+    if ended is None:
+        if as_json:
+            print_json({"deployment_id": asked.deployment_id, "ended": False})
+        else:
+            click.echo(asked.deployment_id)
+        context.exit(FAILED_STATUS if wait else 0)
+    _print_end(ended, as_json)
+    context.exit(0 if type(ended).__name__ == "DeploymentSucceeded" else FAILED_STATUS)
+
+
+async def _wait(parts: Parts, request: DeploymentRequested, timeout: float | None) -> DeploymentEnded | None:
+    """None when the time was up."""
+    from services.watching import watch
+
+    bus = await parts.bus()
+    try:
+        with progress() as shown:
+            async with asyncio.timeout(timeout), TaskGroup() as group:
+                patience = group.create_task(_say_who_is_missing(parts, request, shown))
+                ended = await watch(
+                    bus,
+                    parts.streams,
+                    request,
+                    on_progress=lambda step: shown.show(
+                        f"{step.kind} {step.reference}", step.phase, step.done_bytes, step.total_bytes
+                    ),
+                )
+                patience.cancel()
+                return ended
+    except TimeoutError:
+        complain(
+            f"not ended after {timeout:g} seconds; it goes on: cyroid-images deployments cancel {request.deployment_id}"
+        )
+        return None
+    except asyncio.CancelledError:
+        talk(f"it goes on without you; to stop it: cyroid-images deployments cancel {request.deployment_id}")
+        raise
+
+
+async def _say_who_is_missing(parts: Parts, request: DeploymentRequested, shown: Progress) -> None:
+    """Somebody who waits should know when nobody works: no deployer, or no agent in the range."""
+    bus = await parts.bus()
+    while True:
+        await asyncio.sleep(LINE_SECONDS / 2)
+        (alive,) = await bus.beats([parts.streams.alive(request.range_id)])
+        statuses = await bus.groups([parts.streams.deployments])
+        waiting = not any(status.group == "deployer" and status.lag == 0 for status in statuses)
+        if waiting:
+            shown.show("deployment", "no deployer has taken it yet: is `cyroid-images serve deployer` running?")
+        elif alive is None and request.engine_url is None:
+            shown.show("deployment", f"range {request.range_id} has no agent that answers")
+        else:
+            shown.show("deployment", "under way")
+
+
+@click.group()
+def deployments() -> None:
+    """Look at deployments, stop them, do them again."""
+
+
+@deployments.command("ls")
+@click.option("-n", "--last", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@json_flag
+@click.pass_context
+def list_(context: click.Context, /, *, last: int, as_json: bool) -> None:
+    """List the latest deployments: how they ended, where they stand, who waits for a slot."""
+
+    async def work(parts: Parts) -> list[dict[str, Any]]:
+        from services.deployment_book import latest_deployments
+
+        return await latest_deployments(await parts.bus(), parts.streams, last)
+
+    rows = run(context, work)
+    if as_json:
+        print_json({"items": rows})
+        return
+    print_table(("DEPLOYMENT", "RANGE", "STATE", "SECONDS", "IMAGES"), [_summary(row) for row in rows])
+
+
+@deployments.command()
+@click.argument("deployment_id", metavar="DEPLOYMENT")
+@json_flag
+@click.pass_context
+def show(context: click.Context, /, *, deployment_id: str, as_json: bool) -> None:
+    """Show one deployment: a line per image."""
+
+    async def work(parts: Parts) -> dict[str, Any]:
+        from services.deployment_book import one_deployment
+
+        return await one_deployment(await parts.bus(), parts.streams, deployment_id)
+
+    row = run(context, work)
+    if as_json:
+        print_json(row)
+        return
+    print_table(
+        ("IMAGE", "STATE", "HOW", "RECEIVED", "WHY NOT"),
+        [
+            (
+                image["reference"],
+                _state(image),
+                image.get("how") or "-",
+                size(image.get("received_bytes", 0)),
+                image["error"].message if image.get("error") else "-",
+            )
+            for image in row["images"]
+        ],
+    )
+    error = f": {row['error'].message}" if row["error"] else f": {row['reason']}" if row["reason"] else ""
+    talk(plain(f"{_state(row)} after {row['seconds']:.1f} s, range {row['range_id']}{error}"))
+
+
+def _summary(row: dict[str, Any]) -> Sequence[str]:
+    images = " ".join(f"{image['reference']}={image['state']}" for image in row["images"])
+    return (row["deployment_id"], row["range_id"], _state(row), f"{row['seconds']:.1f}", images)
+
+
+def _state(row: dict[str, Any]) -> str:
+    """With the place in the queue, for whole deployments and single images."""
+    place = row.get("queue_position")
+    return row["state"] if place is None else f"{row['state']} (number {place} in the queue)"
+
+
+@deployments.command()
+@click.argument("deployment_id", metavar="DEPLOYMENT")
+@click.option("--reason", default="", metavar="TEXT", help="For those who look later.")
+@json_flag
+@click.pass_context
+def cancel(context: click.Context, /, *, deployment_id: str, reason: str, as_json: bool) -> None:
+    """Stop a deployment, and the engine's work for it. Does not wait.
+
+    \b
+    Example:
+      cyroid-images deployments cancel 01a208d7-4401-7b2f-a69d-6375c305a25b --reason "wrong range"
+    """
+    from services.asking import cancelling
+
+    _ask(context, cancelling(deployment_id, reason), as_json)
+
+
+@deployments.command()
+@click.argument("deployment_id", metavar="DEPLOYMENT")
+@json_flag
+@click.pass_context
+def retry(context: click.Context, /, *, deployment_id: str, as_json: bool) -> None:
+    """Do again what is missing of a failed or cancelled deployment. Does not wait."""
+    from services.asking import retrying
+
+    _ask(context, retrying(deployment_id), as_json)
+
+
+def _ask(context: click.Context, message: DeploymentCancelRequested | DeploymentRetryRequested, as_json: bool) -> None:
+    async def work(parts: Parts) -> None:
+        from services.asking import ask_deployer
+        from services.deployment_book import one_deployment
+
+        bus = await parts.bus()
+        await one_deployment(bus, parts.streams, message.deployment_id)  # raises NotFound: a typo is told at once
+        await ask_deployer(message, speaker=bus, streams=parts.streams, source=parts.source("cli"))
+
+    run(context, work)
+    talk("asked for")
+    if as_json:
+        print_json({"deployment_id": message.deployment_id})
+
+
+def _print_end(ended: DeploymentEnded, as_json: bool) -> None:
+    if as_json:
+        print_json(ended)
+        return
+    print_table(("IMAGE", "HOW", "SENT", "LAYERS REUSED", "SECONDS"), [_row(image) for image in ended.images])
+    for image in ended.images:
+        if image.error is not None:
+            about = "" if image.reference in image.error.message else f"{image.reference}: "
+            complain(f"{about}{image.error.message} ({image.error.code})")
+    error = getattr(ended, "error", None)
+    if error is not None:
+        complain(f"{error.message} ({error.code})")
+    reason = getattr(ended, "reason", "")
+    outcome = type(ended).__name__.removeprefix("Deployment").lower()
+    talk(plain(f"{outcome} in {ended.seconds:.1f} s" + (f": {reason}" if reason else "")))
+
+
+def _row(image: ImageOutcome) -> Sequence[str]:
+    how = image.how or (image.error.code if image.error else "not done")
+    return (
+        image.reference,
+        how,
+        size(image.sent_bytes),
+        f"{image.layers_reused} of {image.layers_total}",
+        f"{image.seconds:.1f}",
+    )

@@ -1,0 +1,168 @@
+"""`cyroid-images images push` and `images prompts`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from events.task_group import TaskGroup
+from services.cli.door import complain, run
+from services.cli.output import LINE_SECONDS, json_flag, print_json, print_table, progress, size, talk
+
+if TYPE_CHECKING:
+    from events.messages import ImagePushed, ImagePushFailed
+    from services.cli.output import Progress
+    from services.core.prompts import Prompt
+    from services.parts import Parts
+
+FAILED_STATUS = 5
+
+
+@click.command()
+@click.argument("references", nargs=-1, required=True, metavar="REFERENCE…")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until they are in, showing progress.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Wait no longer than this."
+)
+@json_flag
+@click.pass_context
+def push(
+    context: click.Context, /, *, references: Sequence[str], wait: bool, timeout: float | None, as_json: bool
+) -> None:
+    """Bring images of the host's engine into the registry; a prompt that asks for it is answered by that.
+
+    The exit status is 0 when the registry has all of them, 5 when not. Ctrl-C stops the waiting, not the push.
+
+    \b
+    Examples:
+      cyroid-images images push web:1.0 db:16
+      cyroid-images images push web:1.0 --no-wait
+    """
+
+    async def work(parts: Parts) -> tuple[list[dict[str, str]], dict[str, ImagePushed | ImagePushFailed]]:
+        from services.asking import ask_for_push
+
+        engine, bus = await parts.host_engine(), await parts.bus()
+        asked = [
+            await ask_for_push(reference, engine=engine, speaker=bus, streams=parts.streams, source=parts.source("cli"))
+            for reference in references
+        ]
+        return asked, await _wait(parts, asked, timeout) if wait else {}
+
+    asked, ended = run(context, work)
+    if as_json:
+        print_json({"items": [ended.get(one["id"]) or {**one, "ended": False} for one in asked]})
+    else:
+        _print_ends(asked, ended)
+    for one in asked:
+        _complain_of(ended.get(one["id"]))
+    well = sum(type(end).__name__ == "ImagePushed" for end in ended.values())
+    context.exit(FAILED_STATUS if wait and well < len(asked) else 0)
+
+
+async def _wait(
+    parts: Parts, asked: Sequence[Mapping[str, str]], timeout: float | None
+) -> dict[str, ImagePushed | ImagePushFailed]:
+    """Those that ended in time, by the id of the request."""
+    from services.watching import watch_pushes
+
+    bus = await parts.bus()
+    ended: dict[str, ImagePushed | ImagePushFailed] = {}
+    try:
+        with progress() as shown:
+            async with asyncio.timeout(timeout), TaskGroup() as group:
+                reasons = group.create_task(_say_why_it_waits(parts, shown))
+                async for request_id, end in watch_pushes(
+                    bus,
+                    parts.streams,
+                    [one["id"] for one in asked],
+                    references={one["reference"] for one in asked},
+                    on_progress=lambda step: shown.show(
+                        f"push {step.reference}", step.phase, step.done_bytes, step.total_bytes
+                    ),
+                ):
+                    ended[request_id] = end
+                reasons.cancel()
+    except TimeoutError:
+        complain(f"not ended after {timeout:g} seconds; it goes on: cyroid-images events tail")
+    except asyncio.CancelledError:
+        talk("it goes on without you")
+        raise
+    return ended
+
+
+async def _say_why_it_waits(parts: Parts, shown: Progress) -> None:
+    """Somebody who waits should know when nothing can happen: no pusher, or no registry."""
+    from services.errors import RegistryUnavailable
+
+    bus, registry = await parts.bus(), await parts.registry()
+    while True:
+        await asyncio.sleep(LINE_SECONDS / 2)
+        statuses = await bus.groups([parts.streams.images])
+        if not any(status.group == "registry-pusher" and status.lag == 0 for status in statuses):
+            shown.show("push", "no registry-pusher has taken it yet: is `cyroid-images serve registry-pusher` running?")
+            continue
+        try:
+            await registry.ping()
+        except RegistryUnavailable:
+            shown.show("push", "the registry does not answer; it goes in once that is back")
+        else:
+            shown.show("push", "under way")
+
+
+def _print_ends(asked: Sequence[Mapping[str, str]], ended: Mapping[str, ImagePushed | ImagePushFailed]) -> None:
+    """The names that are in (or, without waiting, were asked for) on stdout."""
+    from events.messages import ImagePushed
+
+    for one in asked:
+        end = ended.get(one["id"])
+        if isinstance(end, ImagePushed):
+            click.echo(end.reference)
+            talk(
+                f"pushed in {end.seconds:.1f} s: {size(end.sent_bytes)} sent, {size(end.reused_bytes)} were there"
+                f" ({end.method})"
+            )
+        elif end is None:
+            click.echo(one["reference"])
+            talk(f"asked for; the request is {one['id']}")
+
+
+def _complain_of(end: ImagePushed | ImagePushFailed | None) -> None:
+    error = getattr(end, "error", None)
+    if end is not None and error is not None:
+        about = "" if end.reference in error.message else f"{end.reference}: "
+        complain(f"{about}{error.message} ({error.code})")
+
+
+@click.command()
+@json_flag
+@click.pass_context
+def prompts(context: click.Context, /, *, as_json: bool) -> None:
+    """List images that came with --push ask and wait for an answer; `images push` answers.
+
+    \b
+    Example:
+      cyroid-images images prompts
+      cyroid-images images push web:1.0
+    """
+
+    async def work(parts: Parts) -> list[Prompt]:
+        from services.inventory import open_prompts
+
+        return await open_prompts(await parts.bus(), parts.streams)
+
+    found = run(context, work)
+    if as_json:
+        print_json({"items": found})
+        return
+    print_table(("REFERENCE", "IMAGE ID", "SIZE", "ASKED", "FROM"), [_row(one) for one in found])
+    if found:
+        talk("into the registry with one: cyroid-images images push REFERENCE")
+
+
+def _row(prompt: Prompt) -> tuple[str, ...]:
+    asked = prompt.asked_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    return (prompt.reference, prompt.image_id[7:19], size(prompt.size_bytes), asked, prompt.origin)

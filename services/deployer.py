@@ -1,0 +1,284 @@
+"""The deployer: brings images to ranges, and ends every deployment in exactly one outcome.
+
+consumes  deployment.requested, deployment.planned, deployment.cancel_requested, deployment.retry_requested,
+          deployment.advance (its own timers and nudges), image.pushed, image.push_failed,
+          agent.started, image.ready, image.failed, image.tar_requested
+emits     deployment.succeeded, deployment.failed, deployment.cancelled, deployment.requested (preheating),
+          deployment.advance, image.push_requested, image.pull_requested, image.load_offered, transfer.cancelled,
+          transfer.progress
+
+A handler loads the deployment's record, finds out the facts that are due, lets the machine decide
+(`services.core.deployment_look`, `deployment_steps`) and returns what the bus commits together with the
+acknowledgement. Nothing waits in memory, so any replica takes the next step.
+
+**A range's outbox is hostile.** A transfer id is believed only if it names a deployment of the very range in whose
+outbox it was said, and `agent.started` only about that range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from events.bus import NOTHING, Delivery, Handler, Outcome, Speaker, Subscription
+from events.envelope import Envelope
+from events.messages import (
+    AgentStarted,
+    DeploymentAdvance,
+    DeploymentCancelRequested,
+    DeploymentFailed,
+    DeploymentPlanned,
+    DeploymentRequested,
+    DeploymentRetryRequested,
+    Failure,
+    ImageFailed,
+    ImagePushed,
+    ImagePushFailed,
+    ImageReady,
+    Message,
+    TarRequested,
+)
+from events.streams import Streams
+from events.task_group import TaskGroup
+from services.core.deployment import Deployment, Policy, parse_transfer_id
+from services.core.deployment_draft import Step
+from services.core.deployment_look import due, look
+from services.core.deployment_steps import (
+    agent_back,
+    agent_said,
+    cancelled,
+    push_ended,
+    retried,
+)
+from services.core.references import Reference
+from services.deploying.facts import Finder
+from services.deploying.outcomes import Desk, Stored, Writer, merged
+from services.deploying.range_book import RangeBook
+from services.deploying.reconciling import Reconciler
+from services.deploying.requests import Requests
+from services.deploying.signs import Signs
+from services.deploying.slots import Slots
+from services.errors import NotFound
+from services.ports import Engine, Registry
+from services.telemetry import get_logger
+
+_GIVEN_UP_AGAIN_SECONDS = 30.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Deployer:
+    """One replica of the deployer. `clock` gives aware times; tests give their own."""
+
+    name = "deployer"
+
+    def __init__(
+        self,
+        *,
+        speaker: Speaker,
+        engine: Engine,
+        registry: Registry,
+        streams: Streams,
+        source: str,
+        tar_url: str,
+        policy: Policy | None = None,
+        slots: int = 8,
+        lease_seconds: float = 30.0,
+        reconcile_seconds: float = 10.0,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._speaker = speaker
+        self._streams = streams
+        self._policy = policy or Policy()
+        self._clock = clock
+        self._handler_slots = slots
+        self._lease_seconds = lease_seconds
+        self._log = get_logger(role=self.name)
+        self._writer = Writer(streams=streams, source=source, tar_url=tar_url, policy=self._policy)
+        self._keys = self._writer.keys
+        self._signs = Signs(speaker=speaker, stream=streams.progress, clock=clock)
+        self._finder = Finder(speaker=speaker, engine=engine, registry=registry, streams=streams, signs=self._signs)
+        desk = Desk(speaker=speaker, streams=streams, writer=self._writer, policy=self._policy, clock=clock)
+        self._slots = Slots(desk, self._finder)
+        self._requests = Requests(desk)
+        self._book = RangeBook(desk)
+        self._listening: list[str] = []
+        self._reconciler = Reconciler(desk, period_seconds=reconcile_seconds)
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        handlers: dict[type[Message], Handler] = {
+            DeploymentRequested: self._requested,
+            DeploymentPlanned: self._requests.planned,
+            DeploymentCancelRequested: self._cancel_requested,
+            DeploymentRetryRequested: self._retry_requested,
+            DeploymentAdvance: self._advance,
+            ImagePushed: self._push_ended,
+            ImagePushFailed: self._push_ended,
+            AgentStarted: self._book.agent_started,
+            ImageReady: self._agent_said,
+            ImageFailed: self._agent_said,
+            TarRequested: self._agent_said,
+        }
+        return (
+            Subscription(
+                group=self.name,
+                streams=self._listened,
+                handlers=handlers,
+                key=flight_key,
+                give_up=self._give_up,
+                slots=self._handler_slots,
+                lease_seconds=self._lease_seconds,
+                dead_stream=self._streams.dead,
+                progress_stream=self._streams.progress,
+            ),
+        )
+
+    async def run(self) -> None:
+        """Follows progress and new ranges, hands out slots, reconciles."""
+        async with TaskGroup() as tasks:
+            tasks.create_task(self._signs.follow())
+            tasks.create_task(self._slots.run())
+            tasks.create_task(self._reconciler.run())
+
+    def _listened(self) -> list[str]:
+        """The shared streams first: locks are kept under the first. Ranges only ever become more."""
+        shared = (self._streams.deployments, self._streams.deployer, self._streams.images)
+        if len(self._listening) != len(self._reconciler.ranges) + len(shared):
+            outboxes = (self._streams.outbox(range_id) for range_id in self._reconciler.ranges)
+            self._listening = [*shared, *outboxes]
+        return self._listening
+
+    # ---- asked for ----
+
+    async def _requested(self, delivery: Delivery) -> Outcome:
+        """The range's outbox is listened to from now on, even if it never said a word yet."""
+        request = delivery.message
+        assert isinstance(request, DeploymentRequested)
+        self._reconciler.ranges.setdefault(request.range_id)
+        return await self._requests.requested(delivery)
+
+    async def _cancel_requested(self, delivery: Delivery) -> Outcome:
+        request = delivery.message
+        assert isinstance(request, DeploymentCancelRequested)
+        stored, deployment = await self._known(request.deployment_id)
+        step = cancelled(deployment, request.reason, self._clock(), self._policy)
+        self._slots.hint()
+        return self._writer.outcome(stored, step, self._clock(), cause=delivery.envelope)
+
+    async def _retry_requested(self, delivery: Delivery) -> Outcome:
+        request = delivery.message
+        assert isinstance(request, DeploymentRetryRequested)
+        stored, deployment = await self._known(request.deployment_id)
+        step = retried(deployment, self._clock(), self._policy)
+        return self._writer.outcome(stored, step, self._clock(), cause=delivery.envelope)
+
+    # ---- looked at ----
+
+    async def _advance(self, delivery: Delivery) -> Outcome:
+        message, now = delivery.message, self._clock()
+        assert isinstance(message, DeploymentAdvance)
+        stored = await self._requests.stored(message.deployment_id)
+        deployment = stored.deployment
+        if deployment is None or not deployment.open:
+            return NOTHING
+        if message.reference is not None:
+            deployment = push_ended(deployment, message.reference, message.error, now)
+        is_up = message.why == "agent_started"
+        facts = await self._finder.facts(deployment, due(deployment, now), agent_is_up=is_up)
+        step = look(deployment, facts, now, self._policy)
+        return await self._committed(stored, step, now, delivery, afresh=message.why == "reconcile")
+
+    async def _push_ended(self, delivery: Delivery) -> Outcome:
+        """Tell every deployment that waits for it to look."""
+        message, now = delivery.message, self._clock()
+        assert isinstance(message, ImagePushed | ImagePushFailed)
+        error = message.error if isinstance(message, ImagePushFailed) else None
+        reference = str(Reference.parse(message.reference))
+        waiting = await self._speaker.members(self._keys.push(reference))
+        posts = (
+            self._writer.shared(
+                self._streams.deployer,
+                DeploymentAdvance(
+                    deployment_id=deployment_id,
+                    why="push_failed" if error else "pushed",
+                    reference=reference,
+                    image_id=message.image_id,
+                    error=error,
+                ),
+                about=deployment_id,
+                now=now,
+                key=delivery.envelope.id,
+                correlation_id=delivery.envelope.correlation_id,
+                causation_id=delivery.envelope.id,
+            )
+            for deployment_id in waiting
+        )
+        return Outcome(posts=tuple(posts))
+
+    # ---- said by ranges ----
+
+    async def _agent_said(self, delivery: Delivery) -> Outcome:
+        message, now = delivery.message, self._clock()
+        assert isinstance(message, ImageReady | ImageFailed | TarRequested)
+        parsed = parse_transfer_id(message.transfer_id)
+        stored = await self._requests.stored(parsed[0]) if parsed else Stored(deployment=None, revision=0)
+        deployment = stored.deployment
+        range_id = self._streams.range_of(delivery.stream)
+        if deployment is None or deployment.range_id != range_id:
+            self._log.warning("not a transfer of this range", range=range_id, transfer=message.transfer_id)
+            return NOTHING
+        if not deployment.open:
+            return NOTHING
+        step = agent_said(deployment, message, now, self._policy)
+        self._slots.hint()
+        if step.deployment.state != "succeeded":
+            return await self._committed(stored, step, now, delivery)
+        engine_id, remembered = await self._book.remembered(step.deployment)
+        if remembered is None:  # this was the last word of an engine that is no more
+            step = agent_back(deployment, engine_id, now, self._policy)
+            return await self._committed(stored, step, now, delivery)
+        return merged(await self._committed(stored, step, now, delivery), remembered)
+
+    # ---- inside ----
+
+    async def _committed(
+        self, stored: Stored, step: Step, now: datetime, delivery: Delivery, *, afresh: bool = False
+    ) -> Outcome:
+        step, claim = await self._slots.admitted(stored.deployment, step, now)
+        outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh)
+        return merged(outcome, claim)
+
+    async def _known(self, deployment_id: str) -> tuple[Stored, Deployment]:
+        stored = await self._requests.stored(deployment_id)
+        if stored.deployment is None:
+            raise NotFound(f"there is no deployment {deployment_id}: see `cyroid-images deployments ls`")
+        return stored, stored.deployment
+
+    def _give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
+        """An entry went to the dead letters: whoever waits for its deployment hears of it."""
+        message, now = envelope.message, self._clock()
+        if isinstance(message, DeploymentRequested) and failure.code != "duplicate_deployment":
+            failed = DeploymentFailed(deployment_id=message.deployment_id, range_id=message.range_id, error=failure)
+            stream, about = self._streams.deployments, message.deployment_id
+            return Outcome(posts=(self._writer.post(stream, failed, about=about, now=now, cause=envelope),))
+        deployment_id = flight_key(envelope)
+        if deployment_id is None or isinstance(message, DeploymentCancelRequested | DeploymentRetryRequested):
+            return NOTHING
+        again = DeploymentAdvance(deployment_id=deployment_id, why="reconcile")
+        due_at = datetime.fromtimestamp(now.timestamp() + _GIVEN_UP_AGAIN_SECONDS, UTC)
+        return Outcome(posts=(self._writer.advance(again, now, due=due_at),))
+
+
+def flight_key(envelope: Envelope) -> str | None:
+    """One step of one deployment at a time, in all replicas."""
+    message = envelope.message
+    if isinstance(message, ImageReady | ImageFailed | TarRequested):
+        parsed = parse_transfer_id(message.transfer_id)
+        return parsed[0] if parsed else None
+    if isinstance(
+        message, DeploymentRequested | DeploymentCancelRequested | DeploymentRetryRequested | DeploymentAdvance
+    ):
+        return message.deployment_id
+    return None

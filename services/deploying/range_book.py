@@ -1,0 +1,105 @@
+"""The book of ranges: what each agent said of itself, what each range should have, and what a recreated one lacks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from events.bus import NOTHING, Delivery, IndexWrite, Outcome, RecordWrite
+from events.envelope import Envelope
+from events.messages import AgentStarted, DeploymentAdvance
+from services.core.deployment import Deployment
+from services.core.deployment_steps import restored
+from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
+from services.deploying.facts import beat_engine
+from services.deploying.outcomes import Desk, Stored, merged, shared_id
+from services.errors import BadInput
+from services.telemetry import get_logger
+
+
+class RangeBook:
+    """Handles `agent.started` and keeps the records of `services.core.ranges`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._speaker = desk.speaker
+        self._streams = desk.streams
+        self._writer = desk.writer
+        self._policy = desk.policy
+        self._clock = desk.clock
+        self._keys = RangeKeys(desk.streams.prefix)
+        self._log = get_logger(role="deployer")
+
+    async def agent_started(self, delivery: Delivery) -> Outcome:
+        """Remember the range, wake what waits for it, and give a recreated range again what it should have."""
+        message, now = delivery.message, self._clock()
+        assert isinstance(message, AgentStarted)
+        range_id = self._streams.range_of(delivery.stream)
+        if range_id != message.range_id:
+            raise BadInput(f"the outbox of range {range_id} tells of range {message.range_id}: refused")
+        key = self._keys.known(range_id)
+        record = await self._speaker.load(key)
+        known = msgspec.json.decode(record.value, type=KnownRange) if record else None
+        said_at = delivery.envelope.time
+        if known is not None and said_at < known.started_at:
+            return NOTHING  # word of an earlier life, overtaken by that of a later one
+        said = msgspec.json.encode(KnownRange.said(message, said_at))
+        outcomes = [
+            Outcome(
+                records=(RecordWrite(key, said, expected=record.revision if record else 0),),
+                index=(IndexWrite(self._keys.known_index, range_id, now.timestamp()),),
+            )
+        ]
+        for deployment_id in await self._speaker.members(self._writer.keys.range(range_id)):
+            nudge = DeploymentAdvance(deployment_id=deployment_id, why="agent_started")
+            correlation_id = delivery.envelope.correlation_id
+            outcomes.append(Outcome(posts=(self._writer.advance(nudge, now, correlation_id=correlation_id),)))
+        if known is not None and known.engine_id != message.engine_id:
+            outcomes.append(await self._restore(message, now, delivery.envelope))
+        return merged(*outcomes)
+
+    async def _restore(self, message: AgentStarted, now: datetime, cause: Envelope) -> Outcome:
+        """A deployment of what the range had. Its id follows from the new engine's, so it is made once."""
+        range_id = message.range_id
+        record = await self._speaker.load(self._keys.wanted(range_id))
+        wanted = msgspec.json.decode(record.value, type=WantedImages) if record else WantedImages(range_id=range_id)
+        missing = wanted.missing(message.images)
+        self._log.warning("range was recreated", range=range_id, engine=message.engine_id, missing=len(missing))
+        deployment_id = f"restore-{shared_id(range_id, message.engine_id)}"
+        if not missing or await self._speaker.load(self._writer.keys.record(deployment_id)) is not None:
+            return NOTHING
+        step = restored(
+            deployment_id, range_id, missing, correlation_id=cause.correlation_id, now=now, policy=self._policy
+        )
+        return self._writer.outcome(Stored(deployment=None, revision=0), step, now, cause=cause)
+
+    async def remembered(self, deployment: Deployment) -> tuple[str | None, Outcome | None]:
+        """A deployment is about to succeed: its content is what the range should have from now on.
+
+        None instead if the range has another engine by now; that engine's id comes first. The range's own record is
+        rewritten as it is, under its revision: either this is committed before the new engine is known, and then is
+        restored to it, or it conflicts and is looked at again.
+        """
+        known_key, wanted_key = self._keys.known(deployment.range_id), self._keys.wanted(deployment.range_id)
+        known_record, record = await self._speaker.load_many([known_key, wanted_key])
+        writes = []
+        if known_record is not None:
+            (beat,) = await self._speaker.beats([self._streams.alive(deployment.range_id)])
+            known = msgspec.json.decode(known_record.value, type=KnownRange)
+            engine_id = beat_engine(beat) or known.engine_id
+            if deployment.engine_id is not None and engine_id != deployment.engine_id:
+                return engine_id, None
+            writes.append(RecordWrite(known_key, known_record.value, expected=known_record.revision))
+        wanted = msgspec.json.decode(record.value, type=WantedImages) if record else None
+        images = dict(wanted.images) if wanted else {}
+        for image in deployment.images:
+            if image.image_id is not None:
+                images[image.reference] = WantedImage(
+                    reference=image.reference,
+                    image_id=image.image_id,
+                    diff_ids=image.diff_ids,
+                    deployment_id=deployment.deployment_id,
+                )
+        value = msgspec.json.encode(WantedImages(range_id=deployment.range_id, images=images))
+        writes.append(RecordWrite(wanted_key, value, expected=record.revision if record else 0))
+        return None, Outcome(records=tuple(writes))

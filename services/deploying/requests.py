@@ -1,0 +1,84 @@
+"""Deployments as they are asked for and announced: checked, normalised, stored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from events.bus import Delivery, Outcome, Post
+from events.messages import DeploymentPlanned, DeploymentRequested, Failure, PushRequested
+from services.core.deployment import Deployment, Policy
+from services.core.deployment_steps import answered_again, asked, refusal_of, same_request
+from services.core.references import Reference
+from services.deploying.outcomes import Desk, Stored, shared_id
+from services.errors import BadInput, BadReference
+
+
+class Requests:
+    """Handles `deployment.requested` and `deployment.planned`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._speaker = desk.speaker
+        self._streams = desk.streams
+        self._writer = desk.writer
+        self._policy = desk.policy
+        self._clock = desk.clock
+
+    async def stored(self, deployment_id: str) -> Stored:
+        """A deployment as its record has it."""
+        record = await self._speaker.load(self._writer.keys.record(deployment_id))
+        if record is None:
+            return Stored(deployment=None, revision=0)
+        return Stored(deployment=msgspec.json.decode(record.value, type=Deployment), revision=record.revision)
+
+    async def requested(self, delivery: Delivery) -> Outcome:
+        """A new deployment, the same answer again, or a refusal that leaves the first one alone."""
+        request, cause = delivery.message, delivery.envelope
+        assert isinstance(request, DeploymentRequested)
+        now = self._clock()
+        stored = await self.stored(request.deployment_id)
+        if stored.deployment is not None:
+            if not same_request(stored.deployment, request):
+                text = f"deployment {request.deployment_id} exists and asks for something else: choose another id"
+                raise BadInput(text, code="duplicate_deployment")
+            return self._writer.outcome(stored, answered_again(stored.deployment), now, cause=cause)
+        references, refusal = _normalised(request, self._policy)
+        step = asked(request, references, refusal, correlation_id=cause.correlation_id, now=now, policy=self._policy)
+        return self._writer.outcome(stored, step, now, cause=cause)
+
+    async def planned(self, delivery: Delivery) -> Outcome:
+        """Images go to the registry, and as deployments of the lowest priority to those ranges that are up."""
+        plan, now = delivery.message, self._clock()
+        assert isinstance(plan, DeploymentPlanned)
+        references = tuple(dict.fromkeys(str(Reference.parse(text)) for text in plan.images))
+        posts = [self._preheat_registry(reference, now, delivery) for reference in references]
+        beats = await self._speaker.beats([self._streams.alive(range_id) for range_id in plan.range_ids])
+        up = [range_id for range_id, beat in zip(plan.range_ids, beats, strict=True) if beat is not None]
+        posts += [self._preheat_range(plan, range_id, references, now, delivery) for range_id in up]
+        return Outcome(posts=tuple(posts))
+
+    def _preheat_registry(self, reference: str, now: datetime, delivery: Delivery) -> Post:
+        message = PushRequested(reference=reference, why="auto")
+        return self._writer.post(self._streams.images, message, about=reference, now=now, cause=delivery.envelope)
+
+    def _preheat_range(
+        self, plan: DeploymentPlanned, range_id: str, references: tuple[str, ...], now: datetime, delivery: Delivery
+    ) -> Post:
+        deployment_id = f"preheat-{shared_id(plan.plan_id, range_id)}"
+        request = DeploymentRequested(
+            deployment_id=deployment_id, range_id=range_id, images=references, platform=plan.platform, priority=0
+        )
+        stream = self._streams.deployments
+        return self._writer.post(stream, request, about=deployment_id, now=now, cause=delivery.envelope)
+
+
+def _normalised(request: DeploymentRequested, policy: Policy) -> tuple[tuple[str, ...], Failure | None]:
+    """The references in full, each once; or why the request is refused."""
+    refusal = refusal_of(request, policy)
+    if refusal is not None:
+        return (), refusal
+    try:
+        return tuple(dict.fromkeys(str(Reference.parse(text)) for text in request.images)), None
+    except BadReference as problem:
+        return (), problem.failure()

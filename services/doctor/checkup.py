@@ -1,0 +1,146 @@
+"""What `doctor` looks at: every dependency in turn, what is wrong with it and what to do about it.
+
+`services.doctor.checkup_roles` looks at those who serve, `services.doctor.machine` at disks, sockets and clocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from events.bus import BusError, HandlingError
+from events.lease import Bus
+from events.preflight import Concern
+from services.core.secrets import without_password
+from services.doctor.checkup_roles import RoleChecks
+from services.doctor.findings import Finding, Note, Wrong
+from services.doctor.machine import OLDEST_ENGINE, room, too_old, without_rights
+from services.errors import EngineUnavailable, RegistryUnavailable
+from services.ports import Engine, Registry
+from services.settings import Settings
+
+PATIENCE_SECONDS = 10.0
+
+
+class Checkup:
+    """All checks. `openers` give the ports, so that one that cannot be opened is a finding too."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        bus: Callable[[], Awaitable[Bus]],
+        concerns: Callable[[], Awaitable[Sequence[Concern]]],
+        engine: Callable[[], Awaitable[Engine]],
+        registry: Callable[[], Awaitable[Registry]],
+    ) -> None:
+        self._settings = settings
+        self._bus, self._engine, self._registry = bus, engine, registry
+        self._concerns = concerns
+        self._roles = RoleChecks(settings, bus)
+
+    async def run(self) -> list[Finding]:
+        """One finding per dependency, in the order in which they depend on one another."""
+        checks: list[tuple[str, Callable[[], Awaitable[str]], str]] = [
+            ("redis", self._redis, "start Redis, or correct CYROID_REDIS_URL"),
+            ("host engine", self._host_engine, "start the engine, or correct CYROID_HOST_ENGINE_URL"),
+            ("layer store", self._layer_store, "mount the engine's data root read-only and set CYROID_ENGINE_ROOT"),
+            ("registry", self._registry_there, "start the registry, or correct CYROID_REGISTRY_URL"),
+            ("registry storage", self._registry_storage, "mount it, or unset CYROID_REGISTRY_STORAGE"),
+            ("spool", self._spool, "make the folder writable, or set CYROID_SPOOL_FOLDER"),
+            *self._roles.all(),
+        ]
+        return [await self._one(what, check, advice) for what, check, advice in checks]
+
+    async def _one(self, what: str, check: Callable[[], Awaitable[str]], advice: str) -> Finding:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return Finding("ok", what, await check())
+        except TimeoutError:
+            return Finding("wrong", what, f"no answer within {PATIENCE_SECONDS:g} seconds", advice)
+        except Note as note:
+            return Finding("note", what, str(note), note.advice)
+        except Wrong as problem:
+            return Finding("wrong", what, str(problem), problem.advice)
+        except (HandlingError, BusError, OSError) as problem:
+            return Finding("wrong", what, str(problem), advice)
+
+    async def _redis(self) -> str:
+        bus = await self._bus()
+        await bus.load(f"{self._settings.key_prefix}:ping")
+        concerns = await self._concerns()
+        if concerns:
+            raise Wrong("; ".join(concern.text for concern in concerns), "see its configuration")
+        return f"answers at {without_password(self._settings.redis_url)}"
+
+    async def _host_engine(self) -> str:
+        url = self._settings.host_engine_url
+        try:
+            info = await (await self._engine()).info()
+        except EngineUnavailable as problem:
+            refused = without_rights(url)
+            if refused is not None:
+                raise Wrong(*refused) from problem
+            if problem.code == "engine_too_old":
+                raise Wrong(str(problem), _upgrade()) from problem
+            raise
+        if too_old(info.version):
+            raise Wrong(f"{info.version} at {url} is too old", _upgrade())
+        return f"{info.version} ({info.store} store, {info.platform}) at {url}"
+
+    async def _layer_store(self) -> str:
+        root = self._settings.engine_root
+        if not root:
+            text = "CYROID_ENGINE_ROOT is not set: layers are read through `docker save`, which is slower"
+            raise Note(text, "mount the engine's data root read-only and set it")
+        info = await (await self._engine()).info()
+        path = Path(root)
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise Wrong(f"{root} cannot be read", "mount the engine's data root there, readable for this user")
+        wanted = path / ("containerd" if info.store == "containerd" else "image/overlay2/layerdb")
+        if info.store == "classic" and not wanted.is_dir():
+            raise Wrong(
+                f"{root} holds no image/overlay2/layerdb, so it is not this engine's data root",
+                f"set CYROID_ENGINE_ROOT to where the engine's {info.root} is mounted",
+            )
+        free = _with_room(path, "make room: docker system prune")
+        return f"{root} can be read, {free}"
+
+    async def _registry_there(self) -> str:
+        settings = self._settings
+        try:
+            await (await self._registry()).ping()
+        except RegistryUnavailable as problem:
+            if problem.code == "registry_denied":
+                advice = "correct CYROID_REGISTRY_USERNAME and CYROID_REGISTRY_PASSWORD, or CYROID_REGISTRY_TOKEN"
+                raise Wrong(f"it refuses our credentials: {problem}", advice) from problem
+            raise
+        return f"answers at {settings.registry_url}; ranges pull from {settings.registry_address}"
+
+    async def _registry_storage(self) -> str:
+        folder = self._settings.registry_storage
+        if not folder:
+            return "CYROID_REGISTRY_STORAGE is not set: not looked at"
+        free = _with_room(Path(folder), "make room: delete images and collect the registry's garbage")
+        return f"{folder}, {free}"
+
+    async def _spool(self) -> str:
+        folder = Path(self._settings.spool_folder)
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise Wrong(f"{nearest} cannot be written", "make it writable, or set CYROID_SPOOL_FOLDER")
+        return f"{folder}, {_with_room(nearest, 'make room, or set CYROID_SPOOL_FOLDER')}"
+
+
+def _with_room(folder: Path, advice: str) -> str:
+    """How much room there is. Raises Wrong or Note where it is little, OSError where the folder is not there."""
+    state, text = room(folder)
+    if state != "ok":
+        raise (Wrong if state == "wrong" else Note)(text, advice)
+    return text
+
+
+def _upgrade() -> str:
+    return f"upgrade it: {'.'.join(map(str, OLDEST_ENGINE))} is the oldest that works"

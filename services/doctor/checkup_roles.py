@@ -1,0 +1,169 @@
+"""What `doctor` sees through Redis: which roles are served, how far they are behind, ranges, clocks, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from events.bus import BusError, HandlingError
+from events.dead import dead_letters
+from events.lease import Bus
+from events.streams import Streams
+from services import inventory
+from services.core.ranges import RangeKeys
+from services.doctor.findings import Note, Wrong
+from services.doctor.machine import OLDEST_ENGINE, clock_problems, too_old
+from services.presence import LASTS_SECONDS, RoleBeat, serving
+from services.settings import Settings
+
+_UNSEEN = "cannot be seen while Redis is away"
+_SLOW_SECONDS = 60.0
+#: A range's beat may be this old: its agent may take as long to ask its engine.
+_RANGE_LATE_SECONDS = 60.0
+
+
+class RoleChecks:
+    """Checks by name, in order; each returns what is well, or raises Wrong or Note."""
+
+    def __init__(self, settings: Settings, bus: Callable[[], Awaitable[Bus]]) -> None:
+        self._settings = settings
+        self._streams = Streams(settings.key_prefix)
+        self._bus = bus
+
+    def all(self) -> list[tuple[str, Callable[[], Awaitable[str]], str]]:
+        """(what, check, what to do if it raises something unexpected)."""
+        streams = self._streams
+        return [
+            ("registry-pusher", lambda: self._group("registry-pusher", streams.images), _start("registry-pusher")),
+            ("deployer", lambda: self._group("deployer", streams.deployments), _start("deployer")),
+            ("tracker", lambda: self._group("tracker", streams.deployments), _start("tracker")),
+            ("tar server", self._tar_server, _start("tar-server")),
+            ("agent-pool", self._agent_pool, _start("agent-pool")),
+            ("api", self._api, _start("api")),
+            ("ranges", self._ranges, "look at the agents that are away"),
+            ("clocks", self._clocks, "have them set by NTP"),
+            ("dead letters", self._dead, "look at them: cyroid-images events dead list"),
+        ]
+
+    async def _there(self) -> Bus:
+        """What is only seen through Redis is not called broken when Redis is."""
+        try:
+            bus = await self._bus()
+            await bus.load(f"{self._streams.prefix}:ping")
+        except (HandlingError, BusError, OSError) as problem:
+            raise Note(_UNSEEN, "") from problem
+        return bus
+
+    async def _serving(self, role: str) -> list[RoleBeat]:
+        return (await serving(await self._there(), self._streams.prefix)).get(role, [])
+
+    async def _group(self, group: str, stream: str) -> str:
+        bus = await self._there()
+        served = await self._serving(group)
+        status = next((one for one in await bus.groups([stream]) if one.group == group), None)
+        behind = (
+            f"{status.pending} under way, {'?' if status.lag is None else status.lag} not read yet"
+            if status
+            else f"never listened to {stream}"
+        )
+        if not served:
+            raise Wrong(f"no process runs it; {behind}", _start(group))
+        if status is not None and status.oldest_undelivered_seconds > _SLOW_SECONDS:
+            late = f"{behind}, the oldest for {status.oldest_undelivered_seconds:.0f} s"
+            raise Wrong(f"{late}, although it runs at {_places(served)}", "look at its log")
+        return f"runs at {_places(served)}; {behind}"
+
+    async def _tar_server(self) -> str:
+        """It is tried where it listens, if that is here; Redis tells that it runs elsewhere."""
+        settings = self._settings
+        host, _, port = settings.tar_listen.rpartition(":")
+        host = host.strip("[]").replace("0.0.0.0", "127.0.0.1")
+        try:
+            _, writer = await asyncio.open_connection(host, int(port), family=socket.AF_UNSPEC)
+        except OSError as problem:
+            served = await self._serving("tar-server")
+            if not served:
+                raise Wrong(
+                    f"no process runs it, and nothing answers at {settings.tar_listen}", _start("tar-server")
+                ) from problem
+            if any(beat.host == socket.gethostname() for beat in served):
+                raise
+            return f"runs at {_places(served)}; ranges reach it as {settings.tar_url}"
+        writer.close()
+        await writer.wait_closed()
+        return f"listens at {settings.tar_listen}; ranges reach it as {settings.tar_url}"
+
+    async def _agent_pool(self) -> str:
+        bus = await self._there()
+        places = await bus.members(RangeKeys(self._streams.prefix).places)
+        served = await self._serving("agent-pool")
+        if served:
+            return f"runs at {_places(served)} for {len(places)} ranges"
+        if places:
+            raise Wrong(f"no process runs it, and {_few(places)} have no agent of their own", _start("agent-pool"))
+        return "does not run; no range needs it"
+
+    async def _api(self) -> str:
+        served = await self._serving("api")
+        if not served:
+            raise Note("no process runs it: nothing answers over HTTP", _start("api"))
+        return f"runs at {_places(served)}"
+
+    async def _ranges(self) -> str:
+        ranges = await inventory.known_ranges(await self._there(), self._streams)
+        away = [row["range_id"] for row in ranges if row["agent"] != "alive"]
+        old = [row["range_id"] for row in ranges if too_old(row.get("engine_version", ""))]
+        text = f"{len(ranges) - len(away)} of {len(ranges)} have an agent that answers"
+        if old:
+            oldest = ".".join(map(str, OLDEST_ENGINE))
+            raise Wrong(f"{text}; engine older than {oldest}: {_few(old)}", "upgrade their engines")
+        if away:
+            raise Note(f"{text}; away: {_few(away)}", "start their agents; what is deployed to them waits")
+        return text
+
+    async def _clocks(self) -> str:
+        """Whoever beats tells its time; Redis' own is looked at with Redis."""
+        bus, now = await self._there(), datetime.now(UTC)
+        roles = await serving(bus, self._streams.prefix)
+        hosts = {beat.host: beat.at for beats in roles.values() for beat in beats}
+        ranges = {
+            f"range {row['range_id']}": at
+            for row in await inventory.known_ranges(bus, self._streams)
+            if (at := _moment(row)) is not None
+        }
+        found = clock_problems(hosts, now, late_seconds=LASTS_SECONDS)
+        found += clock_problems(ranges, now, late_seconds=_RANGE_LATE_SECONDS)
+        if found:
+            raise Wrong(f"against this machine's: {_few(found)}", "have them set by NTP")
+        return f"{len(hosts) + len(ranges)} agree with this machine's"
+
+    async def _dead(self) -> str:
+        letters = await dead_letters(await self._there(), self._streams.dead)
+        if letters:
+            raise Note(str(len(letters)), "look at them: cyroid-images events dead list")
+        return "none"
+
+
+def _start(role: str) -> str:
+    return f"start it: cyroid-images serve {role}"
+
+
+def _places(beats: Sequence[RoleBeat]) -> str:
+    return ", ".join(f"{beat.host} (process {beat.pid}, {beat.version})" for beat in beats[:3])
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _moment(row: dict[str, Any]) -> datetime | None:
+    """When a range's agent beat, by its own word, which may be anything."""
+    try:
+        at = datetime.fromisoformat(row.get("at", ""))
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None

@@ -1,0 +1,27 @@
+"""What a look at one thing gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: `ok`, `wrong` or `note` (nothing is broken, but look), about what, what was found, what to do."""
+
+    state: str
+    what: str
+    found: str
+    advice: str = ""
+
+
+class Wrong(Exception):
+    """A check that did not pass: what was found, and what to do."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(found)
+        self.advice = advice
+
+
+class Note(Wrong):
+    """A check that passed, with something to look at."""

@@ -1,0 +1,117 @@
+"""What there is: images on the host's engine and in the registry, open prompts, ranges."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+
+from events.bus import Speaker
+from events.streams import Streams
+from services.core.images import EngineImage
+from services.core.prompts import Prompt, prompt_index, prompt_key
+from services.core.references import Reference
+from services.errors import BadReference, RegistryUnavailable
+from services.ports import Engine, Registry
+
+_AT_ONCE = 16
+
+
+async def host_images(engine: Engine, registry: Registry) -> list[dict[str, Any]]:
+    """One row per name. `registry`: same, other (that name has other content there), no, or away."""
+    rows = [(name, image) for image in await engine.images() for name in image.references or ("<none>",)]
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def row(name: str, image: EngineImage) -> dict[str, Any]:
+        async with slots:
+            state = await _state(name, image, registry)
+        return {
+            "reference": name,
+            "image_id": image.image_id,
+            "local_id": image.local_id,
+            "size_bytes": image.size_bytes,
+            "platform": image.platform,
+            "registry": state,
+        }
+
+    return list(await asyncio.gather(*(row(name, image) for name, image in sorted(rows, key=lambda one: one[0]))))
+
+
+async def _state(name: str, image: EngineImage, registry: Registry) -> str:
+    try:
+        reference = Reference.parse(name)
+        found = await registry.manifest(reference.repository, reference.registry_tag)
+    except BadReference:
+        return "-"
+    except RegistryUnavailable:
+        return "away"
+    if found is None:
+        return "no"
+    return "same" if found[1].body.config.digest == image.image_id else "other"
+
+
+async def registry_images(registry: Registry) -> list[dict[str, Any]]:
+    """One row per tag in the registry. Sizes are of the blobs as stored."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def rows(repository: str) -> list[dict[str, Any]]:
+        async with slots:
+            tags = await registry.tags(repository)
+        return [row for row in await asyncio.gather(*(one(repository, tag) for tag in sorted(tags))) if row]
+
+    async def one(repository: str, tag: str) -> dict[str, Any] | None:
+        async with slots:
+            found = await registry.manifest(repository, tag)
+        if found is None:  # deleted between the listing and now
+            return None
+        descriptor, manifest = found
+        reference = Reference.from_registry(repository, tag)
+        return {
+            "reference": str(reference) if reference else None,
+            "repository": repository,
+            "tag": tag,
+            "manifest_digest": descriptor.digest,
+            "image_id": manifest.body.config.digest,
+            "layers": len(manifest.body.layers),
+            "size_bytes": manifest.body.config.size + sum(layer.size for layer in manifest.body.layers),
+        }
+
+    repositories = [repository async for repository in registry.repositories()]
+    return [row for found in await asyncio.gather(*(rows(name) for name in sorted(repositories))) for row in found]
+
+
+async def open_prompts(speaker: Speaker, streams: Streams) -> list[Prompt]:
+    """Images that came with `push: ask` and wait for an answer, the oldest question first."""
+    ids = await speaker.members(prompt_index(streams.prefix))
+    records = await speaker.load_many([prompt_key(streams.prefix, id_) for id_ in ids]) if ids else []
+    return [msgspec.json.decode(record.value, type=Prompt) for record in records if record is not None]
+
+
+async def known_ranges(speaker: Speaker, streams: Streams) -> list[dict[str, Any]]:
+    """Every range that ever spoke: whether its agent's heart beats, and what it last said of itself."""
+    outboxes = await speaker.discover(streams.outbox_pattern)
+    names = [name for outbox in outboxes if (name := streams.range_of(outbox)) is not None]
+    beats = await speaker.beats([streams.alive(name) for name in names]) if names else []
+    return [_range(name, beat) for name, beat in zip(names, beats, strict=True)]
+
+
+Short = Annotated[str, msgspec.Meta(max_length=128)]
+
+
+class _Beat(msgspec.Struct):
+    engine_id: Short = ""
+    incarnation: Short = ""
+    engine_version: Short = ""
+    at: Short = ""
+
+
+def _range(name: str, beat: bytes | None) -> dict[str, Any]:
+    """A range writes its beat itself, so it may hold anything."""
+    row: dict[str, Any] = {"range_id": name, "agent": "away" if beat is None else "alive"}
+    if beat is not None:
+        try:
+            row |= msgspec.structs.asdict(msgspec.json.decode(beat, type=_Beat))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            row["agent"] = "unreadable"
+    return row

@@ -1,0 +1,257 @@
+"""Brings the layers of one image into one repository: looks, mounts, and sends only what is in neither place.
+
+    known form ─▶ HEAD in the repository ─▶ mount from a repository that may have it ─▶ read and send it
+
+Sources are tried best first; a layer that one cannot give, or gives wrongly, goes to the next. A raw layer is verified
+by the registry, whose digest of the upload must be the diff ID; a compressed one is hashed here on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+from events.messages import Layer
+from events.task_group import TaskGroup
+from services import metrics
+from services.core.codecs import RAW, CodecSetting, LayerForm, choose
+from services.core.images import EngineImage
+from services.errors import LayerUnreadable, WrongContent
+from services.ports import BlobSource, Chunks, LayerSource, OpenLayer, Registry, SequentialSource
+from services.pushing.compressing import CompressedLayer, samples_of
+from services.pushing.layer_forms import LayerForms
+from services.pushing.tally import Counted, Tally
+from services.telemetry import get_logger
+
+MISMATCH = (LayerUnreadable, WrongContent)
+
+
+async def nobody_has_zstd() -> bool:
+    """What is assumed of the ranges' engines where nobody says more."""
+    return False
+
+
+@dataclass(slots=True)
+class Work:
+    """One image on its way: what is there already, and what is still missing (diff ID → its form)."""
+
+    image: EngineImage
+    repository: str
+    tally: Tally
+    layers: dict[str, Layer] = field(default_factory=dict)
+    missing: dict[str, LayerForm | None] = field(default_factory=dict)
+
+
+class LayerPush:
+    """`bring` is the whole of it. One per process: it keeps two images from sending one layer at the same time."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        sources: Sequence[LayerSource],
+        forms: LayerForms,
+        parallel_layers: int = 3,
+        layer_codec: CodecSetting = "raw",
+        all_read_zstd: Callable[[], Awaitable[bool]] = nobody_has_zstd,
+    ) -> None:
+        self._registry = registry
+        self._sources = sources
+        self._forms = forms
+        self._parallel = parallel_layers
+        self._codec: CodecSetting = layer_codec
+        self._all_read_zstd = all_read_zstd
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._log = get_logger(role="registry-pusher")
+
+    async def bring(self, image: EngineImage, repository: str, tally: Tally) -> tuple[tuple[Layer, ...], str]:
+        """The image's layers, base first, all in `repository` now, and the name of the last source used ("" if none).
+
+        Raises LayerUnreadable when no source gives a layer that is missing.
+        """
+        work = Work(image, repository, tally)
+        distinct = tuple(dict.fromkeys(image.diff_ids))
+        tally.layers_total = len(distinct)
+        forms = await self._forms.known(distinct)
+        await _all(self._look(work, diff_id, forms.get(diff_id)) for diff_id in distinct)
+        used = ""
+        for source in self._sources:
+            if not work.missing:
+                break
+            before = len(work.missing)
+            if isinstance(source, SequentialSource):
+                await self._in_one_pass(work, source)
+            else:
+                await self._side_by_side(work, source)
+            used = source.name if len(work.missing) < before else used
+        if work.missing:
+            raise LayerUnreadable(f"no source gives the layers {', '.join(work.missing)} of {image.local_id}")
+        return tuple(work.layers[diff_id] for diff_id in image.diff_ids), used
+
+    # ---- looking ----
+
+    async def _look(self, work: Work, diff_id: str, form: LayerForm | None) -> bool:
+        """Into `layers` what is in the registry, into `missing` what is not."""
+        layer = await self._found(work.repository, diff_id, form or RAW)
+        if layer is None:
+            work.missing[diff_id] = form
+            return False
+        self._placed(work, layer)
+        work.tally.reused_bytes += layer.size_bytes
+        return True
+
+    async def _arrived(self, work: Work, diff_id: str) -> bool:
+        """Whether the push of another image has brought the layer while this one waited for its turn."""
+        forms = await self._forms.known((diff_id,))
+        return await self._look(work, diff_id, forms.get(diff_id))
+
+    async def _found(self, repository: str, diff_id: str, form: LayerForm) -> Layer | None:
+        digest = form.blob(diff_id)
+        if digest is None:
+            return None
+        size_bytes = await self._registry.blob_size(repository, digest)
+        if size_bytes is None:
+            hints = await self._forms.places(diff_id, but=repository)
+            for place in dict.fromkeys([*hints, *([form.repository] if form.repository else [])]):
+                if await self._registry.mount_blob(repository, digest, place):
+                    size_bytes = await self._registry.blob_size(repository, digest)
+                    break
+        return None if size_bytes is None else form.layer(diff_id, digest, size_bytes)
+
+    def _placed(self, work: Work, layer: Layer) -> None:
+        work.layers[layer.diff_id] = layer
+        work.missing.pop(layer.diff_id, None)
+        self._forms.note(layer.diff_id, work.repository)
+        work.tally.layers_done += 1
+        work.tally.changed(work.tally)
+
+    # ---- reading ----
+
+    async def _side_by_side(self, work: Work, source: LayerSource) -> None:
+        """Large layers first: a small one that starts last does not keep the others waiting."""
+        sizes: dict[str, int] = {}
+        for diff_id in work.missing:
+            size_bytes = await self._size(source, work.image, diff_id)
+            sizes[diff_id] = size_bytes or 0
+            work.tally.total_bytes += size_bytes or 0
+        slots = asyncio.Semaphore(self._parallel)
+
+        async def one(diff_id: str) -> None:
+            async with slots:
+                try:
+                    await self._one(work, source, diff_id, sizes[diff_id] or None)
+                except MISMATCH as problem:
+                    work.tally.total_bytes -= sizes[diff_id]
+                    self._fall_through(source, diff_id, problem)
+
+        await _all(one(diff_id) for diff_id in sorted(sizes, key=lambda diff_id: -sizes[diff_id]))
+
+    async def _one(self, work: Work, source: LayerSource, diff_id: str, size_bytes: int | None) -> None:
+        async with self._turns.setdefault(diff_id, asyncio.Lock()):
+            if self._forms.noted(diff_id) and await self._arrived(work, diff_id):
+                return
+            if isinstance(source, BlobSource) and await self._as_it_lies(work, source, diff_id):
+                return
+            form = await self._form(work, source, diff_id)
+            async with source.layer(work.image, diff_id) as chunks:
+                await self._send(work, OpenLayer(diff_id, size_bytes, chunks), form)
+
+    async def _as_it_lies(self, work: Work, source: BlobSource, diff_id: str) -> bool:
+        """Send the blob that the engine keeps, if its form is, or becomes now, the layer's form in the registry."""
+        blob = await source.blob(work.image, diff_id)
+        if blob is None or (blob.codec == "zstd" and not await self._all_read_zstd()):
+            return False
+        form = LayerForm(codec=blob.codec, digest=blob.digest, size_bytes=blob.size_bytes, repository=work.repository)
+        fixed = work.missing[diff_id] or await self._forms.fix(diff_id, form)
+        if fixed.codec != blob.codec or fixed.blob(diff_id) != blob.digest:
+            return False
+        if await self._look(work, diff_id, fixed):
+            return True
+        async with source.stored(blob) as chunks:
+            await self._send(work, OpenLayer(diff_id, blob.size_bytes, chunks), fixed, blob=blob)
+        return True
+
+    async def _in_one_pass(self, work: Work, source: SequentialSource) -> None:
+        try:
+            async with source.layers(work.image, tuple(work.missing)) as opened:
+                async for layer in opened:
+                    work.tally.total_bytes += layer.size_bytes or 0
+                    form = work.missing[layer.diff_id] or await self._forms.fix(layer.diff_id, RAW)
+                    await self._send(work, layer, form)
+        except MISMATCH as problem:
+            self._fall_through(source, "", problem)
+
+    async def _size(self, source: LayerSource, image: EngineImage, diff_id: str) -> int | None:
+        try:
+            return await source.size(image, diff_id)
+        except MISMATCH:
+            return None
+
+    def _fall_through(self, source: LayerSource, diff_id: str, problem: LayerUnreadable | WrongContent) -> None:
+        self._log.warning("a layer source does not give a layer", source=source.name, layer=diff_id, why=str(problem))
+        metrics.source_fallbacks.labels(source=source.name, reason=problem.code).inc()
+
+    # ---- sending ----
+
+    async def _form(self, work: Work, source: LayerSource, diff_id: str) -> LayerForm:
+        """The layer's form; fixed now if this is the first push of it anywhere."""
+        form = work.missing[diff_id]
+        if form is not None:
+            return form
+        samples: list[bytes] = []
+        all_read_zstd = self._codec != "raw" and await self._all_read_zstd()
+        if all_read_zstd:
+            async with source.layer(work.image, diff_id) as chunks:
+                samples = await samples_of(chunks)
+        return await self._forms.fix(diff_id, choose(self._codec, all_read_zstd=all_read_zstd, samples=samples))
+
+    async def _send(self, work: Work, layer: OpenLayer, form: LayerForm, *, blob: Layer | None = None) -> None:
+        """Upload one layer in its form, or as the `blob` that the chunks are."""
+        counted = Counted(work.tally, layer)
+        try:
+            if blob is not None:
+                await self._registry.put_blob(work.repository, blob.digest, blob.size_bytes, counted.chunks())
+                sent = blob
+            elif form.codec != "zstd":  # somebody else's gzip cannot be made again: then raw beside it
+                await self._registry.put_blob(work.repository, layer.diff_id, layer.size_bytes, counted.chunks())
+                sent = RAW.layer(layer.diff_id, layer.diff_id, counted.read_bytes)
+            else:
+                sent = await self._send_compressed(work, layer.diff_id, counted.chunks(), form)
+        except BaseException:
+            counted.take_back()
+            raise
+        work.tally.sent_bytes += sent.size_bytes
+        self._placed(work, sent)
+
+    async def _send_compressed(self, work: Work, diff_id: str, chunks: Chunks, form: LayerForm) -> Layer:
+        compressed = CompressedLayer(diff_id, form.level)
+        await self._registry.put_blob(work.repository, lambda: compressed.digest, None, compressed.chunks(chunks))
+        measured = LayerForm(
+            codec=form.codec,
+            level=form.level,
+            digest=compressed.digest,
+            size_bytes=compressed.size_bytes,
+            repository=work.repository,
+        )
+        holds = await self._forms.measured(diff_id, measured, replaces=form.digest)
+        if holds != measured:  # somebody else was first, with another library's zstd: theirs is the layer
+            found = await self._found(work.repository, diff_id, holds)
+            if found is not None:
+                return found
+        return measured.layer(diff_id, compressed.digest, compressed.size_bytes)
+
+
+async def _all(steps: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Run all at once; the first error ends the others and comes out as itself."""
+    failure: Exception | None = None
+    try:
+        async with TaskGroup() as tasks:
+            for step in steps:
+                tasks.create_task(step)
+    except ExceptionGroup as group:
+        failure = group.exceptions[0]
+    if failure is not None:
+        raise failure

@@ -1,0 +1,195 @@
+"""The role `tar-server`: gives ranges the archives that the deployer offered them.
+
+Consumes no stream; it answers `GET /transfers/{transfer_id}` with `Authorization: Bearer <token>`:
+
+    200  the archive (`application/x-tar`), with its length where that is known
+    401  no token             403  wrong token                404  no such offer, or the image is gone
+    409  the offer is used    410  the offer has expired      503  busy, or what the archive is made of is away
+    507  no room for the spool
+
+Errors before the first byte are `application/problem+json` and leave the offer as it was, so the same request may be
+made again after a 503 or 507. The offer is used from the moment the first byte could go out. A failure after that
+breaks the connection: no archive that is not complete ever ends cleanly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from events.bus import BusError, Outcome, Record, RecordConflict, RecordWrite, Speaker, Subscription
+from services import metrics
+from services.core.offers import Offer, Refusal, offer_key
+from services.errors import CyroidError, Stalled
+from services.exporting.exports import Exports
+from services.exporting.spool import Spool
+from services.telemetry import get_logger
+
+log = get_logger(role="tar-server")
+#: How long a used offer is remembered, to answer 409 instead of 404.
+USED_SECONDS = 3600.0
+
+_REFUSED: dict[Refusal, tuple[int, str]] = {
+    "wrong_token": (403, "the token is not the one of this offer"),
+    "used": (409, "the offer is used: ask for a tar again to get a new one"),
+    "expired": (410, "the offer has expired: ask for a tar again to get a new one"),
+}
+
+
+class Refused(CyroidError):
+    """A request that gets no archive."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message, code=code)
+        self.http_status = status  # type: ignore[misc]
+
+
+class TarServer:
+    """Serves archives until cancelled. `listen` is `host:port`; port 0 takes a free one, see `address`."""
+
+    def __init__(
+        self,
+        *,
+        speaker: Speaker,
+        prefix: str,
+        exports: Exports,
+        listen: str,
+        stall_seconds: float = 60,
+    ) -> None:
+        self._speaker = speaker
+        self._prefix = prefix
+        self._exports = exports
+        self._host, _, port = listen.rpartition(":")
+        self._port = int(port)
+        self._stall = stall_seconds
+        self._address: asyncio.Future[str] | None = None
+
+    @property
+    def name(self) -> str:
+        return "tar-server"
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        return ()
+
+    async def address(self) -> str:
+        """`host:port` it really listens on, as soon as it does."""
+        return await asyncio.shield(self._future())
+
+    def _future(self) -> asyncio.Future[str]:
+        if self._address is None:
+            self._address = asyncio.get_running_loop().create_future()
+        return self._address
+
+    async def run(self) -> None:
+        application = web.Application()
+        application.router.add_get("/transfers/{transfer_id}", self._answer)
+        # A client that leaves ends its request at once, and the export with it if nobody else reads.
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=2, handler_cancellation=True)
+        async with self._exports.serving():
+            await runner.setup()
+            try:
+                await web.TCPSite(runner, self._host.strip("[]") or None, self._port).start()
+                host, port = runner.addresses[0][:2]
+                self._future().set_result(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                log.info("listening", address=self._future().result())
+                await asyncio.Event().wait()
+            finally:
+                await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        transfer_id = request.match_info["transfer_id"]
+        try:
+            record, offer = await self._offer(request, transfer_id)
+            async with self._exports.join(offer) as spool:
+                await self._spend(record, offer)
+                return await self._send(request, offer, spool)
+        except CyroidError as problem:
+            log.info("refused", transfer=transfer_id, code=problem.code, why=str(problem))
+            return _problem(problem.http_status, problem.code, str(problem))
+        except BusError as problem:
+            log.warning("Redis is away", transfer=transfer_id, why=str(problem))
+            return _problem(503, "redis_unavailable", "the offer cannot be looked up now: try again")
+
+    async def _offer(self, request: web.Request, transfer_id: str) -> tuple[Record, Offer]:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Refused(401, "no_token", "the request has no bearer token")
+        record = await self._speaker.load(offer_key(self._prefix, transfer_id))
+        if record is None:
+            raise Refused(404, "no_offer", f"there is no offer for transfer {transfer_id}: ask for a tar again")
+        offer = Offer.parse(record.value)
+        refusal = offer.refusal(token.strip(), datetime.now(UTC))
+        if refusal is not None:
+            status, message = _REFUSED[refusal]
+            raise Refused(status, f"offer_{refusal}", message)
+        return record, offer
+
+    async def _spend(self, record: Record, offer: Offer) -> None:
+        """Mark the offer used, unless somebody was faster."""
+        write = RecordWrite(
+            key=offer_key(self._prefix, offer.transfer_id),
+            value=offer.used(datetime.now(UTC)).encode(),
+            expected=record.revision,
+            expires_seconds=USED_SECONDS,
+        )
+        try:
+            await self._speaker.commit(Outcome(records=(write,)))
+        except RecordConflict as conflict:
+            raise Refused(409, "offer_used", "the offer is used, or was replaced by a new one") from conflict
+
+    async def _send(self, request: web.Request, offer: Offer, spool: Spool) -> web.StreamResponse:
+        started, sent = time.monotonic(), 0
+        response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+        response.content_length = spool.total_bytes
+        outcome = "broken"
+        try:
+            async with asyncio.timeout(self._stall):
+                await response.prepare(request)
+            async for chunk in spool.read():
+                await self._write(response, chunk)
+                sent += len(chunk)
+            async with asyncio.timeout(self._stall):
+                await response.write_eof()
+            outcome = "sent"
+        except (CyroidError, ConnectionError, TimeoutError) as problem:
+            outcome = getattr(problem, "code", "disconnected")
+            log.warning("an archive broke off", why=str(problem) or type(problem).__name__, **_about(offer))
+        finally:
+            if outcome != "sent" and request.transport is not None:
+                request.transport.abort()
+            seconds = time.monotonic() - started
+            metrics.transfers.labels("export", offer.layout, "done" if outcome == "sent" else "failed").inc()
+            metrics.transferred_bytes.labels("export", offer.layout).inc(sent)
+            metrics.transfer_seconds.labels("export", offer.layout).observe(seconds)
+            log.info("archive", outcome=outcome, bytes=sent, seconds=round(seconds, 3), **_about(offer))
+        return response
+
+    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._stall):
+                await response.write(chunk)
+        except TimeoutError:
+            raise Stalled(f"the reader took no byte for {self._stall:g} s") from None
+
+
+def _about(offer: Offer) -> dict[str, object]:
+    return {
+        "image": offer.reference,
+        "range": offer.range_id,
+        "transfer": offer.transfer_id,
+        "layout": offer.layout,
+        "layers": len(offer.held),
+    }
+
+
+def _problem(status: int, code: str, detail: str) -> web.Response:
+    body = {"type": "about:blank", "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
+    headers = {"Retry-After": "5"} if status in (503, 507) else {}
+    return web.Response(
+        status=status, body=msgspec.json.encode(body), content_type="application/problem+json", headers=headers
+    )

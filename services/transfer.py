@@ -1,0 +1,271 @@
+"""Bringing one image to one range's engine at once, for Python code of other CYROID services: no stream, no agent.
+
+Consumes and emits nothing of its own (a push says `image.pushed.v1` only where `services.registry_service` does it).
+The ways are the agent's, in the same order, with the range's engine reached over its address:
+
+    there already             nothing, or a name
+    the registry              what is missing is pushed, then the range pulls by digest
+    a thin tar, a whole tar   host → range, where the registry or the pull fails; only the missing layers if the
+                              range's engine takes that
+
+    moved = await transfer_image_to_dind("range-7", "tcp://172.30.1.7:2375", "kali:2026", progress_callback=print)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from events.bus import BusError
+from events.messages import Arrival, Failure
+from services.agent.loading import load
+from services.agent.looking import Wanted, give_name, look
+from services.agent.pulling import Patience, pull
+from services.agent.stalls import Activity
+from services.core.abilities import layout, left_out
+from services.core.images import EngineImage
+from services.core.manifests import ImageConfig, sha256
+from services.core.offers import Layout, Offer
+from services.core.pull_progress import PullProgress
+from services.core.references import Reference
+from services.errors import CyroidError, EngineUnavailable, LayerUnreadable, NoSpace, NotFound
+from services.exporting.exports import Exports
+from services.ports import Engine, LayerSource, Registry
+from services.pushing.image_push import ImagePush
+from services.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+log = get_logger(role="transfer")
+#: Called with `reference`, `phase` (checking, sending, downloading, extracting, done), `percent`, bytes and layers.
+ProgressCallback = Callable[[dict[str, Any]], None]
+
+
+class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the image got there. `passed_over` says why a better way was not taken, best first."""
+
+    range_id: str
+    reference: str
+    image_id: str
+    how: Arrival
+    received_bytes: int = 0
+    layers_reused: int = 0
+    layers_total: int = 0
+    seconds: float = 0.0
+    passed_over: tuple[Failure, ...] = ()
+
+
+async def transfer_image_to_dind(
+    range_id: str,
+    docker_url: str,
+    image: str,
+    progress_callback: ProgressCallback | None = None,
+    *,
+    settings: Settings | None = None,
+) -> Transferred:
+    """Bring what the host's engine (or the registry) has as `image` to the engine at `docker_url`, under that name.
+
+    Composed by the settings, those of the environment if none are given. A call that returns has done what it says;
+    errors are `services.errors`: BadReference, NotFound, EngineUnavailable, NoSpace, TransferFailed and their kin.
+    """
+    from services.environment import read_settings
+    from services.exporting.image_reader import ImageReader
+    from services.exporting.spool import SpoolFolder
+    from services.parts import open_parts
+
+    async with open_parts(settings or read_settings(os.environ)) as parts:
+        chosen = parts.settings
+        sources = await parts.layer_sources()
+        registry, host = await parts.registry(), await parts.host_engine()
+        transfer = Transfer(
+            host=host,
+            sources=sources,
+            registry=registry,
+            push=await parts.image_push(),
+            exports=Exports(
+                reader=ImageReader(engine=host, sources=sources, registry=registry),
+                folder=SpoolFolder(Path(chosen.spool_folder), limit_bytes=chosen.spool_limit_bytes),
+                limit=chosen.exports_limit,
+                linger_seconds=0,
+            ),
+            patience=Patience(stall_seconds=chosen.stall_seconds),
+        )
+        engine = await parts.engine(docker_url)
+        return await transfer.run(range_id, engine, Reference.parse(image), progress_callback or _nobody)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """The ways, over ports."""
+
+    host: Engine
+    sources: Sequence[LayerSource]
+    registry: Registry
+    push: ImagePush
+    exports: Exports
+    patience: Patience
+    activity: Activity = field(default_factory=Activity)
+
+    async def run(self, range_id: str, engine: Engine, reference: Reference, tell: ProgressCallback) -> Transferred:
+        started = time.monotonic()
+        moving = _Moving(range_id, engine, str(reference), tell)
+        moving.say("checking")
+        wanted = await self._resolve(reference)
+        moved = await self._move(moving, wanted, reference)
+        moved = msgspec.structs.replace(moved, seconds=round(time.monotonic() - started, 3))
+        moving.say("done")
+        about = {"image": moved.reference, "range": range_id, "bytes": moved.received_bytes, "seconds": moved.seconds}
+        log.info("transfer", path=moved.how, layers_reused=f"{moved.layers_reused}/{moved.layers_total}", **about)
+        return moved
+
+    async def _move(self, moving: _Moving, wanted: Wanted, reference: Reference) -> Transferred:
+        here = await look(moving.engine, wanted)
+        if here is not None:
+            named = wanted.reference in here.references
+            await give_name(moving.engine, wanted, here)
+            return moving.moved(wanted, "present" if named else "retagged", 0, len(wanted.diff_ids))
+        try:
+            return await self._by_registry(moving, wanted, reference)
+        except (EngineUnavailable, NoSpace):
+            raise
+        except (CyroidError, BusError) as problem:
+            moving.passed_over(problem)
+        info = await moving.engine.info()
+        images = [image.diff_ids for image in await moving.engine.images()]
+        present = left_out(info.store, wanted.diff_ids, images)
+        if present:
+            try:
+                return await self._by_tar(moving, wanted, present, layout(info.store))
+            except (EngineUnavailable, NoSpace):
+                raise
+            except CyroidError as problem:
+                moving.passed_over(problem)
+        return await self._by_tar(moving, wanted, (), layout(info.store))
+
+    async def _resolve(self, reference: Reference) -> Wanted:
+        """What the host's engine has under the name; where it has nothing, what the registry has."""
+        image = await self.host.inspect(str(reference))
+        if image is not None:
+            image_id = image.image_id or sha256(await self._config(image))
+            return Wanted(reference=str(reference), image_id=image_id, diff_ids=image.diff_ids)
+        found = await self.registry.manifest(reference.repository, reference.registry_tag)
+        if found is None:
+            raise NotFound(f"neither the host's engine nor the registry has {reference.familiar}: build or import it")
+        config = found[1].body.config
+        async with self.registry.open_blob(reference.repository, config.digest) as chunks:
+            diff_ids = ImageConfig.parse(b"".join([chunk async for chunk in chunks])).rootfs.diff_ids
+        return Wanted(reference=str(reference), image_id=config.digest, diff_ids=diff_ids)
+
+    async def _config(self, image: EngineImage) -> bytes:
+        last: LayerUnreadable | None = None
+        for source in self.sources:
+            try:
+                return await source.config(image)
+            except LayerUnreadable as problem:
+                last = problem
+        raise LayerUnreadable(f"no way to read the config of {image.local_id} on the host: {last}") from last
+
+    async def _by_registry(self, moving: _Moving, wanted: Wanted, reference: Reference) -> Transferred:
+        pushed = await self.push.present(reference, wanted.image_id, wanted.diff_ids)
+        if pushed is None:
+            pushed = await self.push.push(
+                str(reference),
+                image_id=wanted.image_id,
+                changed=lambda tally: moving.say("sending", tally.done_bytes, tally.total_bytes),
+            )
+        source = f"{self.registry.address}/{pushed.repository}@{pushed.manifest_digest}"
+        sourced = Wanted(
+            reference=wanted.reference,
+            image_id=wanted.image_id,
+            diff_ids=wanted.diff_ids,
+            source=source,
+            layers=pushed.layers,
+        )
+        progress = await pull(
+            moving.engine, sourced, activity=self.activity, patience=self.patience, report=moving.pulled
+        )
+        return moving.moved(wanted, "pulled", progress.received_bytes, progress.layers_reused)
+
+    async def _by_tar(self, moving: _Moving, wanted: Wanted, present: Sequence[str], form: Layout) -> Transferred:
+        held = tuple(diff_id for diff_id in dict.fromkeys(wanted.diff_ids) if diff_id not in present)
+        offer, _ = Offer.make(
+            transfer_id=f"direct-{moving.range_id}",
+            reference=wanted.reference,
+            image_id=wanted.image_id,
+            diff_ids=wanted.diff_ids,
+            held=held,
+            layout=form,
+            now=datetime.now(UTC),
+            lifetime_seconds=0,
+            range_id=moving.range_id,
+        )
+        async with self.exports.serving(), self.exports.join(offer) as spool:
+            total = spool.total_bytes or 0
+            received = await load(
+                moving.engine,
+                wanted,
+                spool.read(),
+                activity=self.activity,
+                patience=self.patience,
+                report=lambda done, ended: moving.say("extracting" if ended else "downloading", done, total),
+            )
+        return moving.moved(wanted, "loaded", received, sum(one in present for one in wanted.diff_ids))
+
+
+class _Moving:
+    """One transfer under way: what was said of it and what did not work."""
+
+    def __init__(self, range_id: str, engine: Engine, reference: str, tell: ProgressCallback) -> None:
+        self.range_id = range_id
+        self.engine = engine
+        self._reference = reference
+        self._tell = tell
+        self._problems: list[Failure] = []
+
+    def passed_over(self, problem: CyroidError | BusError) -> None:
+        code = problem.code if isinstance(problem, CyroidError) else "redis_unavailable"
+        self._problems.append(Failure(code=code, message=str(problem), retryable=True))
+        log.warning("another way is taken", image=self._reference, range=self.range_id, code=code, why=str(problem))
+
+    def moved(self, wanted: Wanted, how: Arrival, received: int, reused: int) -> Transferred:
+        return Transferred(
+            range_id=self.range_id,
+            reference=wanted.reference,
+            image_id=wanted.image_id,
+            how=how,
+            received_bytes=received,
+            layers_reused=reused,
+            layers_total=len(wanted.diff_ids),
+            passed_over=tuple(self._problems),
+        )
+
+    def pulled(self, progress: PullProgress) -> None:
+        phase = "extracting" if progress.phase == "extracting" else "downloading"
+        self.say(phase, progress.done_bytes, progress.total_bytes, progress.layers_done, progress.layers_total)
+
+    def say(self, phase: str, done: int = 0, total: int = 0, layers: int = 0, layers_total: int = 0) -> None:
+        percent = 100.0 if phase == "done" else round(100 * done / (total or 1), 1)
+        self._tell(
+            {
+                "reference": self._reference,
+                "range_id": self.range_id,
+                "phase": phase,
+                "percent": percent,
+                "done_bytes": done,
+                "total_bytes": total,
+                "layers_done": layers,
+                "layers_total": layers_total,
+            }
+        )
+
+
+def _nobody(progress: dict[str, Any]) -> None:
+    """Progress that nobody asked for."""

@@ -1,0 +1,74 @@
+"""How far each group is behind, as gauges."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from events.bus import Outcome
+from events.envelope import Envelope
+from events.lease import Holder
+from events.memory import MemoryBus
+from events.messages import PushRequested
+from events.streams import Streams
+from services.api.backlog import measure
+from services.metrics import REGISTRY
+
+STREAMS = Streams("backlog")
+HOLDER = Holder("backlog", "one", 10.0)
+
+
+def gauge(state: str) -> float | None:
+    return REGISTRY.get_sample_value(
+        "cyroid_group_oldest_seconds", {"stream": "images", "group": HOLDER.group, "state": state}
+    )
+
+
+@pytest.fixture
+def old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries are looked at a hundred seconds after they came."""
+    now = (datetime.now(UTC) + timedelta(seconds=100)).timestamp()
+    monkeypatch.setattr("events.memory.time.time", lambda: now)
+
+
+async def _two_entries() -> MemoryBus:
+    bus = MemoryBus()
+    for subject in ("a", "b"):
+        envelope = Envelope(message=PushRequested(reference=subject), source="test", subject=subject)
+        await bus.publish(STREAMS.images, envelope)
+    return bus
+
+
+async def test_the_oldest_entry_that_is_under_way_has_an_age(request: pytest.FixtureRequest) -> None:
+    """state="unacked" grows from the moment the entry came, and falls to nothing when it is finished."""
+    bus = await _two_entries()
+    leases = (await bus.take(HOLDER, [STREAMS.images], 2)).leases
+    request.getfixturevalue("old")
+    await measure(bus, STREAMS)
+    assert gauge("unacked") == pytest.approx(100, abs=5)
+    assert gauge("undelivered") == 0
+    for lease in leases:
+        await bus.finish(lease, Outcome())
+    await measure(bus, STREAMS)
+    assert gauge("unacked") == 0
+
+
+async def test_the_oldest_entry_that_nobody_was_given_has_an_age(request: pytest.FixtureRequest) -> None:
+    """state="undelivered" grows while a group reads nothing."""
+    bus = await _two_entries()
+    await bus.take(HOLDER, [STREAMS.images], 0)
+    request.getfixturevalue("old")
+    await measure(bus, STREAMS)
+    assert gauge("undelivered") == pytest.approx(100, abs=5)
+    assert gauge("unacked") == 0
+
+
+async def test_a_group_that_is_gone_is_told_no_more() -> None:
+    """After a flush, the last numbers of a group that does not come back would be an alarm for ever."""
+    bus = await _two_entries()
+    await bus.take(HOLDER, [STREAMS.images], 0)
+    await measure(bus, STREAMS)
+    assert gauge("undelivered") is not None
+    await measure(MemoryBus(), STREAMS)
+    assert gauge("undelivered") is None

@@ -1,0 +1,60 @@
+"""The command line with twins behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from services import parts
+from services.cli import main
+from services.settings import Settings
+from tests.unit.services.twins import World
+
+
+@dataclass
+class Shell:
+    """Runs commands and reads what they print."""
+
+    world: World
+
+    def run(self, *arguments: str, given: bytes | None = None, **environment: str) -> Result:
+        """One command; anything but a clean exit is raised, as a person would see a traceback."""
+        result = CliRunner().invoke(
+            main,
+            ["--key-prefix", "test", *arguments],
+            input=given,
+            env={**environment, "NO_COLOR": "1"},
+            catch_exceptions=False,
+        )
+        assert "Traceback" not in result.output
+        return result
+
+    def json(self, *arguments: str, **environment: str) -> Any:
+        """What a command with --json prints; it must have ended well."""
+        result = self.run(*arguments, "--json", given=None, **environment)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell in a world of twins."""
+    world = World()
+
+    def opens(twin: object) -> Callable[..., Any]:
+        @asynccontextmanager
+        async def opened(*_: Settings | str) -> AsyncIterator[object]:
+            yield twin
+
+        return opened
+
+    monkeypatch.setattr(parts, "open_bus", opens(world.bus))
+    monkeypatch.setattr(parts, "open_engine", opens(world.engine))
+    monkeypatch.setattr(parts, "open_registry", opens(world.registry))
+    return Shell(world)

@@ -1,0 +1,167 @@
+"""`images push` and `images prompts`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from events.envelope import Envelope
+from events.messages import ImageBuilt, ImagePushed, PushRequested
+from events.task_group import TaskGroup
+from events.worker import Worker
+from services import parts
+from services.adapters.memory_archives import tar_of
+from services.core.images import EngineImage
+from services.inventory import open_prompts
+from services.pushing.image_push import ImagePush
+from services.pushing.layer_forms import LayerForms
+from services.pushing.layer_push import LayerPush
+from services.registry_pusher import RegistryPusher
+from services.settings import Settings
+from tests.unit.services.cli.conftest import Shell
+from tests.unit.services.layer_twins import TwinSource
+from tests.unit.services.twins import STREAMS, World
+
+WEB = "docker.io/library/web:1"
+
+
+def _pusher(world: World) -> RegistryPusher:
+    forms, sources = LayerForms(speaker=world.bus, prefix=STREAMS.prefix), (TwinSource(world.engine),)
+    address = world.registry.address
+
+    async def auto_push() -> bool:
+        return True
+
+    return RegistryPusher(
+        push=ImagePush(
+            engine=world.engine,
+            registry=world.registry,
+            sources=sources,
+            layers=LayerPush(registry=world.registry, sources=sources, forms=forms),
+            engine_registry=address,
+        ),
+        registry=world.registry,
+        forms=forms,
+        streams=STREAMS,
+        source="registry-pusher@test",
+        auto_push=auto_push,
+    )
+
+
+@asynccontextmanager
+async def _pushing(world: World) -> AsyncIterator[None]:
+    """With a registry-pusher at work."""
+    async with TaskGroup() as tasks:
+        working = [tasks.create_task(Worker(world.bus, one).run()) for one in _pusher(world).subscriptions()]
+        yield
+        for task in working:
+            task.cancel()
+
+
+@pytest.fixture
+def shell_with_pusher(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell in whose world a registry-pusher works while a command runs."""
+
+    @asynccontextmanager
+    async def opened(_: Settings) -> AsyncIterator[object]:
+        async with _pushing(shell.world):
+            yield shell.world.bus
+
+    monkeypatch.setattr(parts, "open_bus", opened)
+    return shell
+
+
+def _asked(shell: Shell) -> list[PushRequested]:
+    return [one for one in asyncio.run(shell.world.said()) if isinstance(one, PushRequested)]
+
+
+def test_without_waiting_it_asks_for_what_the_engine_has(shell: Shell) -> None:
+    """The command carries the image id; an unknown image is told at once."""
+    image = shell.world.engine.add_image("web:1", [tar_of({"f": b"1"})])
+    assert shell.run("images", "push", "web:1", "--no-wait").stdout == f"{WEB}\n"
+    assert _asked(shell) == [PushRequested(reference=WEB, image_id=image.image_id, why="manual")]
+    result = shell.run("images", "push", "none:1")
+    assert result.exit_code == 2
+    assert "the host's engine has no image none:1" in result.stderr
+
+
+def test_waiting_ends_with_the_push(shell_with_pusher: Shell) -> None:
+    """Exit status 0 once the registry has it; as JSON the event as it is on the wire."""
+    shell = shell_with_pusher
+    image = shell.world.engine.add_image("web:1", [tar_of({"f": b"1"})])
+    result = shell.run("images", "push", "web:1")
+    assert (result.exit_code, result.stdout) == (0, f"{WEB}\n")
+    assert "pushed in" in result.stderr
+    (item,) = shell.json("images", "push", "web:1")["items"]
+    assert (item["type"], item["image_id"], item["method"]) == ("image.pushed.v1", image.image_id, "present")
+
+
+def test_what_others_push_is_not_its_own(shell: Shell) -> None:
+    """Only the answer to this very request ends the waiting: another one of the same image does not."""
+    image = shell.world.engine.add_image("web:1", [tar_of({"f": b"1"})])
+    digest = str(image.image_id)
+    other = Envelope(message=PushRequested(reference=WEB), source="other", subject=WEB)
+    pushed = ImagePushed(
+        reference=WEB, repository="library/web", tag="1", manifest_digest=digest, image_id=digest, layers=()
+    )
+    asyncio.run(shell.world.bus.publish(STREAMS.images, other, other.causes(pushed, source="p", subject=WEB)))
+    result = shell.run("images", "push", "web:1", "--timeout", "0.05", "--json")
+    assert result.exit_code == 5
+    assert "it goes on" in result.stderr
+    (item,) = json.loads(result.stdout)["items"]
+    assert (item["reference"], item["ended"]) == (WEB, False)
+
+
+def test_a_push_that_fails_is_exit_status_5(shell_with_pusher: Shell) -> None:
+    """With the reason; what went in beside it is still printed."""
+    shell = shell_with_pusher
+    shell.world.engine.add_image("db:1", [tar_of({"f": b"1"})])
+    shell.world.engine.add_image("web:1", [tar_of({"f": b"2"})])
+    rebuilt = shell.world.engine.inspect
+
+    async def inspect(reference: str) -> EngineImage | None:
+        """The second look at web:1 finds other content: somebody rebuilt it in between."""
+        image = await rebuilt(reference)
+        if reference == WEB:
+            shell.world.engine.add_image("web:1", [tar_of({"f": b"3"})])
+        return image
+
+    shell.world.engine.inspect = inspect  # type: ignore[method-assign]
+    result = shell.run("images", "push", "web:1", "db:1")
+    assert result.exit_code == 5
+    assert result.stdout == "docker.io/library/db:1\n"
+    assert "(rebuilt)" in result.stderr
+
+
+def test_a_prompt_is_listed_until_it_is_answered(shell_with_pusher: Shell) -> None:
+    """An image that came with `push: ask` waits; pushing it answers, in the words of the event that asked."""
+    shell, world = shell_with_pusher, shell_with_pusher.world
+    image = world.engine.add_image("web:1", [tar_of({"f": b"1"})])
+    built = Envelope(
+        message=ImageBuilt(reference=WEB, image_id=str(image.image_id), push="ask", origin="./web", size_bytes=2500),
+        source="build@here",
+        subject=WEB,
+    )
+
+    async def ask() -> None:
+        async with asyncio.timeout(10), _pushing(world):
+            await world.bus.publish(STREAMS.images, built)
+            while not await open_prompts(world.bus, STREAMS):  # noqa: ASYNC110 - until the role has read it
+                await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    (prompt,) = shell.json("images", "prompts")["items"]
+    assert (prompt["reference"], prompt["image_id"], prompt["origin"]) == (WEB, image.image_id, "./web")
+    assert "2.5 kB" in shell.run("images", "prompts").stdout
+    assert shell.run("images", "push", "web:1").exit_code == 0
+    assert shell.json("images", "prompts")["items"] == []
+    (asked,) = _asked(shell)
+    assert asked.why == "prompt"
+
+    async def correlations() -> set[str]:
+        entries = world.bus.tail([STREAMS.images], after="0", follow=False)
+        return {entry.envelope.correlation_id async for entry in entries if entry.envelope}
+
+    assert asyncio.run(correlations()) == {built.correlation_id}

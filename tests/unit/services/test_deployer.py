@@ -1,0 +1,251 @@
+"""The deployer as a role, among twins, in faked time."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.world import World, eventually
+from events.messages import (
+    DeploymentCancelRequested,
+    DeploymentEnded,
+    DeploymentFailed,
+    DeploymentPlanned,
+    DeploymentRequested,
+    DeploymentRetryRequested,
+    DeploymentSucceeded,
+    ImageReady,
+)
+from services.core.deployment import Policy
+
+pytestmark = pytest.mark.looptime
+
+APP = "docker.io/library/app:1"
+BASE = b"base" * 100
+
+
+def request(deployment_id: str = "d1", range_id: str = "r0", *images: str, **more: object) -> DeploymentRequested:
+    return DeploymentRequested(
+        deployment_id=deployment_id,
+        range_id=range_id,
+        images=images or ("app:1",),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+async def test_an_image_goes_through_the_registry_into_the_range() -> None:
+    """A deployment pushes what the registry lacks, and succeeds once the range has the host's content."""
+    async with World() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request())
+        ended = await world.ended("d1", within_seconds=10)
+        assert ended.state == "succeeded"
+        assert ended.images[0].how == "pulled"
+        found = await world.engines["r0"].inspect(APP)
+        assert found is not None
+        assert found.image_id == image.image_id
+        assert found.repo_digests == ()
+        assert [type(one) for one in await world.ends("d1")] == [DeploymentSucceeded]
+
+
+async def test_the_same_image_again_sends_nothing() -> None:
+    """A range that has the content says so, and no byte moves."""
+    async with World() as world:
+        world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        uploads, pulls = len(world.registry.uploaded), world.engines["r0"].counts["pull"]
+        await world.say(world.streams.deployments, request("d2"))
+        ended = await world.ended("d2", within_seconds=10)
+        assert ended.images[0].how == "present"
+        assert (len(world.registry.uploaded), world.engines["r0"].counts["pull"]) == (uploads, pulls)
+
+
+async def test_a_tag_that_was_rebuilt_brings_the_new_content() -> None:
+    """The same reference with other content on the host is pushed and pulled again."""
+    async with World() as world:
+        world.host.add_image(APP, [BASE, b"old"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        new = world.host.add_image(APP, [BASE, b"new"])
+        await world.say(world.streams.deployments, request("d2"))
+        assert (await world.ended("d2", within_seconds=10)).state == "succeeded"
+        found = await world.engines["r0"].inspect(APP)
+        assert found is not None
+        assert found.image_id == new.image_id
+
+
+async def test_without_the_registry_images_go_by_tar() -> None:
+    """The registry is away: the deployment falls back and succeeds all the same."""
+    async with World() as world:
+        world.registry.away = True
+        world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request())
+        ended = await world.ended("d1", within_seconds=10)
+        assert (ended.state, ended.images[0].how) == ("succeeded", "loaded")
+
+
+async def test_content_that_only_the_registry_has_is_enough() -> None:
+    """The host's engine forgot the image, the registry still has it."""
+    async with World() as world:
+        world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request("d1", "r0"))
+        await world.ended("d1", within_seconds=10)
+        await world.host.untag(APP)
+        await world.say(world.streams.deployments, request("d2", "r1"))
+        assert (await world.ended("d2", within_seconds=10)).state == "succeeded"
+
+
+async def test_an_image_nobody_has_fails_with_what_to_do() -> None:
+    """Neither host nor registry has it: the image fails at once, the others of the deployment arrive."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.say(world.streams.deployments, request("d1", "r0", "app:1", "nothing:9"))
+        ended = await world.ended("d1", within_seconds=10)
+        assert ended.state == "failed"
+        assert [image.state for image in ended.images] == ["ready", "failed"]
+        error = ended.images[1].error
+        assert error is not None
+        assert error.code == "image_not_found"
+        assert "build, import or promote it" in error.message
+
+
+async def test_a_range_without_an_agent_fails_after_the_grace() -> None:
+    """No agent: said at once as progress, failed with that reason after the grace."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.say(world.streams.deployments, request("d1", "nobody"))
+        ended = await world.ended("d1", within_seconds=world.policy.agent_grace_seconds + 20)
+        error = ended.images[0].error
+        assert error is not None
+        assert error.code == "no_agent"
+        notes = [getattr(one, "note", "") for one in await world.said(world.streams.progress)]
+        assert "range nobody has no live agent and never announced itself: waiting 60 s for it" in notes
+
+
+async def test_an_agent_that_comes_late_is_served() -> None:
+    """An agent that starts within the grace gets what waits for it at once."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.processes["agent-r0"].kill()
+        await world.bus.beat(world.streams.alive("r0"), b"{}", 0.001)
+        await world.say(world.streams.deployments, request("d1"))
+        await world.until(lambda found: found.images[0].absent_since is not None, "d1")
+        world.processes["agent-r0"].start()
+        assert (await world.ended("d1", within_seconds=10)).state == "succeeded"
+
+
+async def test_bad_references_are_refused_with_one_reason() -> None:
+    """A request with a reference that is none fails as a whole, and says which."""
+    async with World() as world:
+        await world.say(world.streams.deployments, request("d1", "r0", "app:1", "UPPER/Case:1"))
+        ended = await world.ended("d1", within_seconds=10)
+        assert ended.error is not None
+        assert ended.error.code == "bad_reference"
+        assert "UPPER/Case:1" in ended.error.message
+
+
+async def test_too_many_images_are_refused() -> None:
+    """Ten thousand images in one deployment are refused before anything is looked up."""
+    async with World() as world:
+        await world.say(world.streams.deployments, request("d1", "r0", *(f"app:{n}" for n in range(10_000))))
+        ended = await world.ended("d1", within_seconds=10)
+        assert ended.error is not None
+        assert "10000 images" in ended.error.message
+
+
+async def test_the_same_request_gets_the_same_answer() -> None:
+    """A known id with the same content repeats the answer; nothing is done twice."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        await world.say(world.streams.deployments, request("d1"))
+
+        async def both() -> list[DeploymentEnded] | None:
+            told = await world.ends("d1")
+            return told if len(told) == 2 else None
+
+        first, second = await eventually(both, within_seconds=10)
+        assert first == second
+        assert world.engines["r0"].counts["pull"] == 1
+
+
+async def test_another_request_under_a_known_id_is_refused() -> None:
+    """A known id with other content goes to the dead letters and leaves the first deployment alone."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        before = await world.ended("d1", within_seconds=10)
+        await world.say(world.streams.deployments, request("d1", "r1"))
+        await eventually(lambda: world.bus.discover(world.streams.dead), within_seconds=10)
+        assert await world.deployment("d1") == before
+        assert not [one for one in await world.ends("d1") if isinstance(one, DeploymentFailed)]
+
+
+async def test_cancelling_ends_it_and_stops_the_agent() -> None:
+    """A cancelled deployment ends cancelled, and its transfer is called off."""
+    async with World(policy=Policy(pulls_per_host=1)) as world:
+        world.host.add_image(APP, [b"app"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1"))
+        await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        cancel = DeploymentCancelRequested(deployment_id="d1", reason="not needed")
+        await world.say(world.streams.deployments, cancel)
+        ended = await world.ended("d1", within_seconds=5)
+        assert (ended.state, ended.reason) == ("cancelled", "not needed")
+        said = [type(one).__name__ for one in await world.said(world.streams.inbox("r0"))]
+        assert said == ["PullRequested", "TransferCancelled"]
+        assert await world.bus.members(world.keys.active) == []
+
+
+async def test_retrying_does_only_what_is_missing() -> None:
+    """After a failure is mended, a retry brings the failed image alone."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.say(world.streams.deployments, request("d1", "r0", "app:1", "late:1"))
+        assert (await world.ended("d1", within_seconds=10)).state == "failed"
+        world.host.add_image("docker.io/library/late:1", [b"late"])
+        await world.say(world.streams.deployments, DeploymentRetryRequested(deployment_id="d1"))
+        ended = await world.until(lambda found: found.round == 2 and not found.open, "d1")
+        assert ended.state == "succeeded"
+        assert [image.attempt for image in ended.images] == [1, 2]
+
+
+async def test_a_range_recreated_empty_gets_its_content_again() -> None:
+    """A new engine under a known range is told again what it should have, as the content that was deployed."""
+    async with World() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        await world.processes["agent-r0"].kill()
+        world.engines["r0"] = world.new_engine("r0", 2)
+        world.processes["agent-r0"].start()
+        found = await eventually(lambda: world.engines["r0"].inspect(APP), within_seconds=10)
+        assert found.image_id == image.image_id
+
+
+async def test_a_plan_preheats_the_registry_and_the_ranges_that_are_up() -> None:
+    """Planned images are in the registry and in the live range before anybody asks for them."""
+    async with World() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        plan = DeploymentPlanned(plan_id="p1", images=("app:1",), range_ids=("r0", "nobody"))
+        await eventually(lambda: world.bus.members("cyroid:index:known"), within_seconds=10)
+        await world.say(world.streams.deployments, plan)
+        found = await eventually(lambda: world.engines["r0"].inspect(APP), within_seconds=10)
+        assert found.image_id == image.image_id
+        await world.say(world.streams.deployments, request("d1"))
+        assert (await world.ended("d1", within_seconds=10)).images[0].how == "present"
+
+
+async def test_a_range_cannot_speak_for_another() -> None:
+    """Word about a transfer of another range's deployment changes nothing."""
+    async with World() as world:
+        image = world.host.add_image(APP, [b"app"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1", "r0"))
+        before = await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        lie = ImageReady(transfer_id="d1.0.1", image_id=image.image_id or "", how="pulled")
+        await world.say(world.streams.outbox("r1"), lie)
+        await world.say(world.streams.deployments, request("d2", "r1"))
+        await world.ended("d2", within_seconds=10)
+        assert (await world.deployment("d1")) == before

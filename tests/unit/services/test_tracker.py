@@ -1,0 +1,129 @@
+"""The tracker, over the bus in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from bench.world import eventually
+from events.envelope import Envelope
+from events.memory import MemoryBus
+from events.messages import (
+    AgentStarted,
+    DeploymentFailed,
+    Failure,
+    ImageDeleted,
+    ImageOutcome,
+    ImagePushed,
+    Layer,
+    Message,
+    PresentImage,
+    TransferProgress,
+)
+from events.streams import Streams
+from events.task_group import TaskGroup
+from events.worker import Worker
+from services.core.holdings import HoldingKeys, Holdings, RegistryEntry
+from services.tracker import Tracker
+
+pytestmark = pytest.mark.looptime
+
+STREAMS, KEYS = Streams("cyroid"), HoldingKeys("cyroid")
+APP = "docker.io/library/app:1"
+ONE, TWO, LAYER = (f"sha256:{digit * 64}" for digit in "12a")
+
+
+@asynccontextmanager
+async def tracked() -> AsyncIterator[MemoryBus]:
+    """A bus on which a tracker listens. No fixture: those are made in a time of their own."""
+    bus = MemoryBus()
+    tracker = Tracker(speaker=bus, streams=STREAMS)
+    async with TaskGroup() as tasks:
+        running = [tasks.create_task(Worker(bus, one).run()) for one in tracker.subscriptions()]
+        running.append(tasks.create_task(tracker.run()))
+        yield bus
+        for task in running:
+            task.cancel()
+
+
+async def say(bus: MemoryBus, stream: str, message: Message) -> None:
+    await bus.publish(stream, Envelope(message=message, source="somebody", subject="something"))
+
+
+async def holdings(bus: MemoryBus, range_id: str) -> Holdings | None:
+    record = await bus.load(KEYS.holdings(range_id))
+    return msgspec.json.decode(record.value, type=Holdings) if record else None
+
+
+def pushed() -> ImagePushed:
+    layer = Layer(digest=LAYER, diff_id=LAYER, size_bytes=7)
+    return ImagePushed(
+        reference=APP, repository="library/app", tag="1", manifest_digest=TWO, image_id=ONE, layers=(layer, layer)
+    )
+
+
+async def test_a_pushed_image_is_listed_until_it_is_deleted() -> None:
+    """The registry's images are readable by reference, with their size."""
+    async with tracked() as bus:
+        await say(bus, STREAMS.images, pushed())
+        record = await eventually(lambda: bus.load(KEYS.image(APP)), within_seconds=10)
+        entry = msgspec.json.decode(record.value, type=RegistryEntry)
+        assert (entry.image_id, entry.layers, entry.size_bytes) == (ONE, 2, 14)
+        assert await bus.members(KEYS.images) == [APP]
+        await say(bus, STREAMS.images, ImageDeleted(reference=APP, manifest_digest=TWO))
+
+        async def gone() -> bool:
+            return await bus.load(KEYS.image(APP)) is None and await bus.members(KEYS.images) == []
+
+        assert await eventually(gone, within_seconds=10)
+
+
+async def test_a_range_has_what_it_announced_and_what_arrived() -> None:
+    """An agent's announcement is all there is; what a deployment brought is added, what it failed to bring is not."""
+    async with tracked() as bus:
+        started = AgentStarted(
+            range_id="r7",
+            engine_id="e1",
+            engine_version="26.1.5",
+            store="classic",
+            platform="linux/amd64",
+            images=(PresentImage(references=("a:1",), diff_ids=(LAYER,), image_id=ONE),),
+        )
+        await say(bus, STREAMS.outbox("r7"), started)
+        assert await eventually(lambda: bus.members(KEYS.holders(ONE)), within_seconds=10) == ["r7"]
+        arrived = ImageOutcome(reference=APP, image_id=TWO, how="pulled")
+        failed = ImageOutcome(reference="b:1", error=Failure(code="stalled", message="silence"))
+        ended = DeploymentFailed(deployment_id="d1", range_id="r7", images=(arrived, failed))
+        await say(bus, STREAMS.deployments, ended)
+        assert await eventually(lambda: bus.members(KEYS.holders(TWO)), within_seconds=10) == ["r7"]
+        held = await holdings(bus, "r7")
+        assert held is not None
+        assert held.images == {"a:1": ONE, APP: TWO}
+        await say(bus, STREAMS.outbox("r7"), msgspec.structs.replace(started, images=(), engine_id="e2"))
+
+        async def empty() -> bool:
+            return await bus.members(KEYS.holders(ONE)) == [] and await bus.members(KEYS.holders(TWO)) == []
+
+        assert await eventually(empty, within_seconds=10)
+
+
+async def test_progress_of_ranges_is_copied_as_theirs_and_nothing_else() -> None:
+    """Pulls and loads come through under the range's own id; a push, or a transfer nobody made, does not."""
+    async with tracked() as bus:
+        told = TransferProgress(transfer_id="d1.0.1", reference=APP, kind="pull", phase="downloading", range_id="r8")
+        await say(bus, STREAMS.images, pushed())
+        await eventually(lambda: bus.load(KEYS.image(APP)), within_seconds=10)
+        await say(bus, STREAMS.outbox("r7"), ImageDeleted(reference=APP, manifest_digest=TWO))
+        stream = STREAMS.range_progress("r7")
+        await say(bus, stream, msgspec.structs.replace(told, kind="push"))
+        await say(bus, stream, msgspec.structs.replace(told, transfer_id="whatever"))
+        await say(bus, stream, told)
+
+        async def copied() -> list[Message]:
+            entries = bus.tail([STREAMS.progress], after="0", follow=False)
+            return [entry.envelope.message async for entry in entries if entry.envelope]
+
+        assert await eventually(copied, within_seconds=10) == [msgspec.structs.replace(told, range_id="r7")]
