@@ -1,0 +1,187 @@
+"""A dockerd with a containerd of its own, in a mount and a PID namespace of its own.
+
+The namespaces are what makes it leave nothing behind: whatever mounts and processes it makes (containerd, shims,
+containers) end with it, also when it is killed. Its layer store is plain files in `root`, readable from outside.
+
+It does not touch the machine's network. `--bridge=none --iptables=false` are not enough for that: an engine started
+so removes an interface called docker0, which may be another engine's. So where there is one, dockerd runs without the
+capability to change networks, while containerd, which starts the containers, keeps it. (Containers have no network
+either way; engines from 27 on cannot start any without that capability, but pull, load and save.)
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.lab.commands import LabError, need, run
+from deploy.lab.server import Server
+
+DOCKER0 = Path("/sys/class/net/docker0")
+
+# containerd's shims keep their sockets at this fixed place. A memory file system over it, in the namespace, holds
+# those and all other run-time state: short paths for sockets, empty at each start, gone with the namespace.
+_RUN = "/run/containerd"
+_ENTER = f"""
+mkdir -p {_RUN} && mount -t tmpfs tmpfs {_RUN} || exit
+containerd --config "$1" &
+until [ -S {_RUN}/containerd.sock ]; do
+    kill -0 $! || exit
+    sleep 0.02
+done
+shift
+exec "$@"
+"""
+
+
+class EngineServer(Server):
+    """`root` is the data-root, `url` what `DOCKER_HOST` takes. `options` are further dockerd options.
+
+    `programs` is a folder with another dockerd and containerd than the machine's.
+    """
+
+    start_seconds = 60.0
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        mark: str,
+        *,
+        bridge: bool,
+        containerd_store: bool,
+        options: Sequence[str],
+        programs: Path | None = None,
+    ) -> None:
+        super().__init__(name, folder, mark)
+        self.root = folder / "data"
+        self.socket = folder / "docker.sock"
+        self._bridge = bridge
+        self._containerd_store = containerd_store
+        self._programs = programs
+        self._options = list(options)
+        if len(os.fsencode(self.socket)) > 107:
+            raise LabError(f"{self.socket} is too long for a socket's name (107 bytes at most): use a shorter folder")
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def prepare(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        # Files of its own: the machine's configuration is for another engine.
+        self._config.write_text(json.dumps({"features": {"containerd-snapshotter": self._containerd_store}}))
+        self._containerd.write_text(
+            f'version = 2\nroot = "{self.root}/containerd/daemon"\nstate = "{_RUN}/state"\n'
+            f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{_RUN}/containerd.sock"\n'
+        )
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "daemon.json"
+
+    @property
+    def _containerd(self) -> Path:
+        return self.folder / "containerd.toml"
+
+    def environment(self) -> dict[str, str]:
+        # The engine looks for containerd and runc here.
+        inherited = super().environment()
+        machine = f"{inherited.get('PATH', '')}:/usr/sbin:/sbin"
+        return {**inherited, "PATH": f"{self._programs}:{machine}" if self._programs else machine}
+
+    def command(self) -> list[str]:
+        spare = DOCKER0.exists() and not self._bridge
+        namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        dockerd = str(self._programs / "dockerd") if self._programs else need("dockerd", "docker.io")
+        return [
+            *[need("unshare", "util-linux"), *namespaces, "--", "/bin/sh", "-c", _ENTER, "sh", str(self._containerd)],
+            *([need("setpriv", "util-linux"), "--bounding-set", "-net_admin", "--"] if spare else []),
+            *[dockerd, "--containerd", f"{_RUN}/containerd.sock", "--config-file", str(self._config)],
+            *["--data-root", str(self.root), "--exec-root", f"{_RUN}/docker", "--pidfile", f"{_RUN}/docker.pid"],
+            *["--host", self.url, "--insecure-registry", "127.0.0.0/8", "--shutdown-timeout", "2"],
+            *([] if self._bridge else ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]),
+            *([] if self._containerd_store else ["--storage-driver", "overlay2"]),
+            *self._options,
+        ]
+
+    @property
+    def pid(self) -> int:
+        """The engine's own process, as seen from outside its namespace."""
+        children = _children(self._child_pid())
+        if not children:
+            raise LabError(f"{self.name} does not run")
+        return children[0]
+
+    def answers(self) -> bool:
+        return engine_answers(self.socket)
+
+    def version(self) -> str:
+        return self.docker("version", "--format", "{{.Server.Version}}").strip()
+
+    def docker(self, *arguments: str, stdin: str | None = None, seconds: float = 120) -> str:
+        """What the docker client says when it talks to this engine. Raises LabError with its complaint."""
+        # A person's own settings of the client (context, TLS, API version) are for another engine.
+        own = {name: value for name, value in super().environment().items() if not name.startswith("DOCKER_")}
+        client = {"DOCKER_HOST": self.url, "DOCKER_CONFIG": str(self.folder / "client"), "DOCKER_BUILDKIT": "0"}
+        return run(
+            [need("docker", "docker.io"), *arguments],
+            env={**own, **client},
+            stdin=stdin,
+            seconds=seconds,
+        )
+
+    def layers(self, reference: str) -> tuple[str, ...]:
+        """The diff IDs of an image, base first. Raises LabError when the engine does not have it."""
+        return tuple(json.loads(self.docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", reference)))
+
+    def names(self) -> set[str]:
+        """Every image name the engine knows, as `docker images` shows them, digests too; `<none>` parts included."""
+        form = "{{.Repository}}:{{.Tag}}@{{.Digest}}"
+        return set(self.docker("image", "ls", "--all", "--digests", "--format", form).split())
+
+    def _family(self) -> list[int]:
+        # containerd does the transfers of newer engines, so it freezes with the engine.
+        return _descendants(self.pid)
+
+
+def engine_answers(path: Path) -> bool:
+    """Whether an engine answers at the socket `path`, within a second."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", "/_ping")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=1)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(1)
+        self.sock.connect(str(self._path))
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _descendants(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found.extend(_descendants(int(child)))
+    return found

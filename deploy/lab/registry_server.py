@@ -1,0 +1,83 @@
+"""The reference registry (distribution 2.8) on a folder: deletion on, no blob cache, loopback."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.lab.commands import need
+from deploy.lab.server import Server, free_port
+
+_ACCESS = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ([0-9]+)')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request as the registry's access log has it. `sent_bytes` is the answer's body."""
+
+    method: str
+    path: str
+    status: int
+    sent_bytes: int
+
+
+class RegistryServer(Server):
+    """`storage` may be another registry's: two processes on one folder serve the same content."""
+
+    def __init__(
+        self, name: str, folder: Path, mark: str, *, storage: Path | None, readonly: bool, port: int | None = None
+    ) -> None:
+        super().__init__(name, folder, mark)
+        self.port = port or free_port()
+        self.storage = storage or folder / "storage"
+        self._readonly = readonly
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def prepare(self) -> None:
+        self.storage.mkdir(parents=True, exist_ok=True)
+        # No `cache`: a running registry's blob cache still says "exists" after garbage collection (distribution#1939).
+        config = {
+            "version": "0.1",
+            "log": {"level": "warn"},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.storage)},
+                "delete": {"enabled": True},
+                "maintenance": {"readonly": {"enabled": self._readonly}},
+            },
+            "http": {"addr": self.address},
+            "validation": {"disabled": False},
+        }
+        (self.folder / "config.yml").write_text(json.dumps(config, indent=2))
+
+    def command(self) -> list[str]:
+        return [need("docker-registry", "docker-registry"), "serve", str(self.folder / "config.yml")]
+
+    def requests(self, since: int = 0) -> list[Request]:
+        """What was asked of it, oldest first, from byte `since` of its log on (`log.stat().st_size` is now)."""
+        with self.log.open("rb") as log:
+            log.seek(since)
+            said = log.read().decode(errors="replace")
+        return [
+            Request(method=found[1], path=found[2], status=int(found[3]), sent_bytes=int(found[4]))
+            for found in _ACCESS.finditer(said)
+        ]
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", "/v2/")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

@@ -1,0 +1,118 @@
+"""The bus on Sentinel and on a Cluster, real servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.fault_story import Journal, Verdict, envelopes, insist, subscription, verdict
+from deploy.lab import Lab, RedisServer
+from deploy.lab.commands import need
+from deploy.lab.server import Server, free_port, poll
+from events.redis_bus import RedisBus
+from events.streams import Streams
+from events.task_group import TaskGroup
+from events.worker import Worker
+
+
+class SentinelServer(Server):
+    """One sentinel that watches one master, alone (quorum 1)."""
+
+    def __init__(self, name: str, folder: Path, mark: str, master: RedisServer) -> None:
+        super().__init__(name, folder, mark)
+        self.port = free_port()
+        self._master = master
+
+    def prepare(self) -> None:
+        (self.folder / "sentinel.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\n"
+            f"sentinel monitor images 127.0.0.1 {self._master.port} 1\n"
+            "sentinel down-after-milliseconds images 500\nsentinel failover-timeout images 3000\n"
+        )
+
+    def command(self) -> list[str]:
+        return [need("redis-sentinel", "redis-sentinel"), str(self.folder / "sentinel.conf")]
+
+    def answers(self) -> bool:
+        return cli(self.port, "ping") == "PONG"
+
+
+def cli(port: int, *words: str) -> str:
+    asked = subprocess.run(
+        ["redis-cli", "-p", str(port), *words], capture_output=True, text=True, timeout=10, check=False
+    )
+    return asked.stdout.strip()
+
+
+async def _tell(bus: RedisBus, prefix: str, trouble: asyncio.Event | None = None) -> Verdict:
+    """The story of the fault bench on a bus; `trouble` is set once it is under way."""
+    streams, journal = Streams(prefix), Journal()
+    workers = [Worker(bus, subscription(streams, journal.begin), name=name) for name in ("one", "two")]
+    async with TaskGroup() as tasks:
+        running = [tasks.create_task(worker.run()) for worker in workers]
+        story = envelopes()
+        await insist(bus, streams.images, story)
+        if trouble is not None:
+            await journal.long_began.wait()
+            trouble.set()
+        await insist(bus, streams.images, story)
+        found = await verdict(bus, streams, seconds=40)
+        for worker in workers:
+            await worker.drain(0.5)
+        await asyncio.gather(*running)
+    return found
+
+
+async def test_work_goes_on_after_a_sentinel_failover(lab: Lab, key_prefix: str) -> None:
+    """The master is killed in the middle of a story; the replica is promoted, and every entry ends once there."""
+    master = lab.redis(f"{key_prefix}-master", repl_diskless_sync_delay="0")
+    replica = lab.redis(f"{key_prefix}-replica", replicaof=f"127.0.0.1 {master.port}")
+    assert poll(lambda: "master_link_status:up" in cli(replica.port, "info", "replication"), seconds=30)
+    sentinel = lab.start(SentinelServer("sentinel", lab.place(f"{key_prefix}-sentinel"), lab.mark, master))
+    assert poll(lambda: str(replica.port) in cli(sentinel.port, "sentinel", "replicas", "images"), seconds=30)
+    trouble = asyncio.Event()
+
+    async def strike() -> None:
+        await trouble.wait()
+        assert cli(master.port, "wait", "1", "2000") == "1"
+        await asyncio.to_thread(master.kill)
+
+    url = f"redis+sentinel://127.0.0.1:{sentinel.port}/images/0"
+    async with RedisBus.open(url, timeout_seconds=1.0) as bus, TaskGroup() as tasks:
+        tasks.create_task(strike())
+        assert await _tell(bus, key_prefix, trouble) == Verdict(0, 0)
+    assert "role:master" in cli(replica.port, "info", "replication")
+
+
+@pytest.fixture
+def cluster(lab: Lab, key_prefix: str) -> Iterator[list[RedisServer]]:
+    """Three masters that share the slots."""
+    # Left to itself, a node talks to the others on its port + 10000, which an outgoing connection may have taken.
+    talking = [free_port() for _ in range(3)]
+    nodes = [
+        lab.redis(f"{key_prefix}-node{number}", cluster_enabled="yes", cluster_port=str(port))
+        for number, port in enumerate(talking)
+    ]
+    addresses = [f"127.0.0.1:{node.port}@{port}" for node, port in zip(nodes, talking, strict=True)]
+    subprocess.run(
+        ["redis-cli", "--cluster", "create", *addresses, "--cluster-yes"], check=True, capture_output=True, timeout=60
+    )
+    assert poll(lambda: all("cluster_state:ok" in cli(node.port, "cluster", "info") for node in nodes), seconds=30)
+    yield nodes
+    for node in nodes:
+        node.stop()
+
+
+async def test_a_prefix_in_braces_works_in_a_cluster(cluster: list[RedisServer]) -> None:
+    """All keys land in one slot, so every script runs; reading, timers and discovery find that node."""
+    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster)
+    async with RedisBus.open(url) as bus:
+        assert await _tell(bus, "{cyroid}") == Verdict(0, 0)
+        assert "{cyroid}:images" in await bus.discover("{cyroid}:*")
+        assert {status.group for status in await bus.groups(["{cyroid}:images"])} == {"story"}
+    holding = [node for node in cluster if cli(node.port, "dbsize") not in ("0", "(integer) 0")]
+    assert len(holding) == 1
