@@ -1,0 +1,132 @@
+"""`python -m deploy.demo [--exit] [--folder FOLDER]`: see `deploy.demo.story` for what it shows.
+
+Exit status: 0 every step did what it says (with --exit), or the end was asked for; 1 a step did not; 130 interrupted
+before the story's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploy.demo.show import Show
+from deploy.demo.stage import Stage, StoryFailed
+from deploy.demo.start import start
+from deploy.demo.story import CHAPTERS
+from deploy.lab import Lab, LabError
+from deploy.lab.role_server import ROOT
+from deploy.lab.system import System
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    arguments = _arguments()
+    show = Show()
+    show.title("Images on their way: host engine → registry → two ranges, and as tar when the registry is down")
+    status = 0
+    for earlier in ("contexts", "logs"):
+        shutil.rmtree(arguments.folder / earlier, ignore_errors=True)
+    with _signals():
+        try:
+            with Lab(arguments.folder / "lab") as lab:
+                status = _play(lab, show, arguments.folder, arguments.exit)
+        except LabError as problem:
+            show.failed(str(problem))
+            status = 1
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+    shutil.rmtree(arguments.folder / "contexts", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        arguments.folder.rmdir()  # stays when logs were kept in it
+    show.say(
+        "\nStopped; nothing is left running or mounted." if status != 1 else "\n[bold red]The demonstration failed.[/]"
+    )
+    return status
+
+
+def _play(lab: Lab, show: Show, folder: Path, ends_itself: bool) -> int:
+    """The whole story. Whatever ends it, the laboratory is still open: its logs can be kept."""
+    try:
+        system = start(lab, show)
+        with system.logbook() as book:
+            stage = Stage(system=system, book=book, show=show, folder=folder / "contexts")
+            for chapter in CHAPTERS:
+                chapter(stage)
+        show.say("\n[bold green]Every step did what it says.[/]")
+        if not ends_itself:
+            _stay(system, show)
+    except (StoryFailed, LabError, subprocess.TimeoutExpired) as problem:
+        show.failed(str(problem))
+        show.say(f"the logs are kept in {_keep_logs(lab, folder)}")
+        return 1
+    finally:
+        # From here on a further Ctrl-C must not stop the cleaning up.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    return 0
+
+
+def _stay(system: System, show: Show) -> None:
+    """Say what is where, and wait for Ctrl-C."""
+    redis_cli = f"redis-cli -p {system.redis.port}"
+    streams = system.streams
+    show.say("\nIt stays up. The addresses:")
+    rows = [
+        ("HTTP API", f"{system.api_url}/api/v1/registry/stats"),
+        ("registry", f"{system.registry.url}/v2/_catalog"),
+        ("host engine", f"docker -H {system.host.url} images"),
+        *((name, f"docker -H {engine.url} images") for name, engine in system.ranges.items()),
+    ]
+    show.table(("WHAT", "WHERE"), rows)
+    show.say("\nWorth trying in another terminal:")
+    show.command(f"{redis_cli} XRANGE {streams.images} - +")
+    show.command(f"{redis_cli} XREVRANGE {streams.deployments} + - COUNT 2")
+    show.command(f"{redis_cli} XREVRANGE {streams.outbox(next(iter(system.ranges)))} + - COUNT 3")
+    show.say("\nCtrl-C ends it and leaves nothing behind.")
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    show.say("\nstopping")
+
+
+def _keep_logs(lab: Lab, folder: Path) -> Path:
+    kept = folder / "logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    for log in lab.folder.glob("*/log"):
+        shutil.copy(log, kept / f"{log.parent.name}.log")
+    return kept
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the demonstration as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.demo", description="Shows an image's whole way.")
+    parser.add_argument("--exit", action="store_true", help="end after the story, status 0 only if all of it held")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".demo", help="where everything lives meanwhile")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
