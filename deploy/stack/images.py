@@ -1,0 +1,139 @@
+"""Builds every image the stack needs, and writes them to one file that another host loads.
+
+    python -m deploy.stack.images [--base debootstrap] [--engines 20.10 26.1 28.5] [--save FILE]
+
+With `--base debootstrap` nothing is pulled: the base images are made from Debian's packages, and so are stand-ins for
+registry:2 and Redis. Otherwise the same Dockerfiles build on Docker Hub's Debian. Needs an engine (DOCKER_HOST).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.lab.commands import LabError, need, run
+from deploy.lab.laboratory import default_cache
+from deploy.lab.newer_engines import mirror
+from deploy.stack.plugins import docker
+
+ROOT = Path(__file__).parents[2]
+#: Engine → the Debian release whose `docker.io` it is.
+SUITES = {"20.10": "bookworm", "26.1": "trixie", "28.5": "forky"}
+SERVICES_IMAGE = "cyroid/images:latest"
+STANDINS = {"registry": "cyroid/registry:2", "redis": "cyroid/redis:7"}
+#: The machine's certificates: behind a proxy that re-signs TLS, pip needs them.
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def range_image(engine: str) -> str:
+    return f"cyroid/range:{engine}"
+
+
+def build_all(*, debootstrap: bool, engines: Sequence[str]) -> list[str]:
+    """Build everything; the names of the images. Raises LabError with the end of what failed."""
+    base = {suite: _base(suite, debootstrap) for suite in {"bookworm", *(SUITES[engine] for engine in engines)}}
+    built = [_build(SERVICES_IMAGE, "deploy/Dockerfile", base["bookworm"])]
+    if debootstrap:
+        for target, name in STANDINS.items():
+            built.append(_build(name, "deploy/standins/Dockerfile", base["bookworm"], "--target", target))
+    for engine in engines:
+        arguments = ["--build-arg", f"ENGINE={engine}"]
+        built.append(_build(range_image(engine), "dind/Dockerfile", base[SUITES[engine]], *arguments))
+    return built
+
+
+def save(images: Sequence[str], file: Path) -> None:
+    """All `images` in one archive, layers that they share once. `docker load` on another host takes it."""
+    new = file.with_name(file.name + ".part")
+    docker("save", "--output", str(new), *images, seconds=1800)
+    new.replace(file)
+    say(f"{file}: {file.stat().st_size / 1e6:.0f} MB, for `docker load --input {file.name}`")
+
+
+def size_bytes(image: str) -> int:
+    return int(docker("image", "inspect", "--format", "{{.Size}}", image))
+
+
+def _base(suite: str, debootstrap: bool) -> str:
+    if not debootstrap:
+        return f"debian:{suite}-slim"
+    name = f"cyroid/base:{suite}"
+    if docker("image", "ls", "--quiet", name):
+        return name
+    begun = time.monotonic()
+    packed = default_cache() / "bases" / f"{suite}.tar"
+    if not packed.exists():
+        _make_base(suite, packed)
+    docker("import", "--change", 'CMD ["bash"]', str(packed), name)
+    say(f"{name}: {size_bytes(name) / 1e6:.0f} MB from Debian's packages in {time.monotonic() - begun:.0f} s")
+    return name
+
+
+def _make_base(suite: str, packed: Path) -> None:
+    """A root file system of `suite` as a tar, kept for the next time."""
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="cyroid-base-") as scratch:
+        root = Path(scratch, "root")
+        scripts = Path("/usr/share/debootstrap/scripts")
+        script = scripts / suite
+        command = [need("debootstrap", "debootstrap"), "--variant=minbase", suite, str(root), mirror()]
+        run([*command, str(script if script.exists() else scripts / "sid")], seconds=900)
+        for rubbish in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
+            shutil.rmtree(root / rubbish, ignore_errors=True)
+        (root / "var/cache/apt/archives/partial").mkdir(parents=True)
+        (root / "var/lib/apt/lists/partial").mkdir(parents=True)
+        (root / "etc/apt/apt.conf.d/90machine").write_text(_validity())
+        new = packed.with_name(f"{packed.name}.{os.getpid()}")
+        run([need("tar", "tar"), "-C", str(root), "-cf", str(new), "."])
+        new.replace(packed)
+
+
+def _validity() -> str:
+    """apt's setting of this machine: behind a mirror that stands still, release files are past their date."""
+    value = (
+        run([need("apt-config", "apt"), "shell", "V", "Acquire::Check-Valid-Until"])
+        .strip()
+        .removeprefix("V=")
+        .strip("'")
+    )
+    return f'Acquire::Check-Valid-Until "{value}";\n' if value else ""
+
+
+def _build(name: str, dockerfile: str, base: str, *options: str) -> str:
+    begun = time.monotonic()
+    secret = ["--secret", f"id=ca,src={CERTIFICATES}"] if CERTIFICATES.exists() else []
+    words = ["buildx", "build", "--progress", "plain", "--load", "--provenance=false", "--file", str(ROOT / dockerfile)]
+    docker(*words, "--build-arg", f"BASE={base}", *options, *secret, "--tag", name, str(ROOT), seconds=1800)
+    say(f"{name}: {size_bytes(name) / 1e6:.0f} MB in {time.monotonic() - begun:.0f} s")
+    return name
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"images: {text}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="deploy.stack.images", description="Build the stack's images.")
+    parser.add_argument("--base", choices=["pull", "debootstrap"], default="pull", help="where base images come from")
+    parser.add_argument("--engines", nargs="+", choices=list(SUITES), default=list(SUITES), help="ranges to build")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write all images to one archive")
+    options = parser.parse_args(arguments)
+    os.nice(5)  # a build is in no hurry; what else runs on the machine may be
+    try:
+        built = build_all(debootstrap=options.base == "debootstrap", engines=options.engines)
+        if options.save:
+            save(built, options.save)
+    except LabError as problem:
+        say(str(problem))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

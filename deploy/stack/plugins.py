@@ -1,0 +1,58 @@
+"""Docker's command line with `compose` and `buildx`, whether the machine has them or not.
+
+Where they are missing they come out of Debian's packages into a cache folder: nothing on the machine changes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from deploy.lab.commands import LabError, need, run
+from deploy.lab.debian import unpack_packages
+from deploy.lab.laboratory import default_cache
+from deploy.lab.newer_engines import suite_options
+
+#: Plugin → the Debian package that has it, in `SUITE`; both run on older releases.
+PACKAGES = {"compose": "docker-compose", "buildx": "docker-buildx"}
+SUITE = "forky"
+
+
+@cache
+def docker_environment() -> Mapping[str, str]:
+    """This process's environment, with DOCKER_CONFIG pointing to the plugins where the machine has none."""
+    need("docker", "docker.io (docker-cli from trixie on)")
+    if all(_answers(plugin, os.environ) for plugin in PACKAGES):
+        return dict(os.environ)
+    config = default_cache() / "docker-config"
+    environment = {**os.environ, "DOCKER_CONFIG": str(config)}
+    if not all(_answers(plugin, environment) for plugin in PACKAGES):
+        _fetch(config / "cli-plugins")
+    for plugin in PACKAGES:
+        if not _answers(plugin, environment):
+            raise LabError(f"`docker {plugin}` does not work: install it for this machine's docker command line")
+    return environment
+
+
+def docker(*words: str, seconds: float = 600.0, environment: Mapping[str, str] | None = None) -> str:
+    """`docker words…` to its end; its output. Raises LabError with what it said."""
+    return run([need("docker", "docker.io"), *words], seconds=seconds, env=environment or docker_environment())
+
+
+def _answers(plugin: str, environment: Mapping[str, str]) -> bool:
+    done = subprocess.run(["docker", plugin, "version"], capture_output=True, env=environment, check=False, timeout=60)
+    return done.returncode == 0
+
+
+def _fetch(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        root = Path(scratch, "root")
+        options = suite_options(SUITE, Path(scratch))
+        unpack_packages(list(PACKAGES.values()), root, Path(scratch, "downloads"), options)
+        for name in PACKAGES.values():
+            (root / "usr/libexec/docker/cli-plugins" / name).replace(folder / name)

@@ -1,0 +1,114 @@
+"""From a shell inside a range, as root, with all that its agent has: what is not the range's own stays closed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.stack.conftest import Stack
+
+#: The range's own programs are enough: its Python has a Redis client, as the agent needs one.
+REDIS = """/opt/cyroid/bin/python - <<'END'
+import redis
+client = redis.Redis.from_url(open("/run/cyroid/redis_url").read().strip())
+print(client.execute_command(*{words!r}))
+END"""
+CONNECT = "python3 -c \"import socket; socket.create_connection(('{host}', {port}), timeout=4); print('open')\""
+REQUEST = """python3 - <<'END'
+import urllib.request, urllib.error
+request = urllib.request.Request("http://cyroid-registry:5000{path}", method="{method}", data={data!r})
+try:
+    print(urllib.request.urlopen(request, timeout=10).status)
+except urllib.error.HTTPError as refused:
+    print(refused.code)
+END"""
+
+
+def test_the_doors_that_a_range_needs_are_open(stack: Stack) -> None:
+    """The control: pull side, Redis and tar server answer, so what fails below does not fail for want of a network."""
+    for host, port in (("cyroid-registry", 5000), ("cyroid-redis", 6379), ("cyroid-tar", 7070)):
+        assert b"open" in stack.in_range("r28", CONNECT.format(host=host, port=port)).stdout
+    assert b"200" in stack.in_range("r28", REQUEST.format(path="/v2/", method="GET", data=None)).stdout
+    answer = stack.in_range("r28", REDIS.format(words=("XADD", "cyroid:range:r28:own", "*", "a", "b")))
+    assert answer.stdout.startswith(b"b'")  # the id of an entry of its own
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/evil/blobs/uploads/"),
+        ("PUT", "/v2/evil/manifests/latest"),
+        ("DELETE", "/v2/evil/manifests/sha256:" + "0" * 64),
+        ("DELETE", "/v2/evil/blobs/sha256:" + "0" * 64),
+    ],
+)
+def test_the_registry_takes_nothing_from_a_range(method: str, path: str, stack: Stack) -> None:
+    """Uploading, tagging and deleting answer 405: the process that ranges reach does not write."""
+    said = stack.in_range("r28", REQUEST.format(path=path, method=method, data=b"{}"))
+    assert said.stdout.strip() == b"405"
+
+
+def test_a_push_from_a_range_fails(stack: Stack) -> None:
+    """`docker push` with the range's own engine leaves nothing in the registry."""
+    name = "cyroid-registry:5000/evil:1"
+    script = f"tar -C /etc -c hostname | docker import - {name} && docker push {name}"
+    assert stack.in_range("r28", script, check=False).returncode != 0
+    assert "evil" not in stack.docker("exec", "cyroid-images-registry-1", "wget", "-qO-", "127.0.0.1:5000/v2/_catalog")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("XADD", "cyroid:images", "*", "type", "image.built.v1"),
+        ("XADD", "cyroid:deployments", "*", "type", "deployment.requested.v1"),
+        ("XRANGE", "cyroid:range:r26:inbox", "-", "+"),
+        ("XADD", "cyroid:range:r26:outbox", "*", "a", "b"),
+        ("KEYS", "*"),
+        ("EVAL", "return 1", "0"),
+        ("ACL", "LIST"),
+        ("FLUSHALL",),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_redis_keeps_a_range_to_its_own_streams(words: tuple[str, ...], stack: Stack) -> None:
+    """Refused by Redis for lack of permission, with the very password that the agent uses."""
+    said = stack.in_range("r28", REDIS.format(words=words), check=False)
+    assert said.returncode != 0
+    assert b"NoPermissionError" in said.stderr
+
+
+def test_other_places_cannot_be_reached(stack: Stack) -> None:
+    """Another range's engine, the registry's other side, the API, the host: no connection, by whatever way."""
+    other = stack.address("cyroid-range-r26", "cyroid-ranges-r26")
+    gateway = stack.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "cyroid-ranges-r28")
+    places = {
+        "another range's engine": (other, 2375),
+        "the registry's door for writing": ("172.30.0.16", 5000),
+        "Redis from behind": ("172.30.0.17", 6379),
+        "the tar server from behind": ("172.30.0.22", 7070),
+        "the API": ("172.30.0.23", 8070),
+        "the host as gateway": (gateway, 22),
+    }
+    for what, (host, port) in places.items():
+        said = stack.in_range("r28", CONNECT.format(host=host, port=port), check=False)
+        assert said.returncode != 0, what
+        assert b"open" not in said.stdout, what
+
+
+def test_no_service_forwards_for_a_range(stack: Stack) -> None:
+    """With a route through each container that stands on several networks, the others are as far away as before."""
+    other = stack.address("cyroid-range-r26", "cyroid-ranges-r26")
+    for door in ("registry-pull", "redis", "tar-server", "agent-pool"):
+        via = stack.address(f"cyroid-images-{door}-1", "cyroid-ranges-r28")
+        for host, port in ((other, 2375), ("172.30.0.16", 5000)):
+            route = f"ip route replace {host}/32 via {via}"
+            connect = CONNECT.format(host=host, port=port)
+            said = stack.in_range("r28", f"{route} && {connect}; s=$?; ip route del {host}/32; exit $s", check=False)
+            assert said.returncode != 0, f"{host} through {door}"
+            assert b"open" not in said.stdout, f"{host} through {door}"
+
+
+def test_no_engine_is_in_a_range_but_its_own(stack: Stack) -> None:
+    """The only engine behind a socket in a range is that range's; the host's socket is nowhere in its files."""
+    mounts = stack.in_range("r28", "cat /proc/self/mountinfo").stdout.decode()
+    assert str(stack.socket) not in mounts
+    assert stack.in_range("r28", "docker info --format '{{.Name}}'").stdout.strip() == b"r28"

@@ -1,0 +1,206 @@
+"""docker-compose.yml and what is baked into a range, read as the files they are."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.bootstrap import ROLES as ROLE_TABLE
+from services.environment import read_settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+RANGES = {name: service for name, service in SERVICES.items() if "demo" in service.get("profiles", [])}
+ROLES = {name: service for name, service in SERVICES.items() if "cyroid/images" in service["image"]}
+HARDENED = {name: service for name, service in SERVICES.items() if name not in RANGES}
+
+#: CYROID's own: api, db, redis, minio, traefik, worker, frontend.
+TAKEN = {f"172.30.0.{last}" for last in (10, 11, 12, 13, 14, 15, 20)}
+
+
+def networks(service: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = service.get("networks", {})
+    return found
+
+
+def addresses() -> Iterator[tuple[str, str, str]]:
+    for name, service in SERVICES.items():
+        for network, options in networks(service).items():
+            yield name, network, options["ipv4_address"]
+
+
+def subnet(network: str) -> ipaddress.IPv4Network:
+    (config,) = COMPOSE["networks"][network]["ipam"]["config"]
+    return ipaddress.IPv4Network(config["subnet"])
+
+
+def test_no_address_is_taken_twice() -> None:
+    """Every container has a fixed address of its own, none of CYROID's and none of a network's first (the gateway)."""
+    seen = [address for _, _, address in addresses()]
+    assert len(seen) == len(set(seen))
+    assert not TAKEN & set(seen)
+    for name, network, address in addresses():
+        assert ipaddress.IPv4Address(address) in list(subnet(network).hosts())[1:], f"{name} on {network}: {address}"
+
+
+def test_the_registry_is_where_everybody_looks_for_it() -> None:
+    """registry:2 has .16 and the alias cyroid-registry, on the host's disk, with deletion enabled."""
+    registry = SERVICES["registry"]
+    assert registry["image"] == "${STACK_REGISTRY_IMAGE:-registry:2}"
+    assert networks(registry) == {"cyroid-mgmt": {"ipv4_address": "172.30.0.16", "aliases": ["cyroid-registry"]}}
+    assert "${CYROID_DATA_DIR:-/data/cyroid}/registry:/var/lib/registry" in registry["volumes"]
+    config = yaml.safe_load((ROOT / "deploy/registry.yml").read_text())
+    assert config["storage"]["delete"]["enabled"] is True
+    assert config["http"]["addr"] == "0.0.0.0:5000"
+    assert "cache" not in config["storage"]
+
+
+def test_networks_do_not_overlap_and_ranges_are_cut_out_of_theirs() -> None:
+    """cyroid-mgmt is 172.30.0.0/24; every range has its own part of 172.30.1.0/24, without host and without way out."""
+    assert subnet("cyroid-mgmt") == ipaddress.IPv4Network("172.30.0.0/24")
+    of_ranges = [name for name in COMPOSE["networks"] if name != "cyroid-mgmt"]
+    for name in of_ranges:
+        assert subnet(name).subnet_of(ipaddress.IPv4Network("172.30.1.0/24"))
+        assert COMPOSE["networks"][name]["internal"] is True
+        assert COMPOSE["networks"][name]["driver_opts"] == {"com.docker.network.bridge.inhibit_ipv4": "true"}
+        assert not any(subnet(name).overlaps(subnet(other)) for other in COMPOSE["networks"] if other != name)
+
+
+def test_a_range_meets_those_it_needs_and_nobody_else() -> None:
+    """On each range's network are four of ours, three under the names its agent is configured with, and that range."""
+    for name, service in RANGES.items():
+        (network,) = networks(service)
+        others = {other for other, one in SERVICES.items() if network in networks(one)} - {name}
+        assert others == {"registry-pull", "redis", "tar-server", "agent-pool"}
+        aliases = {alias for other in others for alias in networks(SERVICES[other])[network].get("aliases", [])}
+        assert aliases == {"cyroid-registry", "cyroid-redis", "cyroid-tar"}
+
+
+def test_the_pull_side_cannot_write() -> None:
+    """What ranges pull from has its storage mounted read-only, refuses writes itself and is on no other network."""
+    pull = SERVICES["registry-pull"]
+    assert "${CYROID_DATA_DIR:-/data/cyroid}/registry:/var/lib/registry:ro" in pull["volumes"]
+    config = yaml.safe_load((ROOT / "deploy/registry-pull.yml").read_text())
+    assert config["storage"]["maintenance"]["readonly"]["enabled"] is True
+    assert config["storage"]["delete"]["enabled"] is False
+    assert "cyroid-mgmt" not in networks(pull)
+
+
+def test_who_stands_on_several_networks_is_no_router() -> None:
+    """A container between networks forwards nothing."""
+    between = {name for name, service in SERVICES.items() if len(networks(service)) > 1}
+    assert between == {"registry-pull", "redis", "tar-server", "agent-pool"}
+    for name in between:
+        assert SERVICES[name]["sysctls"] == {"net.ipv4.ip_forward": "0"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_service_is_limited_and_watched(name: str) -> None:
+    """Health, memory, processors, processes and log size are bounded for each."""
+    service = SERVICES[name]
+    assert {"mem_limit", "cpus", "pids_limit", "logging", "healthcheck", "restart"} <= set(service)
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert service["healthcheck"].get("test") or name == "prepare"
+
+
+@pytest.mark.parametrize("name", sorted(HARDENED))
+def test_every_service_is_hardened(name: str) -> None:
+    """Read-only root, no capability but what is named, no new privileges, and root only where files demand it."""
+    service = HARDENED[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    powers = {"prepare": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]}
+    for reader in ("registry-pusher", "tar-server"):
+        powers[reader] = ["DAC_READ_SEARCH"]
+    assert service.get("cap_add", []) == powers.get(name, [])
+    assert (service["user"] == "0:0") == (name in powers)
+
+
+def test_published_ports_are_the_hosts_own() -> None:
+    """Whatever is published is published on loopback."""
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_engines_socket_goes_to_those_who_need_it() -> None:
+    """Who builds, reads or resolves images on the host has the socket; ranges, Redis and the registries do not."""
+    holders = {
+        name
+        for name, service in SERVICES.items()
+        if any(isinstance(mount, dict) and mount["target"] == "/var/run/docker.sock" for mount in service["volumes"])
+    }
+    assert holders == {"registry-pusher", "deployer", "tar-server", "api"}
+    for name in HARDENED:
+        for mount in SERVICES[name]["volumes"]:
+            if isinstance(mount, dict) and mount["target"] == "/var/lib/docker":
+                assert mount["read_only"] is True
+                assert mount["bind"] == {"recursive": "disabled"}
+
+
+def test_the_stop_grace_is_longer_than_the_drain() -> None:
+    """Work under way is handed back before Compose cuts it off."""
+    for name, service in ROLES.items():
+        drain = float(service.get("environment", {}).get("CYROID_DRAIN_SECONDS", 0))
+        assert float(service["stop_grace_period"].removesuffix("s")) > drain, name
+
+
+def test_every_service_waits_for_what_it_stands_on() -> None:
+    """Starts are ordered by health, not by hope."""
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            expected = "service_completed_successfully" if other == "prepare" else "service_healthy"
+            assert how == {"condition": expected}, f"{name} on {other}"
+    assert set(SERVICES["deployer"]["depends_on"]) == {"prepare", "redis", "registry"}
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_settings_are_ones_there_are(name: str, tmp_path: Path) -> None:
+    """The services' own strict reader takes what Compose hands them."""
+    environment = dict(SERVICES[name].get("environment", {}))
+    if "CYROID_REDIS_URL_FILE" in environment:
+        environment["CYROID_REDIS_URL_FILE"] = str(tmp_path / "redis_url")
+        (tmp_path / "redis_url").write_text("redis://cyroid:secret@cyroid-redis:6379/0\n")
+    assert read_settings(environment).log_format in ("json", "auto")
+
+
+def test_every_role_of_the_hosts_side_runs() -> None:
+    """Each role that `cyroid-images serve` knows has one service here, except the agent, which runs in a range."""
+    served = [service["command"][2:] for service in ROLES.values() if service["command"][1] == "serve"]
+    assert sorted(name for names in served for name in names) == sorted(name for name in ROLE_TABLE if name != "agent")
+
+
+def test_two_ranges_are_there_to_try() -> None:
+    """Profile demo, and nothing of it otherwise."""
+    assert set(RANGES) == {"range-1", "range-2"}
+
+
+def test_a_ranges_engine_is_configured_as_the_design_says() -> None:
+    """daemon.json: socket and TCP, overlay2, the registry's two names, bounded logs, live restore, no proxy."""
+    assert json.loads((ROOT / "dind/daemon.json").read_text()) == {
+        "hosts": ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2375"],
+        "storage-driver": "overlay2",
+        "insecure-registries": ["cyroid-registry:5000", "172.30.0.16:5000"],
+        "log-driver": "json-file",
+        "log-opts": {"max-size": "10m", "max-file": "3"},
+        "live-restore": True,
+        "userland-proxy": False,
+    }
+
+
+def test_redis_keeps_everything_and_knows_everybody() -> None:
+    """No eviction, an append-only file, and the users' list that `prepare` writes."""
+    lines = (ROOT / "deploy/redis.conf").read_text().splitlines()
+    settings = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+    assert settings["maxmemory-policy"] == "noeviction"
+    assert settings["appendonly"] == "yes"
+    assert settings["aclfile"] == "/data/users.acl"
