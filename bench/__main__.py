@@ -1,0 +1,44 @@
+"""`python -m bench CASE [--json] …`: side-by-side measurements that anybody can repeat.
+
+A case is a module here with `main(argv) -> dict`; its docstring's first line is its help. One JSON object goes to
+stdout; everything a case wants to say meanwhile goes to stderr.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def cases() -> dict[str, str]:
+    """Every module here that defines `main`, with the first line of its docstring; read, not imported."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        tree = ast.parse(path.read_text())
+        named = any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+        if named and not path.stem.startswith("_"):
+            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return found
+
+
+def run(argv: list[str]) -> int:
+    known = cases()
+    if not argv or argv[0] not in known:
+        asked = bool(argv) and argv[0] in ("-h", "--help")
+        lines = ["usage: python -m bench CASE [--json] [options of the case]", ""]
+        lines += [f"  {name:<12} {line}" for name, line in known.items()]
+        sys.stderr.write("\n".join(lines) + "\n")
+        return 0 if asked else 2
+    pretty = "--json" not in argv
+    result = importlib.import_module(f"bench.{argv[0]}").main([word for word in argv[1:] if word != "--json"])
+    sys.stdout.write(json.dumps(result, indent=2 if pretty else None) + "\n")
+    return 0 if result.get("ok", True) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

@@ -1,0 +1,265 @@
+"""How the deployer holds up with many ranges: real Redis, twins of engine and registry, simulated agents.
+
+`python -m bench fleet --json [--ranges 1000] [--images 5] [--growth 10,100,1000,5000]`
+
+Two processes share two cores with Redis: the deployer (with the twins it asks, so its memory is measured with theirs),
+and this one, which asks for one deployment per range and answers for all agents. Agents answer at once: what is
+measured is the deployer and the bus, not the transfers. All ranges count as one host, with a slot for every fourth
+range. `--growth` measures smaller (or larger) fleets too, and writes `docs/fleet.md` from all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import fleet_page
+from deploy.lab import Lab
+from events.bus import Outcome, Post
+from events.envelope import Envelope
+from events.messages import (
+    AgentStarted,
+    DeploymentEnded,
+    DeploymentRequested,
+    DeploymentSucceeded,
+    ImageReady,
+    PullRequested,
+)
+from events.redis_bus import RedisBus
+from events.streams import Streams
+from events.task_group import TaskGroup
+
+ROOT = Path(__file__).parent.parent
+PREFIX = "fleet"
+LIMIT_SECONDS = 180.0
+READY_WORD = b"listening\n"
+
+
+class Fleet:
+    """All agents of all ranges, and the one who asks."""
+
+    def __init__(self, bus: RedisBus, *, ranges: int, images: int) -> None:
+        self._bus = bus
+        self._streams = Streams(PREFIX)
+        self._range_ids = [f"range-{number:05}" for number in range(ranges)]
+        self._references = tuple(f"docker.io/library/image-{number}:1" for number in range(images))
+        self.pulls: Counter[tuple[str, str]] = Counter()
+        self.ended: Counter[str] = Counter()
+        self.succeeded = 0
+        self._all = asyncio.Event()
+
+    async def beat(self) -> None:
+        """Every heart, and a first word from every agent."""
+        for range_id in self._range_ids:
+            beat = msgspec.json.encode({"engine_id": f"{range_id}.1"})
+            await self._bus.beat(self._streams.alive(range_id), beat, LIMIT_SECONDS)
+        await self._publish(
+            [
+                (
+                    self._streams.outbox(range_id),
+                    AgentStarted(
+                        range_id=range_id,
+                        engine_id=f"{range_id}.1",
+                        engine_version="26.1.5",
+                        store="classic",
+                        platform="linux/amd64",
+                    ),
+                )
+                for range_id in self._range_ids
+            ]
+        )
+
+    async def ask(self) -> None:
+        """One deployment of all images for every range."""
+        await self._publish(
+            [
+                (
+                    self._streams.deployments,
+                    DeploymentRequested(deployment_id=f"d-{range_id}", range_id=range_id, images=self._references),
+                )
+                for range_id in self._range_ids
+            ]
+        )
+
+    async def answer(self) -> None:
+        """Every agent's part: what is asked for the first time is pulled."""
+        inboxes = [self._streams.inbox(range_id) for range_id in self._range_ids]
+        places = dict.fromkeys(inboxes, "0")
+        async for entry in self._bus.tail(inboxes, after=places):
+            envelope = entry.envelope
+            if envelope is None or not isinstance(envelope.message, PullRequested):
+                continue
+            message = envelope.message
+            range_id = self._streams.range_of(entry.stream) or ""
+            self.pulls[range_id, message.reference] += 1
+            ready = ImageReady(transfer_id=message.transfer_id, image_id=message.image_id, how="pulled")
+            said = envelope.causes(ready, source=f"agent@{range_id}", subject=range_id)
+            await self._bus.publish(self._streams.outbox(range_id), said)
+
+    async def watch(self) -> None:
+        """Count the ends."""
+        async for entry in self._bus.tail([self._streams.deployments], after="0"):
+            message = entry.envelope.message if entry.envelope else None
+            if isinstance(message, DeploymentEnded):
+                self.ended[message.deployment_id] += 1
+                self.succeeded += isinstance(message, DeploymentSucceeded)
+                if len(self.ended) == len(self._range_ids):
+                    self._all.set()
+
+    async def all_ended(self) -> None:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await self._all.wait()
+
+    async def _publish(self, said: Sequence[tuple[str, Any]]) -> None:
+        for start in range(0, len(said), 100):
+            posts = [
+                Post(stream, Envelope(message=message, source="fleet", subject=stream))
+                for stream, message in said[start : start + 100]
+            ]
+            await self._bus.commit(Outcome(posts=tuple(posts)))
+
+
+async def deployer(url: str, ranges: int, images: int) -> None:
+    """The other process: deployer, pusher twin, and the twins of host engine and registry."""
+    import signal
+
+    from bench.twins import PusherTwin
+    from events.worker import Worker
+    from services.adapters.memory_engine import MemoryEngine
+    from services.adapters.memory_registry import MemoryRegistry
+    from services.core.deployment import Policy
+    from services.deployer import Deployer
+    from services.telemetry import set_up
+
+    set_up(level="error", log_format="json")
+    host, registry, streams = MemoryEngine(engine_id="host"), MemoryRegistry(), Streams(PREFIX)
+    for number in range(images):
+        layers = [bytes([layer, number]) * 1000 for layer in range(8)]
+        host.add_image(f"image-{number}:1", layers)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with RedisBus.open(url, streams=streams, timeout_seconds=30.0) as bus:
+        role = Deployer(
+            speaker=bus,
+            engine=host,
+            registry=registry,
+            streams=streams,
+            source="deployer@fleet",
+            tar_url="http://127.0.0.1:1",
+            policy=Policy(pulls_per_host=max(ranges // 4, 8)),
+            slots=32,
+        )
+        pusher = PusherTwin(streams=streams, engine=host, registry=registry)
+        workers = [Worker(bus, pusher.subscription(30.0)), *(Worker(bus, one) for one in role.subscriptions())]
+        async with TaskGroup() as tasks:
+            running = [tasks.create_task(one) for one in (role.run(), *(worker.run() for worker in workers))]
+            sys.stdout.buffer.write(READY_WORD)
+            sys.stdout.flush()
+            await stop.wait()
+            for task in running:
+                task.cancel()
+    sys.stdout.write(
+        json.dumps({"uploads": len(registry.uploaded), "blobs": len({one[:2] for one in registry.uploaded})}) + "\n"
+    )
+
+
+@asynccontextmanager
+async def other_process(url: str, ranges: int, images: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    program = f"import asyncio; from bench.fleet import deployer; asyncio.run(deployer({url!r}, {ranges}, {images}))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(60):
+            assert process.stdout is not None
+            assert await process.stdout.readline() == READY_WORD
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def measure(url: str, redis_pid: int, *, ranges: int, images: int) -> dict[str, Any]:
+    """One run on an empty Redis. Who uses how much of the processors is told too: agents are to be no bottleneck."""
+    async with (
+        RedisBus.open(url, streams=Streams(PREFIX), timeout_seconds=30.0, name="fleet") as bus,
+        other_process(url, ranges, images) as process,
+        TaskGroup() as tasks,
+    ):
+        fleet = Fleet(bus, ranges=ranges, images=images)
+        await fleet.beat()
+        background = [tasks.create_task(fleet.answer()), tasks.create_task(fleet.watch())]
+        started, cpu = datetime.now(UTC), time.process_time()
+        await fleet.ask()
+        try:
+            await fleet.all_ended()
+        except TimeoutError:
+            sys.stderr.write("not all deployments ended" + "\n")
+        seconds = (datetime.now(UTC) - started).total_seconds()
+        for task in background:
+            task.cancel()
+        peak, busy = _peak_rss(process.pid), _cpu_seconds(process.pid)
+        process.terminate()
+        async with asyncio.timeout(30):
+            out, _ = await process.communicate()
+        pushed = json.loads(out.splitlines()[-1])
+        again = sum(count - 1 for count in (*fleet.pulls.values(), *fleet.ended.values()))
+        return {
+            "ranges": ranges,
+            "images": images,
+            "seconds": round(seconds, 2),
+            "deployer_peak_rss_bytes": peak,
+            "deployer_cpu_seconds": busy,
+            "redis_cpu_seconds": _cpu_seconds(redis_pid),
+            "agents_cpu_seconds": round(time.process_time() - cpu, 2),
+            "succeeded": fleet.succeeded,
+            "lost": ranges - len(fleet.ended),
+            "duplicate_effects": again + pushed["uploads"] - pushed["blobs"],
+        }
+
+
+def _peak_rss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process used so far, of all cores."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return round((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 2)
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    """One object: the largest run's figures, `growth` with those of the smaller ones, `ok` if nothing went wrong."""
+    parser = argparse.ArgumentParser(prog="bench fleet", description=__doc__)
+    parser.add_argument("--ranges", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=5)
+    parser.add_argument("--growth", default="", help="also these numbers of ranges, for instance 10,100,1000,5000")
+    chosen = parser.parse_args(argv)
+    results, load = [], os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="cyroid-fleet-") as folder, Lab(Path(folder)) as lab:
+        for number, ranges in enumerate([*map(int, filter(None, chosen.growth.split(","))), chosen.ranges]):
+            server = lab.redis(name=f"redis{number}")
+            results.append(asyncio.run(measure(server.url, server.pid, ranges=ranges, images=chosen.images)))
+            server.stop()
+            sys.stderr.write(f"{ranges:>6} ranges: {results[-1]}\n")
+    if chosen.growth:
+        fleet_page.write(results, cpus=os.cpu_count(), load=load)
+    whole = all(not one["lost"] and not one["duplicate_effects"] for one in results)
+    return {**results[-1], "cpus": os.cpu_count(), "growth": results[:-1], "ok": whole}

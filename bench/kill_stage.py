@@ -1,0 +1,205 @@
+"""An installation whose parts may be killed at any time, and the supervisor that starts them again.
+
+Every role is a process of its own. The supervisor does what Compose would: whatever has died is started again after
+`RESTART_SECONDS`. It runs inside the main thread's waiting (`tend`), because a child ends with the thread that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.kill_images import load_image
+from deploy.lab import EngineServer, Lab, LabError, Server, Valve
+from deploy.lab.server import poll
+from deploy.lab.system import System
+from events.envelope import Envelope, new_id
+from events.messages import DeploymentRequested
+from events.redis_bus import RedisBus
+
+RESTART_SECONDS = 0.7
+ROLES = ("registry-pusher", "deployer", "tracker", "tar-server")
+SETTLE_SECONDS = 60.0
+_SETTINGS = {
+    "lease_seconds": 3,
+    "stall_seconds": 6,
+    "push_wait_seconds": 15,
+    "agent_grace_seconds": 30,
+    "beat_seconds": 1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Valves:
+    """Relays that hold a transfer in its middle: into the registry, out of it, and out of the tar server."""
+
+    push: Valve
+    pull: Valve
+    tar: Valve
+
+    def open(self) -> None:
+        for valve in (self.push, self.pull, self.tar):
+            valve.open()
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """The running installation. `victims` are its processes by the name of what they are.
+
+    resting  names of victims that are away on purpose: nobody starts them
+    died     how often a process ended that nobody had killed
+    """
+
+    system: System
+    valves: Valves
+    victims: dict[str, Server]
+    others: list[Server]
+    layer_bytes: int
+    resting: set[str] = field(default_factory=set)
+    died: Counter[str] = field(default_factory=Counter)
+    _found_dead: dict[str, float] = field(default_factory=dict)
+    _killed: set[str] = field(default_factory=set)
+    _images: int = 0
+
+    @property
+    def host(self) -> EngineServer:
+        return self.system.host
+
+    @property
+    def range(self) -> EngineServer:
+        """The range that kills are aimed at."""
+        return self.system.ranges["range-1"]
+
+    # ---- dying and coming back ----
+
+    def kill(self, victim: str) -> None:
+        """As `kill -9`."""
+        self._killed.add(self.victims[victim].name)
+        self.victims[victim].kill()
+
+    def rest(self, victim: str) -> None:
+        """Stop it in good order; it stays away until `resting` is cleared."""
+        self.resting.add(victim)
+        self._killed.add(self.victims[victim].name)
+        self.victims[victim].stop()
+
+    def tend(self) -> None:
+        """Start again what has been dead for long enough. Called while waiting for anything."""
+        resting = {self.victims[name].name for name in self.resting}
+        for server in (*self.victims.values(), *self.others):
+            if server.running or server.name in resting:
+                continue
+            found = self._found_dead.setdefault(server.name, time.monotonic())
+            if time.monotonic() - found >= RESTART_SECONDS:
+                del self._found_dead[server.name]
+                if server.name not in self._killed:
+                    self.died[server.name] += 1
+                self._killed.discard(server.name)
+                server.launch()
+
+    def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Whether it became true in time; the supervisor works meanwhile."""
+
+        def tended() -> bool:
+            self.tend()
+            return condition()
+
+        return poll(tended, seconds=seconds, every=0.005)
+
+    def settle(self) -> None:
+        """Wait until everything is up again. Raises LabError with the log of what is not."""
+        servers = [*self.victims.values(), *self.others]
+        if not self.wait(lambda: all(one.running and one.answers() for one in servers), SETTLE_SECONDS):
+            down = [one for one in servers if not (one.running and one.answers())]
+            raise LabError("\n".join(f"{one.name} does not come back:\n{one.log_tail()}" for one in down))
+
+    # ---- images and deployments ----
+
+    def build(self) -> str:
+        """A new image on the host's engine, of which no range has the large layer."""
+        self._images += 1
+        name = f"kills/image:{self._images}"
+        load_image(self.host, self.system.lab.folder, name, self.layer_bytes)
+        return name
+
+    def request(self, image: str) -> dict[str, str]:
+        """Ask for one deployment per range; range id by deployment id."""
+        wanted = {new_id(): range_id for range_id in self.system.ranges}
+        asyncio.run(self._publish(wanted, image))
+        return wanted
+
+    async def _publish(self, wanted: dict[str, str], image: str) -> None:
+        requests = [
+            Envelope(
+                message=DeploymentRequested(deployment_id=deployment_id, range_id=range_id, images=(image,)),
+                source="bench",
+                subject=range_id,
+            )
+            for deployment_id, range_id in wanted.items()
+        ]
+        streams = self.system.streams
+        async with asyncio.timeout(20), RedisBus.open(self.system.redis.url, streams=streams) as bus:
+            await bus.publish(streams.deployments, *requests)
+
+    # ---- looking from outside ----
+
+    def unfinished(self) -> set[str]:
+        """Layers that the range's engine has begun and not finished; what a kill left stays there for ever."""
+        return {found.name for found in (self.range.root / "image/overlay2/layerdb/tmp").glob("write-set-*")}
+
+    def open_uploads(self) -> int:
+        """Uploads that the registry still has open; it purges them by their age."""
+        repositories = self.system.registry.storage / "docker/registry/v2/repositories"
+        return sum(1 for _ in repositories.glob("**/_uploads/*"))
+
+    def spools(self) -> int:
+        folder = Path(str(self.system.all_settings()["spool_folder"]))
+        return sum(1 for _ in folder.glob("*"))
+
+
+@contextmanager
+def stage(lab: Lab, *, ranges: int, layer_bytes: int, appendfsync: str) -> Iterator[Stage]:
+    """Start all of it; `lab` ends it."""
+    redis = lab.redis(appendfsync=appendfsync)
+    registry = lab.registry()
+    host = lab.engine("host")
+    engines = {f"range-{number}": lab.engine(f"range-{number}") for number in range(1, ranges + 1)}
+    system = System(lab=lab, redis=redis, registry=registry, host=host, ranges=engines, settings=_SETTINGS)
+    with (
+        Valve(registry.port, uploads=True) as push,
+        Valve(registry.port) as pull,
+        Valve(system.tar_port) as tar,
+    ):
+        told = {
+            **_SETTINGS,
+            "registry_url": f"http://{push.address}",
+            "registry_address": pull.address,
+            "tar_url": f"http://{tar.address}",
+        }
+        system = System(
+            lab=lab, redis=redis, registry=registry, host=host, ranges=engines, settings=told, tar_port=system.tar_port
+        )
+        roles: dict[str, Server] = {role: system.services(role, name=role) for role in ROLES}
+        agents = {range_id: system.agent(range_id) for range_id in engines}
+        victims: dict[str, Server] = {
+            "redis": redis,
+            "registry": registry,
+            "host-engine": host,
+            "range-engine": engines["range-1"],
+            "agent": agents["range-1"],
+            **roles,
+        }
+        known = {server.name for server in victims.values()}
+        others = [server for server in (*engines.values(), *agents.values()) if server.name not in known]
+        yield Stage(
+            system=system,
+            valves=Valves(push=push, pull=pull, tar=tar),
+            victims=victims,
+            others=others,
+            layer_bytes=layer_bytes,
+        )

@@ -1,0 +1,248 @@
+"""One deployment of a new image to every range, one kill in its middle, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.kill_plan import BY_REGISTRY, BY_TAR, Kill
+from bench.kill_stage import Stage
+from deploy.lab import EngineServer, LabError, Valve
+from deploy.lab.logbook import LogBook, Mark
+from events.envelope import Envelope
+from events.messages import (
+    DeploymentCancelled,
+    DeploymentEnded,
+    DeploymentFailed,
+    DeploymentSucceeded,
+    ImagePushed,
+    ImageReady,
+    LoadOffered,
+    PullRequested,
+    TarRequested,
+    TransferProgress,
+)
+
+END_SECONDS = 90.0
+"""A deployment that has not ended so long after the kill is stuck."""
+LATE_SECONDS = 90.0
+"""One that has not ended after so much more is lost."""
+MOMENT_SECONDS = 45.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """What one kill led to. `hit` is the moment it really hit, None when the deployment had ended before."""
+
+    kill: Kill
+    hit: str | None = None
+    seconds: float = 0.0
+    hows: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        troubles = [*self.lost, *self.stuck, *self.wrong, *self.failed, *self.leftovers]
+        where = f"{self.hit or 'missed'}{' (tar)' if self.kill.by_tar else ''}"
+        about = f"{self.kill.victim:<16} {where:<20} {self.seconds:6.1f} s  {' '.join(self.hows):<16}"
+        return " ".join([about, *troubles])
+
+
+class Register:
+    """Every outcome ever said, by deployment: none may get a second one."""
+
+    def __init__(self, book: LogBook) -> None:
+        self.ends: dict[str, list[Envelope]] = {}
+        self._book = book
+        self._mark: Mark = {book.streams.deployments: "0-0"}
+
+    def read(self) -> None:
+        """Take in what was said since; nothing while Redis is away."""
+        with contextlib.suppress(LabError):
+            for envelope in self._book.follow(self._mark):
+                if isinstance(envelope.message, DeploymentSucceeded | DeploymentFailed | DeploymentCancelled):
+                    self.ends.setdefault(envelope.message.deployment_id, []).append(envelope)
+
+    def has_all(self, deployments: dict[str, str]) -> bool:
+        self.read()
+        return all(one in self.ends for one in deployments)
+
+    def end(self, deployment_id: str) -> DeploymentEnded | None:
+        found: Any = self.ends.get(deployment_id)
+        return found[0].message if found else None
+
+
+class Trial:
+    """`run` does all of it, once."""
+
+    def __init__(self, stage: Stage, book: LogBook, register: Register, kill: Kill, source: random.Random) -> None:
+        self._stage = stage
+        self._book = book
+        self._register = register
+        self._kill = kill
+        self._random = source
+        self._moments = BY_TAR if kill.by_tar else BY_REGISTRY
+        streams, range_id = book.streams, stage.range.name
+        self._watched = (
+            streams.images,
+            streams.inbox(range_id),
+            streams.outbox(range_id),
+            streams.range_progress(range_id),
+        )
+        self._mark: Mark = {}
+        self._said: set[str] = set()
+        self._unfinished_before: set[str] = set()
+
+    def run(self) -> Result:
+        stage, result = self._stage, Result(kill=self._kill)
+        image = stage.build()
+        wanted = (stage.host.docker("image", "inspect", "--format", "{{.Id}}", image).strip(), stage.host.layers(image))
+        stage.settle()
+        self._mark = self._book.mark(*self._watched)
+        self._unfinished_before = stage.unfinished()
+        if self._kill.by_tar:
+            stage.rest("registry")
+        self._hold()
+        deployments = stage.request(image)
+        killed_at = self._strike(deployments, result)
+        stage.valves.open()
+        self._await_end(deployments, result)
+        result.seconds = round(time.monotonic() - killed_at, 1)
+        stage.resting.clear()
+        stage.settle()
+        self._judge(deployments, image, wanted, result)
+        return result
+
+    # ---- the kill ----
+
+    def _hold(self) -> None:
+        """Make the transfer stand still in its middle, where the kill is to hit just there."""
+        held: dict[str, Valve] = {
+            "pushing": self._stage.valves.push,
+            "pulling": self._stage.valves.pull,
+            "loading": self._stage.valves.tar,
+        }
+        if self._kill.moment in held:
+            share = self._random.uniform(0.2, 0.6)
+            held[self._kill.moment].shut_after(int(self._stage.layer_bytes * share))
+
+    def _strike(self, deployments: dict[str, str], result: Result) -> float:
+        stage, moment = self._stage, self._kill.moment
+        first = next(iter(deployments))
+        self._stage.wait(lambda: self._is_at(moment) or first in self._seen().ends, MOMENT_SECONDS)
+        if moment in ("requested", "pushed", "pull asked", "tar asked", "load offered"):
+            time.sleep(self._random.uniform(0, 0.06))
+        hit = self._hit()
+        killed, killed_at = datetime.now(UTC), time.monotonic()
+        stage.kill(self._kill.victim)
+        stage.victims["deployer"].resume()
+        self._stage.wait(lambda: stage.victims["redis"].running, 10)
+        self._register.read()
+        ended = self._register.ends.get(first)
+        result.hit = hit if ended is None or ended[0].time > killed else None
+        return killed_at
+
+    def _seen(self) -> Register:
+        self._register.read()
+        return self._register
+
+    def _is_at(self, moment: str) -> bool:
+        """Whether the deployment has come to `moment`, as far as it can be seen."""
+        stage = self._stage
+        if moment in ("pulled", "loaded"):
+            # The outcome follows the answer within milliseconds: the deployer is held before it can read that.
+            if "unpacking" not in self._said and self._unpacks():
+                self._said.add("unpacking")
+                stage.victims["deployer"].pause()
+            return self._heard(moment)
+        states = {
+            "requested": lambda: True,
+            "pushing": lambda: stage.valves.push.is_shut,
+            "pulling": lambda: stage.valves.pull.is_shut,
+            "loading": lambda: stage.valves.tar.is_shut,
+            "extracting": self._unpacks,
+            "unpacking": self._unpacks,
+        }
+        return states[moment]() if moment in states else self._heard(moment)
+
+    def _unpacks(self) -> bool:
+        """Whether the range's engine is in the middle of a layer of this deployment."""
+        return bool(self._stage.unfinished() - self._unfinished_before)
+
+    def _hit(self) -> str:
+        """The furthest moment that can be seen now."""
+        return next(one for one in reversed(self._moments) if self._heard(one) or self._is_at(one))
+
+    def _heard(self, moment: str) -> bool:
+        """Whether the streams tell of `moment`."""
+        with contextlib.suppress(LabError):
+            for envelope in self._book.follow(self._mark):
+                told = _told(envelope, self._kill.by_tar)
+                if told is not None:
+                    self._said.add(told)
+        return moment in self._said
+
+    # ---- afterwards ----
+
+    def _await_end(self, deployments: dict[str, str], result: Result) -> None:
+        if self._stage.wait(lambda: self._register.has_all(deployments), END_SECONDS):
+            return
+        late = [f"{range_id} is stuck" for one, range_id in deployments.items() if one not in self._register.ends]
+        self._stage.wait(lambda: self._register.has_all(deployments), LATE_SECONDS)
+        result.lost = [f"{range_id} is lost" for one, range_id in deployments.items() if one not in self._register.ends]
+        result.stuck = late[len(result.lost) :]
+
+    def _judge(self, deployments: dict[str, str], image: str, wanted: tuple[str, tuple[str, ...]], to: Result) -> None:
+        """Compare what each range's engine says with what the host's engine has; then tidy up, and see what stays."""
+        for deployment_id, range_id in deployments.items():
+            engine = self._stage.system.ranges[range_id]
+            end = self._register.end(deployment_id)
+            found = engine.docker("image", "ls", "--quiet", "--no-trunc", image).strip()
+            right = bool(found) and (found, engine.layers(image)) == wanted
+            if found and not right:
+                to.wrong.append(f"{range_id} has {found} as {image}, not {wanted[0]}")
+            if isinstance(end, DeploymentSucceeded):
+                to.hows += [str(one.how) for one in end.images]
+                if not found:
+                    to.wrong.append(f"{range_id} was to have {image} and has not")
+            elif isinstance(end, DeploymentFailed):
+                reasons = [end.error, *(one.error for one in end.images)]
+                to.failed.append(f"{range_id}: {'; '.join(one.message for one in reasons if one)}")
+            if found:
+                self._tidy(engine, image, to)
+            to.leftovers += [f"{range_id} keeps {name}" for name in engine.names()]
+        if self._stage.spools():
+            to.leftovers.append(f"{self._stage.spools()} spools")
+        self._tidy(self._stage.host, image, to)
+
+    @staticmethod
+    def _tidy(engine: EngineServer, image: str, to: Result) -> None:
+        try:
+            engine.docker("rmi", image)
+        except LabError as problem:
+            to.leftovers.append(f"{engine.name} does not remove {image}: {problem}\n{engine.log_tail(40)}")
+
+
+def _told(envelope: Envelope, by_tar: bool) -> str | None:
+    """The moment that a message tells of."""
+    message = envelope.message
+    if isinstance(message, TransferProgress):
+        if message.phase != "downloading":
+            return None
+        return "loading" if message.kind == "load" else "pulling"
+    if isinstance(message, PullRequested):
+        return "requested" if by_tar else "pull asked"
+    told: dict[type, str] = {
+        ImagePushed: "pushed",
+        TarRequested: "tar asked",
+        LoadOffered: "load offered",
+        ImageReady: "loaded" if by_tar else "pulled",
+    }
+    return told.get(type(message))
