@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from services.adapters.layer_store import LayerStore
 from services.core.images import EngineImage
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+#: Files up to this size stay as they are: they take little room, and there are many.
+_ROOM_BYTES = 16 * 1024
 
 
 @dataclass
@@ -79,12 +82,25 @@ def inspect(docker: str, engine: EngineServer, name: str) -> EngineImage:
 
 
 def gone(*servers: Server) -> None:
-    """Stop servers and remove what they kept."""
+    """Stop servers and give back the room they took; their files, emptied, go with the laboratory.
+
+    ext4 looks past every inode that was freed in the last minutes when it makes a new file (`recently_deleted`): where
+    the engine before had 50,000 files, the next one's unpacking takes up to three times as long, whoever it is.
+    """
     for server in servers:
         server.terminate()
     for server in servers:
         server.join()
-        shutil.rmtree(server.folder, ignore_errors=True)
+        _emptied(server.folder)
+
+
+def _emptied(folder: Path) -> None:
+    for here, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(here, name)
+            found = os.lstat(path)
+            if stat.S_ISREG(found.st_mode) and found.st_size > _ROOM_BYTES:
+                os.truncate(path, 0)
 
 
 @contextmanager
