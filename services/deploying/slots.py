@@ -17,6 +17,7 @@ from events.bus import BusError, IndexWrite, Outcome, RecordConflict, RecordWrit
 from services.core.admission import Ticket, choose
 from services.core.deployment import Deployment, RegistryImage
 from services.core.deployment_draft import Step
+from services.core.deployment_index import ticket_of
 from services.core.deployment_look import admit
 from services.deploying.facts import Finder
 from services.deploying.outcomes import Desk, Stored, merged
@@ -60,9 +61,7 @@ class Slots:
         revision = await self._revision()
         queue = await self._speaker.members(self._keys.queue)
         if not queue:
-            tickets = [
-                Ticket(after.deployment_id, index, after.priority, after.images[index].size_bytes) for index in waiting
-            ]
+            tickets = [ticket_of(after, index) for index in waiting]
             active = await self._active()
             chosen = [ticket.index for ticket in self._choose(tickets, active)]
             if chosen:
@@ -135,7 +134,14 @@ class Slots:
         return [Ticket.parse(text) for text in await self._speaker.members(self._keys.active)]
 
     def _choose(self, tickets: list[Ticket], active: list[Ticket]) -> list[Ticket]:
-        return choose(tickets, active, slots=self._policy.pulls_per_host, large_bytes=self._policy.large_bytes)
+        policy = self._policy
+        return choose(
+            tickets,
+            active,
+            slots=policy.pulls_per_host,
+            large_bytes=policy.large_bytes,
+            per_range=policy.pulls_per_range,
+        )
 
     async def _layers(self, deployment: Deployment, index: int) -> RegistryImage | None:
         image = deployment.images[index]
