@@ -57,6 +57,7 @@ class Slots:
         if not after.open or len(known) == len(waiting):
             return step, Outcome()
         if self._waiting:
+            self.hint()
             return self._placed(step, self._waiting), Outcome()
         revision = await self._revision()
         queue = await self._speaker.members(self._keys.queue)
@@ -86,7 +87,10 @@ class Slots:
                     await self._hint.wait()
 
     async def admit_waiting(self) -> bool:
-        """One pass over the queue; whether anybody still waits afterwards. Raises RecordConflict, BusError."""
+        """One pass over the queue; whether somebody waits with all slots taken. Raises RecordConflict, BusError.
+
+        Who waits while slots are free waits for its range, or for smaller images: passes in a hurry do not help.
+        """
         revision = await self._revision()
         active = await self._active()
         if self._waiting and len(active) >= self._policy.pulls_per_host:
@@ -99,8 +103,9 @@ class Slots:
         for start in range(0, len(idents), _TOGETHER):
             part = {ident: chosen[ident] for ident in idents[start : start + _TOGETHER]}
             revision += await self._admit_together(part, revision)
-        self._waiting = len(queue) - sum(map(len, chosen.values()))
-        return self._waiting > 0
+        admitted = sum(map(len, chosen.values()))
+        self._waiting = len(queue) - admitted
+        return self._waiting > 0 and len(active) + admitted >= self._policy.pulls_per_host
 
     async def _admit_together(self, chosen: dict[str, list[Ticket]], revision: int) -> int:
         """In one commit; if one of the deployments moved meanwhile, each by itself. How often a claim was made."""
