@@ -22,7 +22,7 @@ from events.messages import ImagePushed
 from events.streams import Streams
 from services import inventory
 from services.core.references import Reference
-from services.errors import NotFound, RedisUnavailable
+from services.errors import BadInput, EngineUnavailable, NotFound, RedisUnavailable
 from services.ports import Registry
 from services.pushing.image_push import ImagePush
 from services.pushing.layer_forms import LayerForms
@@ -102,13 +102,19 @@ class RegistryService:
     async def image_exists(self, image_tag: str) -> bool:
         """Whether the registry has something under this name. What exactly, `ensure_image_in_registry` looks after."""
         reference = Reference.parse(image_tag)
-        return await self._registry.manifest(reference.repository, reference.registry_tag) is not None
+        try:
+            return await self._registry.manifest(reference.repository, reference.registry_tag) is not None
+        except BadInput:
+            return True  # an index, or what some other program left there
 
     async def ensure_image_in_registry(self, image_tag: str, progress_callback: ProgressCallback | None = None) -> bool:
-        """As `push_image`: a tag that was rebuilt is pushed again. Enough is also what only the registry has."""
+        """As `push_image`: a tag that was rebuilt is pushed again. Enough is also what only the registry has.
+
+        A host's engine that is away has no say, so what the registry has is enough then as well.
+        """
         try:
             return await self.push_image(image_tag, progress_callback)
-        except NotFound:
+        except (NotFound, EngineUnavailable):
             if await self.image_exists(image_tag):
                 (progress_callback or _nobody)(_progress(Reference.parse(image_tag).familiar, "done", Tally()))
                 return True
