@@ -56,11 +56,18 @@ class Transfers:
         started = time.monotonic()
         kind = "pull" if isinstance(request, PullRequested) else "load"
         answer: Answer | None = None
+        came = 0
+
+        def noted(progress: TransferProgress) -> None:
+            nonlocal came
+            came = progress.done_bytes
+            report(progress)
+
         try:
-            answer = await self._answer(request, report)
+            answer = await self._answer(request, noted)
             return answer
         finally:
-            self._note(request, kind, answer, time.monotonic() - started)
+            self._note(request, kind, answer, came, time.monotonic() - started)
 
     async def _answer(self, request: Request, report: Report) -> Answer:
         started = time.monotonic()
@@ -159,8 +166,8 @@ class Transfers:
             layers_total=len(request.diff_ids),
         )
 
-    def _note(self, request: Request, kind: str, answer: Answer | None, seconds: float) -> None:
-        """One line and the numbers, however it ended."""
+    def _note(self, request: Request, kind: str, answer: Answer | None, came: int, seconds: float) -> None:
+        """One line and the numbers, however it ended; `came` is how many bytes came of one that did not end well."""
         about = {"image": request.reference, "transfer": request.transfer_id, "seconds": round(seconds, 3)}
         if isinstance(answer, ImageReady):
             metrics.transfers.labels(kind, answer.how, "done").inc()
@@ -174,11 +181,17 @@ class Transfers:
                 kind, "none", "tar_requested" if isinstance(answer, TarRequested) else "failed"
             ).inc()
             self._log.warning(
-                kind, path="none", said=type(answer).__name__, code=error.code, why=error.message, **about
+                kind,
+                path="none",
+                bytes=came,
+                said=type(answer).__name__,
+                code=error.code,
+                why=error.message,
+                **about,
             )
         else:
             metrics.transfers.labels(kind, "none", "interrupted").inc()
-            self._log.info(kind, path="none", said="interrupted", **about)
+            self._log.info(kind, path="none", bytes=came, said="interrupted", **about)
 
 
 def _wanted(request: Request) -> Wanted:
