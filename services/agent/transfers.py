@@ -10,7 +10,6 @@ engine away        → raised: the entry is tried again when it is back
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from events.messages import (
@@ -21,7 +20,6 @@ from events.messages import (
     LoadOffered,
     PullRequested,
     TarRequested,
-    TransferProgress,
 )
 from services import metrics
 from services.agent.fetching import OfferRefused, TarServerAway, fetch
@@ -29,15 +27,14 @@ from services.agent.loading import load
 from services.agent.looking import Wanted, give_name, look
 from services.agent.pulling import Patience, pull
 from services.agent.stalls import Activity
+from services.agent.telling import Report, Telling
 from services.core.abilities import layout, left_out
-from services.core.pull_progress import PullProgress
 from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
 from services.ports import Engine
 from services.telemetry import get_logger
 
 Request = PullRequested | LoadOffered
 Answer = ImageReady | ImageFailed | TarRequested
-Report = Callable[[TransferProgress], None]
 
 
 class Transfers:
@@ -56,20 +53,16 @@ class Transfers:
         started = time.monotonic()
         kind = "pull" if isinstance(request, PullRequested) else "load"
         answer: Answer | None = None
-        came = 0
-
-        def noted(progress: TransferProgress) -> None:
-            nonlocal came
-            came = progress.done_bytes
-            report(progress)
-
+        telling = Telling(request, self._range_id, report)
         try:
-            answer = await self._answer(request, noted)
+            answer = await self._answer(request, telling)
             return answer
         finally:
-            self._note(request, kind, answer, came, time.monotonic() - started)
+            # An interrupted one counts as failed too: if it is taken up again, that try's reports follow.
+            telling.ended(well=isinstance(answer, ImageReady))
+            self._note(request, kind, answer, telling.done_bytes, time.monotonic() - started)
 
-    async def _answer(self, request: Request, report: Report) -> Answer:
+    async def _answer(self, request: Request, telling: Telling) -> Answer:
         started = time.monotonic()
         wanted = _wanted(request)
         here = await look(self._engine, wanted)
@@ -78,10 +71,10 @@ class Transfers:
             await give_name(self._engine, wanted, here)
             return _ready(request, how, 0, len(wanted.diff_ids), started)
         if isinstance(request, PullRequested):
-            return await self._pull(request, wanted, report, started)
-        return await self._load(request, wanted, report, started)
+            return await self._pull(request, wanted, telling, started)
+        return await self._load(request, wanted, telling, started)
 
-    async def _pull(self, request: PullRequested, wanted: Wanted, report: Report, started: float) -> Answer:
+    async def _pull(self, request: PullRequested, wanted: Wanted, telling: Telling, started: float) -> Answer:
         if wanted.source is None:
             nowhere = Failure(code="no_source", message="the registry cannot be pulled from now", retryable=True)
             return await self._ask_for_tar(request, nowhere)
@@ -91,7 +84,7 @@ class Transfers:
                 wanted,
                 activity=self._activity,
                 patience=self._patience,
-                report=lambda progress: report(self._pull_report(request, progress)),
+                report=telling.pulling,
                 coming=self._coming,
             )
         except EngineUnavailable:
@@ -102,7 +95,7 @@ class Transfers:
             return await self._ask_for_tar(request, problem.failure())
         return _ready(request, "pulled", progress.received_bytes, progress.layers_reused, started)
 
-    async def _load(self, request: LoadOffered, wanted: Wanted, report: Report, started: float) -> Answer:
+    async def _load(self, request: LoadOffered, wanted: Wanted, telling: Telling, started: float) -> Answer:
         held = set(request.held)
         thin = not held.issuperset(request.diff_ids)
         try:
@@ -114,7 +107,7 @@ class Transfers:
                     fetched.chunks,
                     activity=self._activity,
                     patience=self._patience,
-                    report=lambda done, ended: report(self._load_report(request, done, total, ended)),
+                    report=lambda done, ended: telling.loading(done, total, ended),
                 )
         except (EngineUnavailable, TarServerAway):
             raise
@@ -139,31 +132,6 @@ class Transfers:
             present = left_out(info.store, request.diff_ids, [image.diff_ids for image in images])
         return TarRequested(
             transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(info.store), thin=thin
-        )
-
-    def _pull_report(self, request: PullRequested, progress: PullProgress) -> TransferProgress:
-        return TransferProgress(
-            transfer_id=request.transfer_id,
-            reference=request.reference,
-            kind="pull",
-            phase=progress.phase,
-            range_id=self._range_id,
-            done_bytes=progress.done_bytes,
-            total_bytes=progress.total_bytes or request.total_bytes,
-            layers_done=progress.layers_done,
-            layers_total=progress.layers_total,
-        )
-
-    def _load_report(self, request: LoadOffered, done: int, total: int, ended: bool) -> TransferProgress:
-        return TransferProgress(
-            transfer_id=request.transfer_id,
-            reference=request.reference,
-            kind="load",
-            phase="extracting" if ended else "downloading",
-            range_id=self._range_id,
-            done_bytes=done,
-            total_bytes=total,
-            layers_total=len(request.diff_ids),
         )
 
     def _note(self, request: Request, kind: str, answer: Answer | None, came: int, seconds: float) -> None:

@@ -111,6 +111,9 @@ def _bars() -> Iterator[Progress]:
         def update(name: str, what: str, done_bytes: int, total_bytes: int) -> None:
             if name not in known:
                 known[name] = bars.add_task(what, name=name, total=None)
-            bars.update(known[name], description=what, completed=done_bytes, total=total_bytes or None)
+            # Without a total the bar runs to and fro, which one that ended must not.
+            total = total_bytes or (1 if what in ("done", "failed") else None)
+            completed = done_bytes if total_bytes else int(what == "done")
+            bars.update(known[name], description=what, completed=completed, total=total)
 
         yield Progress(update)
