@@ -16,6 +16,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.markup import escape
+
 from deploy.demo.show import Show
 from deploy.demo.stage import Stage, StoryFailed
 from deploy.demo.start import start
@@ -92,7 +94,8 @@ def _stay(system: System, show: Show) -> None:
         ("host engine", f"docker -H {system.host.url} images"),
         *((name, f"docker -H {engine.url} images") for name, engine in system.ranges.items()),
     ]
-    show.table(("WHAT", "WHERE"), rows)
+    for name, where in rows:  # no table: it would fold what is meant to be copied
+        show.say(f"{name:<12} {escape(where)}")
     show.say("\nWorth trying in another terminal:")
     show.command(f"{redis_cli} XRANGE {streams.images} - +")
     show.command(f"{redis_cli} XREVRANGE {streams.deployments} + - COUNT 2")
