@@ -87,12 +87,13 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WantedImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Content that a range should have under `reference`, and which deployment brought it."""
+    """Content that a range should have under `reference`, which deployment brought it, and when (by the range)."""
 
     reference: str
     image_id: str
     diff_ids: tuple[str, ...]
     deployment_id: str
+    since: datetime | None = None
 
     def is_in(self, images: Iterable[PresentImage]) -> bool:
         """Whether one of `images` is this content under this name."""
@@ -113,3 +114,14 @@ class WantedImages(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         """What a range that has `images` lacks of what it should have."""
         present = tuple(images)
         return tuple(wanted for wanted in self.images.values() if not wanted.is_in(present))
+
+    def absent(self, images: Iterable[PresentImage]) -> tuple[WantedImage, ...]:
+        """What a range that has `images` has under no such name at all."""
+        names = {name for image in images for name in image.references}
+        return tuple(wanted for wanted in self.images.values() if wanted.reference not in names)
+
+    def lost(self, known: KnownRange) -> tuple[WantedImage, ...]:
+        """What was absent when the range's agent came up, and did not come since."""
+        return tuple(
+            wanted for wanted in self.absent(known.images) if wanted.since is None or wanted.since < known.started_at
+        )

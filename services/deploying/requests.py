@@ -1,18 +1,34 @@
-"""Deployments as they are asked for and announced: checked, normalised, stored."""
+"""Deployments as they are asked for and announced: checked, normalised, stored; and what of them was given up."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
+from msgspec.structs import replace
 
-from events.bus import Delivery, Outcome, Post
-from events.messages import DeploymentPlanned, DeploymentRequested, Failure, PushRequested
-from services.core.deployment import Deployment, Policy
+from events.bus import NOTHING, Delivery, Outcome, Post
+from events.envelope import Envelope
+from events.messages import (
+    DeploymentAdvance,
+    DeploymentCancelRequested,
+    DeploymentFailed,
+    DeploymentPlanned,
+    DeploymentRequested,
+    DeploymentRetryRequested,
+    Failure,
+    ImageFailed,
+    ImageReady,
+    PushRequested,
+    TarRequested,
+)
+from services.core.deployment import Deployment, Policy, parse_transfer_id
 from services.core.deployment_steps import answered_again, asked, refusal_of, same_request
 from services.core.references import Reference
 from services.deploying.outcomes import Desk, Stored, shared_id
 from services.errors import BadInput, BadReference
+
+_GIVEN_UP_AGAIN_SECONDS = 30.0
 
 
 class Requests:
@@ -71,6 +87,55 @@ class Requests:
         )
         stream = self._streams.deployments
         return self._writer.post(stream, request, about=deployment_id, now=now, cause=delivery.envelope)
+
+    def give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
+        """An entry went to the dead letters: whoever waits for its deployment hears of it.
+
+        Whether a request that was given up has a deployment (it may have been a repeated one) is for `given_up` to find
+        out, on an advance that carries the failure and has the range as its subject.
+        """
+        message, now = envelope.message, self._clock()
+        deployment_id = flight_key(envelope)
+        if isinstance(message, DeploymentRequested):
+            if failure.code == "duplicate_deployment":
+                return NOTHING
+            told = DeploymentAdvance(deployment_id=message.deployment_id, why="reconcile", error=failure)
+            return Outcome(posts=(self._to_itself(told, message.range_id, envelope),))
+        if deployment_id is None or isinstance(message, DeploymentCancelRequested | DeploymentRetryRequested):
+            return NOTHING
+        again = DeploymentAdvance(deployment_id=deployment_id, why="reconcile")
+        if isinstance(message, DeploymentAdvance) and message.reference is None:
+            again = replace(again, error=message.error)
+        due_at = datetime.fromtimestamp(now.timestamp() + _GIVEN_UP_AGAIN_SECONDS, UTC)
+        about = envelope.subject if again.error else deployment_id
+        return Outcome(posts=(self._to_itself(again, about, envelope, due_at),))
+
+    def _to_itself(self, message: DeploymentAdvance, about: str, cause: Envelope, due: datetime | None = None) -> Post:
+        return self._writer.post(self._streams.deployer, message, about=about, now=self._clock(), cause=cause, due=due)
+
+    def given_up(self, delivery: Delivery) -> Outcome:
+        """A request without a deployment was given up: that is its end."""
+        message = delivery.message
+        assert isinstance(message, DeploymentAdvance)
+        failed = DeploymentFailed(
+            deployment_id=message.deployment_id, range_id=delivery.envelope.subject, error=message.error
+        )
+        stream, about = self._streams.deployments, message.deployment_id
+        post = self._writer.post(stream, failed, about=about, now=self._clock(), cause=delivery.envelope)
+        return Outcome(posts=(post,))
+
+
+def flight_key(envelope: Envelope) -> str | None:
+    """One step of one deployment at a time, in all replicas."""
+    message = envelope.message
+    if isinstance(message, ImageReady | ImageFailed | TarRequested):
+        parsed = parse_transfer_id(message.transfer_id)
+        return parsed[0] if parsed else None
+    if isinstance(
+        message, DeploymentRequested | DeploymentCancelRequested | DeploymentRetryRequested | DeploymentAdvance
+    ):
+        return message.deployment_id
+    return None
 
 
 def _normalised(request: DeploymentRequested, policy: Policy) -> tuple[tuple[str, ...], Failure | None]:
