@@ -6,6 +6,7 @@ All of it is stored outside `{prefix}:range:<id>:…`, where a range's own agent
     {prefix}:wanted:<range_id>     WantedImages, what it should have: the content of every deployment that succeeded
     {prefix}:place:<range_id>      EnginePlace, the engine of a range that has no agent of its own
     {prefix}:index:known           range ids by the time they last announced themselves
+    {prefix}:index:asked           range ids by the time something was first asked for them
     {prefix}:index:places          range ids by the time the place was given
 
 **A range without an agent.** A deployment that gives `engine_url` makes the deployer write the range's `EnginePlace`
@@ -45,6 +46,10 @@ class RangeKeys:
     @property
     def known_index(self) -> str:
         return f"{self.prefix}:index:known"
+
+    @property
+    def asked(self) -> str:
+        return f"{self.prefix}:index:asked"
 
     @property
     def places(self) -> str:

@@ -24,16 +24,16 @@ from services.core.ranges import KnownRange, RangeKeys, WantedImages
 from services.deploying.facts import beat_engine
 from services.deploying.outcomes import Desk
 from services.deploying.restoring import Restorer
+from services.finding_ranges import FIND_SECONDS, RangeFinder
 
 #: A timer that is this late is lost, or its replica is very busy: another one does no harm.
 LATE_SECONDS = 5.0
-_DISCOVER_SECONDS = 2.0
 _RESTORE_SECONDS = 60.0
 _PAGE = 200
 
 
 class Reconciler:
-    """For one replica. `ranges` are those whose outboxes are listened to; it grows as ranges appear."""
+    """For one replica."""
 
     def __init__(self, desk: Desk, *, period_seconds: float) -> None:
         self._speaker = desk.speaker
@@ -45,12 +45,14 @@ class Reconciler:
         self._clock = desk.clock
         self._period = period_seconds
         self._restorer = Restorer(desk)
-        self.ranges: dict[str, None] = {}
+        self._finder = RangeFinder(speaker=desk.speaker, streams=desk.streams, clock=desk.clock)
+        #: Those whose outboxes are listened to; it grows as ranges appear.
+        self.ranges = self._finder.found
 
     async def run(self) -> None:
         """For ever."""
         async with TaskGroup() as tasks:
-            tasks.create_task(self._every(_DISCOVER_SECONDS, self.discover))
+            tasks.create_task(self._every(FIND_SECONDS, self._finder.find))
             tasks.create_task(self._every(self._period, self.reconcile))
             tasks.create_task(self._every(_RESTORE_SECONDS, self.restore))
 
@@ -59,13 +61,6 @@ class Reconciler:
             with suppress(BusError, RecordConflict):  # Redis is away, or another replica was faster: next round
                 await work()
             await asyncio.sleep(seconds)
-
-    async def discover(self) -> None:
-        """Listen to every range that has said something."""
-        for stream in await self._speaker.discover(self._streams.outbox_pattern):
-            range_id = self._streams.range_of(stream)
-            if range_id is not None:
-                self.ranges.setdefault(range_id)
 
     async def reconcile(self) -> None:
         """One round."""
@@ -140,6 +135,10 @@ class Reconciler:
             records = await self._speaker.load_many([self._keys.record(ident) for ident in old])
             gone = [ident for ident, record in zip(old, records, strict=True) if record is None]
             await self._speaker.commit(Outcome(index=tuple(IndexWrite(self._keys.all, ident, None) for ident in gone)))
+        asked = await self._speaker.members(self._range_keys.asked, high=now.timestamp() - self._policy.keep_seconds)
+        if asked:
+            writes = tuple(IndexWrite(self._range_keys.asked, range_id, None) for range_id in asked)
+            await self._speaker.commit(Outcome(index=writes))
 
 
 def _holds(deployment: Deployment | None, ticket: Ticket, *, waiting: bool) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from events.bus import NOTHING, Delivery, Outcome, Post
+from events.bus import NOTHING, Delivery, IndexWrite, Outcome, Post
 from events.envelope import Envelope
 from events.messages import (
     DeploymentAdvance,
@@ -24,8 +24,9 @@ from events.messages import (
 )
 from services.core.deployment import Deployment, Policy, parse_transfer_id
 from services.core.deployment_steps import answered_again, asked, refusal_of, same_request
+from services.core.ranges import RangeKeys
 from services.core.references import Reference
-from services.deploying.outcomes import Desk, Stored, shared_id
+from services.deploying.outcomes import Desk, Stored, merged, shared_id
 from services.errors import BadInput, BadReference
 
 _GIVEN_UP_AGAIN_SECONDS = 30.0
@@ -40,6 +41,7 @@ class Requests:
         self._writer = desk.writer
         self._policy = desk.policy
         self._clock = desk.clock
+        self._range_keys = RangeKeys(desk.streams.prefix)
 
     async def stored(self, deployment_id: str) -> Stored:
         """A deployment as its record has it."""
@@ -61,7 +63,9 @@ class Requests:
             return self._writer.outcome(stored, answered_again(stored.deployment), now, cause=cause)
         references, refusal = _normalised(request, self._policy)
         step = asked(request, references, refusal, correlation_id=cause.correlation_id, now=now, policy=self._policy)
-        return self._writer.outcome(stored, step, now, cause=cause)
+        outcome = self._writer.outcome(stored, step, now, cause=cause)
+        asked_for = IndexWrite(self._range_keys.asked, request.range_id, now.timestamp())
+        return merged(outcome, Outcome(index=(asked_for,)))
 
     async def planned(self, delivery: Delivery) -> Outcome:
         """Images go to the registry, and as deployments of the lowest priority to those ranges that are up."""
