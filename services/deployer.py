@@ -38,7 +38,7 @@ from events.messages import (
 from events.streams import Streams
 from events.task_group import TaskGroup
 from services.core.deployment import Deployment, Policy, parse_transfer_id
-from services.core.deployment_draft import Step
+from services.core.deployment_draft import OfferArchive, Step
 from services.core.deployment_look import due, look
 from services.core.deployment_steps import (
     agent_back,
@@ -49,7 +49,7 @@ from services.core.deployment_steps import (
 )
 from services.core.references import Reference
 from services.deploying.facts import Finder
-from services.deploying.outcomes import Desk, Stored, Writer, merged
+from services.deploying.outcomes import Desk, Layers, Stored, Writer, merged
 from services.deploying.range_book import RangeBook
 from services.deploying.reconciling import Reconciler
 from services.deploying.requests import Requests, flight_key
@@ -259,8 +259,18 @@ class Deployer:
         self, stored: Stored, step: Step, now: datetime, delivery: Delivery, *, afresh: bool = False
     ) -> Outcome:
         step, claim = await self._slots.admitted(stored.deployment, step, now)
-        outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh)
+        layers = await self._offered_layers(step)
+        outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh, layers=layers)
         return merged(outcome, claim)
+
+    async def _offered_layers(self, step: Step) -> Layers:
+        """The layers as an engine pulled them from the registry: an archive in OCI layout has to name them so."""
+        offered = [effect.index for effect in step.effects if isinstance(effect, OfferArchive)]
+        images = {index: step.deployment.images[index] for index in offered}
+        found = {
+            index: await self._finder.registry_image(image.reference, image.source) for index, image in images.items()
+        }
+        return {index: image.layers for index, image in found.items() if image is not None}
 
     async def _known(self, deployment_id: str) -> tuple[Stored, Deployment]:
         stored = await self._requests.stored(deployment_id)

@@ -19,8 +19,10 @@ from events.messages import (
     DeploymentSucceeded,
     Failure,
     ImageReady,
+    TarRequested,
 )
 from services.core.deployment import Policy
+from services.core.offers import Offer, offer_key
 from services.deployer import Deployer
 
 pytestmark = pytest.mark.looptime
@@ -342,6 +344,22 @@ async def test_a_cancel_that_overtakes_its_request_stops_it() -> None:
         await eventually(lambda: world.bus.discover(world.streams.dead), within_seconds=60)
         entries = [entry async for entry in world.bus.tail([world.streams.dead], after="0", follow=False)]
         assert len(entries) == 1
+
+
+async def test_an_archive_is_offered_with_the_layers_as_the_registry_has_them() -> None:
+    """The pull failed, the image is in the registry: the tar server learns under which blobs an engine knows layers."""
+    async with World() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1"))
+        await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        why = Failure(code="stalled", message="no byte")
+        asked = TarRequested(transfer_id="d1.0.1", reason=why, diff_ids=image.diff_ids[:1], layout="oci")
+        await world.say(world.streams.outbox("r0"), asked)
+        record = await eventually(lambda: world.bus.load(offer_key("cyroid", "d1.0.1")), within_seconds=10)
+        offer = Offer.parse(record.value)
+        assert [layer.diff_id for layer in offer.layers] == list(image.diff_ids)
+        assert offer.held == image.diff_ids[1:]
 
 
 async def restoring(world: World) -> str | None:
