@@ -19,17 +19,21 @@ from events.messages import (
     Failure,
     ImageFailed,
     ImageReady,
+    Message,
     PushRequested,
     TarRequested,
 )
 from services.core.deployment import Deployment, Policy, parse_transfer_id
 from services.core.deployment_steps import answered_again, asked, refusal_of, same_request
+from services.core.plans import plan_refusal
 from services.core.ranges import RangeKeys
 from services.core.references import Reference
 from services.deploying.outcomes import Desk, Stored, merged, shared_id
 from services.errors import BadInput, BadReference
 
 _GIVEN_UP_AGAIN_SECONDS = 30.0
+#: How many messages of a plan one commit holds.
+_TOGETHER = 100
 
 
 class Requests:
@@ -68,29 +72,34 @@ class Requests:
         return merged(outcome, Outcome(index=(asked_for,)))
 
     async def planned(self, delivery: Delivery) -> Outcome:
-        """Images go to the registry, and as deployments of the lowest priority to those ranges that are up."""
+        """Images go to the registry, and as deployments of the lowest priority to those ranges that are up.
+
+        All that is said has ids made from the plan's, so that a large plan can be committed in parts, and again.
+        """
         plan, now = delivery.message, self._clock()
         assert isinstance(plan, DeploymentPlanned)
+        refusal = plan_refusal(plan, self._policy)
+        if refusal is not None:
+            raise BadInput(refusal)
         references = tuple(dict.fromkeys(str(Reference.parse(text)) for text in plan.images))
-        posts = [self._preheat_registry(reference, now, delivery) for reference in references]
-        beats = await self._speaker.beats([self._streams.alive(range_id) for range_id in plan.range_ids])
+        hearts = [self._streams.alive(range_id) for range_id in plan.range_ids]
+        beats = await self._speaker.beats(hearts) if hearts else []
         up = [range_id for range_id, beat in zip(plan.range_ids, beats, strict=True) if beat is not None]
-        posts += [self._preheat_range(plan, range_id, references, now, delivery) for range_id in up]
+        pushes = [PushRequested(reference=reference, why="auto") for reference in references]
+        requests = [_preheating(plan, range_id, references) for range_id in up]
+        planned: list[tuple[str, Message, str]] = [
+            *((self._streams.images, push, push.reference) for push in pushes),
+            *((self._streams.deployments, request, request.deployment_id) for request in requests),
+        ]
+        cause, key = delivery.envelope, f"plan/{plan.plan_id}"
+        more = {"key": key, "correlation_id": cause.correlation_id, "causation_id": cause.id}
+        posts = [
+            self._writer.shared(stream, message, about=about, now=now, **more) for stream, message, about in planned
+        ]
+        while len(posts) > _TOGETHER:
+            await self._speaker.commit(Outcome(posts=tuple(posts[:_TOGETHER])))
+            posts = posts[_TOGETHER:]
         return Outcome(posts=tuple(posts))
-
-    def _preheat_registry(self, reference: str, now: datetime, delivery: Delivery) -> Post:
-        message = PushRequested(reference=reference, why="auto")
-        return self._writer.post(self._streams.images, message, about=reference, now=now, cause=delivery.envelope)
-
-    def _preheat_range(
-        self, plan: DeploymentPlanned, range_id: str, references: tuple[str, ...], now: datetime, delivery: Delivery
-    ) -> Post:
-        deployment_id = f"preheat-{shared_id(plan.plan_id, range_id)}"
-        request = DeploymentRequested(
-            deployment_id=deployment_id, range_id=range_id, images=references, platform=plan.platform, priority=0
-        )
-        stream = self._streams.deployments
-        return self._writer.post(stream, request, about=deployment_id, now=now, cause=delivery.envelope)
 
     def give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
         """An entry went to the dead letters: whoever waits for its deployment hears of it.
@@ -127,6 +136,14 @@ class Requests:
         stream, about = self._streams.deployments, message.deployment_id
         post = self._writer.post(stream, failed, about=about, now=self._clock(), cause=delivery.envelope)
         return Outcome(posts=(post,))
+
+
+def _preheating(plan: DeploymentPlanned, range_id: str, references: tuple[str, ...]) -> DeploymentRequested:
+    """A deployment of the lowest priority."""
+    deployment_id = f"preheat-{shared_id(plan.plan_id, range_id)}"
+    return DeploymentRequested(
+        deployment_id=deployment_id, range_id=range_id, images=references, platform=plan.platform, priority=0
+    )
 
 
 def flight_key(envelope: Envelope) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -385,6 +386,40 @@ async def test_a_plan_preheats_the_registry_and_the_ranges_that_are_up() -> None
         assert found.image_id == image.image_id
         await world.say(world.streams.deployments, request("d1"))
         assert (await world.ended("d1", within_seconds=10)).images[0].how == "present"
+
+
+async def test_a_large_plan_is_carried_out_in_parts_and_once() -> None:
+    """More than one commit holds, told twice by mistake: every range that is up is asked for once."""
+    async with World() as world:
+        world.host.add_image(APP, [BASE])
+        range_ids = tuple(f"x{number}" for number in range(250))
+        for range_id in range_ids:
+            await world.bus.beat(world.streams.alive(range_id), b"{}", 86400.0)
+        plan = DeploymentPlanned(plan_id="p1", images=("app:1",), range_ids=range_ids)
+        await world.say(world.streams.deployments, plan)
+        await world.say(world.streams.deployments, plan)
+
+        async def asked() -> list[str]:
+            told = await world.said(world.streams.deployments)
+            return [one.range_id for one in told if isinstance(one, DeploymentRequested)]
+
+        await eventually(lambda: all_there(asked, len(range_ids)), within_seconds=30)
+        await asyncio.sleep(5)
+        assert sorted(await asked()) == sorted(range_ids)
+
+
+async def all_there(asked: Callable[[], Awaitable[list[str]]], number: int) -> bool:
+    """Whether so many were asked for."""
+    return len(await asked()) >= number
+
+
+async def test_a_plan_has_a_limit() -> None:
+    """As many images as one deployment may have."""
+    async with World(policy=Policy(images=2)) as world:
+        plan = DeploymentPlanned(plan_id="p1", images=("a:1", "b:1", "c:1"))
+        await world.say(world.streams.deployments, plan)
+        await eventually(lambda: world.bus.discover(world.streams.dead), within_seconds=10)
+        assert await world.said(world.streams.images) == []
 
 
 async def test_a_range_cannot_speak_for_another() -> None:
