@@ -23,6 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AuthenticationError,
     ClusterDownError,
     NoScriptError,
     OutOfMemoryError,
@@ -33,7 +34,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from events.bus import BusAway, BusRefused
+from events.bus import BusAway, BusDenied, BusRefused
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
@@ -80,7 +81,10 @@ class Commands:
         await self._stack.aclose()
 
     async def call(self, *arguments: Argument) -> Reply:
-        """One command, tried again when its connection broke. Raises BusAway, BusRefused, redis' NoScriptError."""
+        """One command, tried again when its connection broke.
+
+        Raises BusAway (BusDenied among them), BusRefused, redis' NoScriptError.
+        """
         task = asyncio.current_task()
         cancelling = task.cancelling() if task else 0
         for attempt in range(1, self._attempts + 1):
@@ -92,6 +96,10 @@ class Commands:
                 return reply
             except NoScriptError:
                 raise
+            except AuthenticationError as error:  # to redis-py a broken connection; another try is refused as well
+                raise BusDenied(
+                    f"Redis does not let us in ({describe(error)}): correct the user and password in its URL"
+                ) from error
             except PASSING as error:
                 if task and task.cancelling() > cancelling:  # or it came as the timeout that it met
                     raise asyncio.CancelledError from error

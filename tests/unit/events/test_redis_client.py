@@ -1,0 +1,42 @@
+"""What the errors of Redis's client mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from events.bus import BusAway, BusDenied
+from events.redis_client import Commands
+
+
+class Refusing:
+    """A client whose every command ends in `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.calls = error, 0
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        raise self.error
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_wrong_password_is_no_server_that_is_away() -> None:
+    """To redis-py it is a broken connection; here it is said as what it is, and not tried again."""
+    client = Refusing(AuthenticationError("invalid username-password pair"))
+    with pytest.raises(BusDenied, match="correct the user and password"):
+        await Commands(client).call("PING")
+    assert client.calls == 1
+
+
+async def test_a_broken_connection_is_tried_again() -> None:
+    """Then the server is away."""
+    client = Refusing(RedisConnectionError("reset"))
+    with pytest.raises(BusAway, match="is it running") as told:
+        await Commands(client).call("PING")
+    assert not isinstance(told.value, BusDenied)
+    assert client.calls == 3
