@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,17 @@ def test_the_stop_grace_is_longer_than_the_drain() -> None:
     for name, service in ROLES.items():
         drain = float(service.get("environment", {}).get("CYROID_DRAIN_SECONDS", 0))
         assert float(service["stop_grace_period"].removesuffix("s")) > drain, name
+
+
+def test_a_ranges_agent_is_given_longer_than_its_drain() -> None:
+    """The init waits longer than the agent drains, and the container's grace is longer than both its children take."""
+    assignments = re.findall(r"^STOP_SECONDS = ([\d.]+)$", (ROOT / "dind/init.py").read_text(), re.MULTILINE)
+    (stop,) = map(float, assignments)
+    (drain,) = map(float, re.findall(r"CYROID_DRAIN_SECONDS=([\d.]+)", (ROOT / "dind/Dockerfile").read_text()))
+    assert drain <= stop / 2
+    for service in RANGES.values():
+        assert "CYROID_DRAIN_SECONDS" not in service["environment"]
+        assert float(service["stop_grace_period"].removesuffix("s")) > 2 * stop
 
 
 def test_every_service_waits_for_what_it_stands_on() -> None:
