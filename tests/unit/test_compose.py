@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.stack.compose import Stack
+from deploy.stack.up import addresses as addresses_told
 from services.bootstrap import ROLES as ROLE_TABLE
 from services.environment import read_settings
 
@@ -189,6 +191,13 @@ def test_every_role_of_the_hosts_side_runs() -> None:
     """Each role that `cyroid-images serve` knows has one service here, except the agent, which runs in a range."""
     served = [service["command"][2:] for service in ROLES.values() if service["command"][1] == "serve"]
     assert sorted(name for names in served for name in names) == sorted(name for name in ROLE_TABLE if name != "agent")
+
+
+def test_the_commands_that_people_are_told_name_containers_that_there_are() -> None:
+    """In the README and at the end of `make up`: Compose calls a service's container PROJECT-SERVICE-1."""
+    told = (ROOT / "README.md").read_text() + addresses_told(Stack(data=Path("/d"), environment={}, demo=True))
+    named = set(re.findall(rf"{COMPOSE['name']}-([a-z0-9-]+)-1\b", told))
+    assert {"redis", "api", "deployer"} <= named <= set(SERVICES)
 
 
 def test_two_ranges_are_there_to_try() -> None:
