@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from deploy.lab.commands import LabError
@@ -41,8 +42,9 @@ def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool
         raise LabError(f"{image} is not built: run `make images`")
     if _containers(name):
         raise LabError(f"there is a range {name} already: choose another name, or remove that one first")
+    range_networks.who(stack, "redis")  # without it there is no use in beginning
     with ExitStack() as undo:
-        undo.callback(_undo, lambda: remove(stack, name))
+        undo.callback(_undo, partial(remove, stack, name))
         _make_user(stack, name)
         address = range_networks.ensure(stack, name)
         docker(
@@ -69,12 +71,12 @@ def check_name(name: str) -> None:
         )
 
 
-def _undo(step: Callable[[], None]) -> None:
+def _undo(step: Callable[[], object]) -> None:
     """What cannot be taken back is said, and does not hide why it is taken back."""
     try:
         step()
     except LabError as problem:
-        sys.stderr.write(f"left behind, `ranges rm` takes it away later: {problem}\n")
+        sys.stderr.write(f"not all could be taken back: {problem}\n")
 
 
 def _wait_until_well(name: str) -> None:
@@ -100,11 +102,13 @@ def remove(stack: Stack, name: str) -> None:
         _tell_redis(stack, "ACL", "DELUSER", range_user(name))
 
 
-def remove_all() -> None:
-    """Containers, content and networks of all ranges; the secrets go with the data folder."""
+def remove_all(stack: Stack) -> None:
+    """Containers, content and networks of all ranges; secrets and our own Redis go with the data folder."""
     for name in names():
         _remove_container(name)
         range_networks.remove(name)
+        if stack.join:
+            _undo(partial(_tell_redis, stack, "ACL", "DELUSER", range_user(name)))
 
 
 def start_all(stack: Stack) -> None:

@@ -106,7 +106,7 @@ def addresses(stack: Stack) -> str:
 def down(stack: Stack, *, purge: bool) -> str:
     """Stop everything, with `purge` take away ranges, volumes and data as well; says what is left."""
     if purge:
-        remove_all()
+        remove_all(stack)
         stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "45")
         _remove_data(stack)
         compose.forget()

@@ -132,6 +132,17 @@ def test_a_range_that_cannot_be_finished_leaves_nothing(fails: str, use: Callabl
     assert engine.told_redis[-1] == ("ACL", "DELUSER", "range-a")
 
 
+def test_without_redis_no_range_is_begun(use: Callable[[Engine], Stack]) -> None:
+    """Nothing is made that would have to be taken back; beside CYROID its container has to be named."""
+    engine = Engine(redis=False)
+    stack = use(engine)
+    with pytest.raises(LabError, match="redis does not run"):
+        ranges.add(stack, "a")
+    with pytest.raises(LabError, match="STACK_REDIS_CONTAINER"):
+        ranges.add(Stack(data=stack.data, environment={}, demo=False, join=True), "a")
+    assert (engine.secrets, engine.told_redis) == (set(), [])
+
+
 def test_a_range_that_is_there_stays_when_it_is_added_again(use: Callable[[Engine], Stack]) -> None:
     """It is said, and nothing of it is taken back."""
     engine = Engine()
@@ -164,6 +175,21 @@ def test_a_range_goes_while_redis_is_down(use: Callable[[Engine], Stack]) -> Non
     assert engine.attached == []  # the stopped one as well: on a network that is gone it would never start again
     assert (engine.containers, engine.secrets, range_networks.names()) == ({}, set(), [])
     assert [words[1] for words in engine.told_redis] == ["SETUSER"]
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_all_ranges_go_at_once(
+    join: bool, use: Callable[[Engine], Stack], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Our own Redis goes with them; CYROID's stays, and is told to forget their users."""
+    engine = Engine()
+    stack = use(engine)
+    ranges.add(stack, "a")
+    told: list[str] = []
+    monkeypatch.setattr(ranges, "_tell_redis", lambda _, *words: told.append(" ".join(words)))
+    ranges.remove_all(Stack(data=tmp_path, environment={}, demo=False, join=join))
+    assert (engine.containers, engine.attached, range_networks.names()) == ({}, [], [])
+    assert told == (["ACL DELUSER range-a"] if join else [])
 
 
 def test_a_ranges_network_is_the_first_that_is_free() -> None:

@@ -37,7 +37,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return ""
 
     monkeypatch.setattr(up, "stop_all", stop_all)
-    monkeypatch.setattr(up, "remove_all", lambda: seen.append("ranges removed"))
+    monkeypatch.setattr(up, "remove_all", lambda stack: seen.append("ranges removed"))
     monkeypatch.setattr(Stack, "compose", by_compose)
     return seen
 
