@@ -71,9 +71,12 @@ class RedisBus(RedisSpeaker):
         name: str = "cyroid-images",
     ) -> AsyncIterator[Self]:
         """A bus on the server, sentinels or cluster at `url` (see `events.redis_client`); leaving closes it."""
-        commands = Commands(connect(url, socket_timeout=timeout_seconds, name=name), timeout_seconds=timeout_seconds)
+        prefix = (streams or Streams()).prefix
+        client = connect(url, socket_timeout=timeout_seconds, name=name, prefix=prefix)
+        commands = Commands(client, timeout_seconds=timeout_seconds)
         longer = timeout_seconds + 2.0
-        reads = Commands(connect(url, socket_timeout=longer, name=f"{name}-reads"), timeout_seconds=longer, attempts=1)
+        reader = connect(url, socket_timeout=longer, name=f"{name}-reads", prefix=prefix)
+        reads = Commands(reader, timeout_seconds=longer, attempts=1)
         bus = cls(commands, reads, streams=streams, remember_seconds=remember_seconds, limit_bytes=limit_bytes)
         async with commands, reads, bus.running():
             yield bus

@@ -12,6 +12,7 @@ never retries, and what is repeated is repeated here: scripts that may run twice
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -51,6 +52,9 @@ PASSING = (
 )
 #: Refusals that pass as well, by how they begin: a replica that lost its master, too few replicas, a full disk.
 _PASSING_CODES = ("MASTERDOWN", "NOREPLICAS", "MISCONF", "UNBLOCKED", "TRYAGAIN", "LOADING", "BUSY ", "OOM")
+
+#: What a cluster hashes instead of the whole key: the text in the first pair of braces.
+_ONE_SLOT = re.compile(r"^[^{]*\{[^}]+\}")
 
 
 class Client(Protocol):
@@ -115,8 +119,11 @@ class Commands:
         raise BusAway("no attempt was made")
 
 
-def connect(url: str, *, socket_timeout: float, name: str) -> Client:
-    """A client that never retries by itself and gives replies as they come (bytes, RESP2)."""
+def connect(url: str, *, socket_timeout: float, name: str, prefix: str) -> Client:
+    """A client that never retries by itself and gives replies as they come (bytes, RESP2).
+
+    `prefix` is the key prefix of all that is asked. Raises BusRefused where a cluster would spread its keys.
+    """
     options: dict[str, Any] = {
         "protocol": 2,
         "legacy_responses": False,
@@ -128,8 +135,14 @@ def connect(url: str, *, socket_timeout: float, name: str) -> Client:
     }
     parts = urlsplit(url)
     if parts.scheme == "redis+cluster":
+        if not _ONE_SLOT.search(prefix):
+            raise BusRefused(
+                f"in a cluster the key prefix must be in braces, so that all keys lie on one node: {{{prefix}}}"
+                f" instead of {prefix} (CYROID_KEY_PREFIX)"
+            )
         nodes = [ClusterNode(host, port) for host, port in _addresses(parts.netloc, 6379)]
-        return _Clustered(RedisCluster(startup_nodes=nodes, retry=_never(), **_account(parts.netloc), **options))
+        cluster = RedisCluster(startup_nodes=nodes, retry=_never(), **_account(parts.netloc), **options)
+        return _Clustered(cluster, prefix)
     options |= {"retry": _never(), "retry_on_timeout": False}
     if parts.scheme == "redis+sentinel":
         service, _, database = parts.path.strip("/").partition("/")
@@ -169,20 +182,22 @@ class _Sentinelled:
 
 
 class _Clustered:
-    """A cluster's client. A scan goes to the one node that has the pattern's slot, not to all."""
+    """A cluster's client. What names no key is asked of the one node that has all of ours, not of any or all."""
 
-    def __init__(self, cluster: RedisCluster) -> None:
+    def __init__(self, cluster: RedisCluster, prefix: str) -> None:
         self._cluster = cluster
-        for name in ("XREAD", "XPENDING", "HMGET", "XRANGE", "XREVRANGE", "ZRANGEBYSCORE", "SET", "MGET", "SCAN"):
-            cluster.response_callbacks.pop(name, None)
+        self._prefix = prefix
+        # The library itself reads the replies to these two kinds; all others are wanted as they come.
+        for name in [one for one in cluster.response_callbacks if not one.startswith(("CLUSTER", "COMMAND"))]:
+            del cluster.response_callbacks[name]
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] != "SCAN":
+        if args[0] not in ("SCAN", "INFO", "TIME"):
             return await self._cluster.execute_command(*args, **options)
         await self._cluster.initialize()
-        node = self._cluster.get_node_from_key(args[3])
+        node = self._cluster.get_node_from_key(self._prefix)
         if node is None:
-            raise RedisClusterException(f"no node has the slot of {args[3]}")
+            raise RedisClusterException(f"no node has the slot of {self._prefix}")
         return await node.execute_command(*args)
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""What the errors of Redis's client mean."""
+"""Which connections there are, and what the errors of Redis's client mean."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from events.bus import BusAway, BusDenied
+from events.bus import BusAway, BusDenied, BusRefused
+from events.redis_bus import RedisBus
 from events.redis_client import Commands
+from events.streams import Streams
 
 
 class Refusing:
@@ -40,3 +42,11 @@ async def test_a_broken_connection_is_tried_again() -> None:
         await Commands(client).call("PING")
     assert not isinstance(told.value, BusDenied)
     assert client.calls == 3
+
+
+@pytest.mark.parametrize("prefix", ["cyroid", "cyroid{}", "}cyroid{"])
+async def test_a_cluster_needs_a_prefix_in_braces(prefix: str) -> None:
+    """It is told before anything is connected, with the prefix that would do: no script runs across slots."""
+    with pytest.raises(BusRefused, match=r"must be in braces"):
+        async with RedisBus.open("redis+cluster://127.0.0.1:1", streams=Streams(prefix)):
+            pass
