@@ -42,7 +42,11 @@ class Undecodable(Exception):
         self.code = code
 
 
-class TooLarge(ValueError):
+class Unencodable(ValueError):
+    """An envelope that makes no entry: text that is no Unicode (a lone surrogate), a field of another type."""
+
+
+class TooLarge(Unencodable):
     """An envelope that would make an entry over the limit."""
 
 
@@ -64,7 +68,23 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode(envelope: Envelope, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> dict[bytes, bytes]:
-    """The entry's fields in the order they are read. Raises TooLarge."""
+    """The entry's fields in the order they are read. Raises Unencodable, TooLarge among them."""
+    try:
+        fields = _fields(envelope)
+    except (UnicodeEncodeError, AttributeError, TypeError) as error:
+        raise Unencodable(f"a {type(envelope.message).__name__} cannot be encoded: {error}") from error
+    size = entry_bytes(fields)
+    if size > limit_bytes:
+        raise TooLarge(
+            f"{wire_type(envelope.message)} {envelope.id} makes an entry of {size} bytes, over {limit_bytes}"
+        )
+    for name in (b"id", b"source"):
+        if not 0 < len(fields[name]) <= ATTRIBUTE_LIMIT_BYTES:
+            raise TooLarge(f"{name.decode()} must have 1 to {ATTRIBUTE_LIMIT_BYTES} bytes, has {len(fields[name])}")
+    return fields
+
+
+def _fields(envelope: Envelope) -> dict[bytes, bytes]:
     fields = {
         b"id": envelope.id.encode(),
         b"type": _TAGS[type(envelope.message)].encode(),
@@ -78,14 +98,6 @@ def encode(envelope: Envelope, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> dict[
     if envelope.traceparent:
         fields[b"traceparent"] = envelope.traceparent.encode()
     fields[b"data"] = encode_message(envelope.message)
-    size = entry_bytes(fields)
-    if size > limit_bytes:
-        raise TooLarge(
-            f"{wire_type(envelope.message)} {envelope.id} makes an entry of {size} bytes, over {limit_bytes}"
-        )
-    for name in (b"id", b"source"):
-        if not 0 < len(fields[name]) <= ATTRIBUTE_LIMIT_BYTES:
-            raise TooLarge(f"{name.decode()} must have 1 to {ATTRIBUTE_LIMIT_BYTES} bytes, has {len(fields[name])}")
     return fields
 
 

@@ -38,7 +38,7 @@ def commit_words() -> Words:
 
 
 def outcome_words(outcome: Outcome, remember_ms: int, limit_bytes: int, letters: Sequence[Words] = ()) -> Words:
-    """Posts, records and index of an item of commit.lua; `letters` are posts spelled already. Raises TooLarge."""
+    """Posts, records and index of an item of commit.lua; `letters` are posts spelled already. Raises Unencodable."""
     words: Words = [len(outcome.posts) + len(letters)]
     for letter in letters:
         words += letter

@@ -213,8 +213,9 @@ class Worker:
             if run.fate == "running":
                 run.fate = "handed_back"
                 raise
-        except BusError:
-            pass  # refused even the dead letter: recovery brings the entry back, counted as a phantom
+        except Exception:  # noqa: BLE001  no entry ends its worker
+            # Redis refused even to put it aside: held for a while, else recovery would bring it back without a pause.
+            await asyncio.sleep(self._sub.unavailable_limit_seconds)
         else:
             if run.fate == "handed_back":
                 run.fate = "lost"  # settled in the last moment: nothing to hand back
