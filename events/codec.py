@@ -19,6 +19,8 @@ from events.messages import Message
 
 #: An entry larger than this (all names and values together) is neither published nor handled.
 ENTRY_LIMIT_BYTES = 1_048_576
+#: An entry of more fields is not handled: Lua hands a command some 8,000 values, so it could never be added again.
+FIELDS_LIMIT = 1000
 #: Attributes that end up in keys and logs are kept short: `id` and `source` (bytes of UTF-8).
 ATTRIBUTE_LIMIT_BYTES = 512
 
@@ -106,6 +108,8 @@ def decode(fields: Fields, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> Envelope:
     size = entry_bytes(fields)
     if size > limit_bytes:
         raise Undecodable("too_large", f"the entry has {size} bytes, the limit is {limit_bytes}")
+    if len(fields) > FIELDS_LIMIT:
+        raise Undecodable("too_large", f"the entry has {len(fields)} fields, the limit is {FIELDS_LIMIT}")
     missing = [name.decode() for name in _REQUIRED if name not in fields]
     if missing:
         raise Undecodable("missing_field", f"the entry has no field {', '.join(missing)}")

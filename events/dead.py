@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from events.bus import Speaker
-from events.codec import Fields, Undecodable, decode
+from events.bus import BusRefused, Speaker
+from events.codec import FIELDS_LIMIT, Fields, Undecodable, decode
 from events.envelope import Envelope
 from events.lease import Lease, Letter, identity_of
 
@@ -92,6 +92,15 @@ def read_letter(letter_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | N
         )
     except (KeyError, ValueError, msgspec.DecodeError):
         return None
+
+
+def check_fields(letter: DeadLetter) -> None:
+    """Raises BusRefused for an entry that nobody could add again, nor read."""
+    if len(letter.fields) > FIELDS_LIMIT:
+        raise BusRefused(
+            f"the entry of dead letter {letter.letter_id} has {len(letter.fields)} fields, over {FIELDS_LIMIT}:"
+            " nobody would read it; look at it with `events dead show`, then drop it"
+        )
 
 
 async def dead_letters(bus: Speaker, dead_stream: str) -> list[DeadLetter]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from events.bus import LeaseLost, Outcome, Post
 from events.codec import ENTRY_LIMIT_BYTES, encode_message
-from events.dead import read_letter, write_letter
+from events.dead import check_fields, read_letter, write_letter
 from events.lease import (
     Counted,
     Flight,
@@ -155,6 +155,7 @@ class MemoryBus(MemorySpeaker):
         letter = read_letter(letter_id, fields) if fields else None
         if letter is None:
             return False
+        check_fields(letter)
         del self._stream(dead_stream).entries[letter_id]
         stream, group = self._both(letter.stream, letter.group)
         group.outcomes.pop(letter.identity, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Self
 
 from events.bus import BusRefused, LeaseLost, Outcome, Post
 from events.codec import ENTRY_LIMIT_BYTES
-from events.dead import read_letter, write_letter
+from events.dead import check_fields, read_letter, write_letter
 from events.groups import read_groups
 from events.lease import Counted, Flight, GroupStatus, Holder, Lease, Letter, Recovered, Taken
 from events.preflight import Concern, preflight
@@ -201,8 +202,9 @@ class RedisBus(RedisSpeaker):
         letter = read_letter(letter_id, dict(zip(flat[::2], flat[1::2], strict=True)))
         if letter is None or not letter.fields:
             raise BusRefused(f"{letter_id} on {dead_stream} is no dead letter that can be sent again")
+        check_fields(letter)
         outcome = b"%b:done:%b:%b" % (letter.stream.encode(), letter.group.encode(), letter.identity)
-        words = [dead_stream, letter_id, letter.stream, outcome, *field_words(letter.fields)]
+        words = [dead_stream, letter_id, letter.stream, outcome, secrets.token_hex(8), *field_words(letter.fields)]
         return bool(await self._scripts["redrive"](dead_stream, words))
 
     async def drop(self, dead_stream: str, letter_id: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -555,6 +555,18 @@ async def test_a_redriven_letter_is_handled_again_once(case: Case) -> None:
     again = await case.take_one("w")
     assert again.fields == letter.fields
     assert await case.bus.finish(again, NOTHING) is True
+
+
+async def test_a_letter_that_cannot_go_back_stays(case: Case) -> None:
+    """An entry of thousands of fields, which no reader would take: it is told, and the letter is not lost."""
+    await case.say("a")
+    lease = await case.take_one("w")
+    many = {b"field %d" % number: b"" for number in range(4200)}
+    await case.bus.bury(replace(lease, fields={**lease.fields, **many}), case.letter(), NOTHING)
+    (letter,) = await dead_letters(case.bus, case.streams.dead)
+    with pytest.raises(BusRefused, match="has 4207 fields, over 1000"):
+        await case.bus.redrive(case.streams.dead, letter.letter_id)
+    assert await dead_letters(case.bus, case.streams.dead) == [letter]
 
 
 async def test_a_dropped_letter_is_gone(case: Case) -> None:

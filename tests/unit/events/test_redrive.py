@@ -1,0 +1,67 @@
+"""Sending a dead letter back on a Redis whose replies get lost, or whose stream is none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import fakeredis
+import pytest
+
+from events.bus import NOTHING, BusRefused
+from events.dead import dead_letters
+from events.envelope import Envelope
+from events.lease import Holder, Letter
+from events.messages import PushRequested
+from events.redis_bus import RedisBus
+from events.redis_client import Argument, Commands, Reply
+from tests.contract.buses import without_shebang
+
+HOLDER = Holder("g", "w", 10.0)
+
+
+class Forgetful(Commands):
+    """Sends every call of a script twice, as after a reply that got lost."""
+
+    async def call(self, *arguments: Argument) -> Reply:
+        if arguments[0] == "EVALSHA":
+            await super().call(*arguments)
+        return await super().call(*arguments)
+
+
+@pytest.fixture
+async def commands() -> AsyncIterator[Commands]:
+    client = fakeredis.FakeAsyncRedis(protocol=2, legacy_responses=False)
+    client.response_callbacks.clear()
+    async with Forgetful(client) as commands:
+        yield commands
+
+
+async def test_a_repeat_after_a_lost_reply_says_the_same(commands: Commands) -> None:
+    """Done, not gone; and the entry is there once more, not twice."""
+    bus = RedisBus(commands, commands, dialect=without_shebang)
+    async with bus.running():
+        letter_id = await _buried(bus)
+        assert await bus.redrive("dead", letter_id) is True
+        assert await dead_letters(bus, "dead") == []
+        assert await commands.call("XLEN", "s") == 2
+        assert await bus.redrive("dead", letter_id) is False
+
+
+async def test_a_letter_stays_where_its_stream_is_no_stream(commands: Commands) -> None:
+    """What can fail is done before the letter is removed."""
+    bus = RedisBus(commands, commands, dialect=without_shebang)
+    async with bus.running():
+        letter_id = await _buried(bus)
+        await commands.call("DEL", "s")
+        await commands.call("SET", "s", "a string")
+        with pytest.raises(BusRefused):
+            await bus.redrive("dead", letter_id)
+        assert len(await dead_letters(bus, "dead")) == 1
+
+
+async def _buried(bus: RedisBus) -> str:
+    await bus.publish("s", Envelope(message=PushRequested(reference="a"), source="t", subject="a"))
+    (lease,) = (await bus.take(HOLDER, ["s"], 1)).leases or (await bus.recover(HOLDER, ["s"], 1, [])).leases
+    await bus.bury(lease, Letter("dead", "permanent", "because", "t"), NOTHING)
+    (letter,) = await dead_letters(bus, "dead")
+    return letter.letter_id
