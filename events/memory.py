@@ -110,7 +110,7 @@ class MemoryBus(MemorySpeaker):
     async def renew(self, renewals: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
         lost = []
         for lease, news in renewals:
-            if not self._stands(lease):
+            if not self._stands(lease) or not self._flies(lease):
                 lost.append(lease)
                 continue
             line = self._fence(lease)
@@ -205,6 +205,16 @@ class MemoryBus(MemorySpeaker):
     def _put_aside(self, lease: Lease, line: Pending, due: float) -> None:
         line.owner, line.progress = DEFERRED, None
         self._both(lease.stream, lease.holder.group)[1].deferred[lease.entry_id] = due
+
+    def _flies(self, lease: Lease) -> bool:
+        """Whether its flight, if it has one, is its own or nobody's, and then its own."""
+        if lease.flight is None:
+            return True
+        other = self._flights.get((lease.holder.group, lease.flight))
+        if other is not None and other.place != lease.place and self._stands(other):
+            return False
+        self._flights[lease.holder.group, lease.flight] = lease
+        return True
 
     def _land(self, lease: Lease) -> None:
         """The end of a flight: who waited longest is due at once."""

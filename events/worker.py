@@ -200,6 +200,12 @@ class Worker:
 
     def _start(self, tasks: TaskGroup, leases: Sequence[Lease], started: float) -> None:
         for lease in leases:
+            former = self._runs.at(lease.place)
+            if former is not None and former.has(lease):
+                former.confirmed = started  # a failover forgot the delivery, we were given it again, and hold it now
+                continue
+            if former is not None:
+                former.end("lost")
             run = Run(lease, confirmed=started)
             self._runs.add(run)
             run.task = tasks.create_task(self._handle(run))

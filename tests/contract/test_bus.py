@@ -413,6 +413,19 @@ async def test_boarding_may_be_repeated(case: Case) -> None:
     assert await case.bus.board(lease, flight)
 
 
+async def test_a_flight_that_was_forgotten_is_taken_again_or_the_lease_is_lost(case: Case) -> None:
+    """A failover may lose the lock: a renewal takes it back, unless another entry of the key flies by now."""
+    await case.say("a")
+    await case.say("b")
+    first, second = await case.take("w")
+    flight, other = Flight(case.images, "k"), Flight(case.images, "other")
+    assert await case.bus.renew([(first.boarded(flight), None)]) == []
+    assert await case.bus.board(second, other)
+    assert await case.bus.renew([(first.boarded(other), None)]) == [first.boarded(other)]
+    assert await case.bus.renew([(first.boarded(flight), None)]) == []
+    assert not await case.bus.board(second, flight)
+
+
 async def test_a_vanished_holder_blocks_its_key_no_longer_than_its_lease(case: Case) -> None:
     """Whoever takes its entry over may board, and the next of the key follows."""
     await case.say("a")

@@ -765,3 +765,54 @@ async def test_progress_and_leases_do_not_cost_each_other(*, refuses: bool) -> N
         await scene.settled()
     assert await scene.effects() == ["a"]
     assert scene.tally.counts == {"handled": 1}
+
+
+async def test_an_entry_that_a_failover_hands_out_again_goes_on() -> None:
+    """The replica did not know of the delivery: the worker that holds the entry gets it again, and runs it once."""
+    scene = Scene()
+    await scene.say("a")
+    runs = 0
+
+    async def handle(delivery: Delivery) -> Outcome:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(30)
+        return effect(delivery)
+
+    async with scene.worker(handle) as worker:
+        await asyncio.sleep(1)
+        group = scene.bus._stream(STREAMS.images).group("pusher")
+        group.pending.clear()
+        group.delivered = "0-0"
+        await asyncio.sleep(1)
+        assert worker.running == 1
+        await scene.settled()
+    assert (runs, await scene.effects()) == (1, ["a"])
+    assert scene.tally.counts == {"handled": 1}
+
+
+async def test_an_entry_that_comes_back_under_another_lease_ends_its_former_run() -> None:
+    """No run is left that nobody renews and nobody can end."""
+    scene = Scene()
+    await scene.say("a")
+    ended: list[str] = []
+
+    async def handle(delivery: Delivery) -> Outcome:
+        if not ended:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ended.append("first")
+        return effect(delivery)
+
+    async with scene.worker(handle):
+        await asyncio.sleep(0.9)
+        group = scene.bus._stream(STREAMS.images).group("pusher")
+        (entry_id,) = group.pending
+        scene.bus._put_aside(Lease(STREAMS.images, entry_id, Holder("pusher", "x"), 1, {}), group.pending[entry_id], 0)
+        ended_by = asyncio.get_running_loop().time() + 0.5
+        while not ended:  # noqa: ASYNC110  the clock is faked: this is the waiting
+            await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() < ended_by
+        await scene.settled()
+    assert await scene.effects() == ["a"]
