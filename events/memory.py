@@ -71,7 +71,13 @@ class MemoryBus(MemorySpeaker):
             return
 
     async def recover(
-        self, holder: Holder, streams: Sequence[str], count: int, held: Sequence[tuple[str, str]]
+        self,
+        holder: Holder,
+        streams: Sequence[str],
+        count: int,
+        held: Sequence[tuple[str, str]],
+        *,
+        blameless: bool = False,
     ) -> Recovered:
         taken: list[Lease] = []
         takeovers = phantoms = absorbed = 0
@@ -82,15 +88,20 @@ class MemoryBus(MemorySpeaker):
                 if len(taken) >= count:
                     break
                 crashed = line.owner not in (holder.owner, DEFERRED)
-                if crashed and self._now() - line.renewed < holder.lease_seconds:
+                if crashed and self._now() - line.renewed < group.leases.get(line.owner, holder.lease_seconds):
                     continue
                 if (name, entry_id) in mine if line.owner == holder.owner else entry_id in group.deferred:
                     continue
-                line.crashed += crashed
+                line.crashed += crashed and not blameless
                 takeovers += crashed
                 phantoms += not crashed
                 absorbed += not self._accept(taken, stream, group, entry_id, holder)
         return Recovered(taken, absorbed, takeovers, phantoms)
+
+    async def introduce(self, holder: Holder, streams: Sequence[str], idle_seconds: float) -> int:
+        for name in streams:
+            self._both(name, holder.group)[1].leases[holder.owner] = holder.lease_seconds
+        return 0  # who has nothing is not known here
 
     async def board(self, lease: Lease, flight: Flight) -> bool:
         line = self._fence(lease)
@@ -266,7 +277,9 @@ class MemoryBus(MemorySpeaker):
         line = group.pending[entry_id]
         owner = None if line.owner == DEFERRED else line.owner
         idle = self._now() - line.renewed
-        return PendingEntry(entry_id, owner, idle, line.deliveries, _age(entry_id), line.progress)
+        lease = group.leases.get(line.owner)
+        left = None if lease is None else lease - idle
+        return PendingEntry(entry_id, owner, idle, line.deliveries, _age(entry_id), line.progress, left)
 
 
 def _age(entry_id: str) -> float:

@@ -30,6 +30,7 @@ class Group:
     pending: dict[str, Pending] = field(default_factory=dict)
     deferred: dict[str, float] = field(default_factory=dict)
     outcomes: dict[bytes, tuple[str, tuple[str, str], str, int]] = field(default_factory=dict)
+    leases: dict[str, float] = field(default_factory=dict)
 
     def due(self, now: float) -> list[str]:
         """Entries put aside whose time has come, longest due first."""

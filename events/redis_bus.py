@@ -52,7 +52,7 @@ class RedisBus(RedisSpeaker):
     ) -> None:
         super().__init__(commands, reads, remember_seconds=remember_seconds, limit_bytes=limit_bytes, dialect=dialect)
         self.streams = streams or Streams()
-        names = ("take", "recover", "renew", "trim", "groups", "redrive", "rights")
+        names = ("take", "recover", "renew", "trim", "groups", "redrive", "rights", "consumers")
         self._scripts = {name: Script(name, commands, dialect) for name in names}
         self._asides = Batch(Script("aside", commands, dialect))
         self._boards = Batch(Script("board", commands, dialect))
@@ -128,11 +128,18 @@ class RedisBus(RedisSpeaker):
         watch.news(stream for stream, _, _ in found)
 
     async def recover(
-        self, holder: Holder, streams: Sequence[str], count: int, held: Sequence[tuple[str, str]]
+        self,
+        holder: Holder,
+        streams: Sequence[str],
+        count: int,
+        held: Sequence[tuple[str, str]],
+        *,
+        blameless: bool = False,
     ) -> Recovered:
         if not streams or count < 1:
             return Recovered()
-        words: Words = [holder.group, holder.owner, count, milliseconds(holder.lease_seconds), len(held)]
+        lease_ms = milliseconds(holder.lease_seconds)
+        words: Words = [holder.group, holder.owner, count, lease_ms, 0 if blameless else 1, len(held)]
         for place in held:
             words += place
         words.append(len(streams))
@@ -142,6 +149,12 @@ class RedisBus(RedisSpeaker):
         for stream, cursor in zip(streams, cursors, strict=True):
             self._cursors[holder.owner, stream] = cursor.decode()
         return Recovered([read_lease(holder, reply) for reply in found], absorbed, takeovers, phantoms)
+
+    async def introduce(self, holder: Holder, streams: Sequence[str], idle_seconds: float) -> int:
+        if not streams:
+            return 0
+        head: Words = [holder.group, holder.owner, milliseconds(holder.lease_seconds), milliseconds(idle_seconds)]
+        return int(await self._scripts["consumers"](streams[0], [*head, len(streams), *streams]))
 
     async def board(self, lease: Lease, flight: Flight) -> bool:
         words = [milliseconds(lease.holder.lease_seconds), *lease_words(lease), *flight_words(flight)]

@@ -22,7 +22,20 @@ BATCH_ARGUMENTS = 4000
 
 
 #: Every script there is.
-NAMES = ("aside", "board", "commit", "groups", "read", "recover", "redrive", "renew", "rights", "take", "trim")
+NAMES = (
+    "aside",
+    "board",
+    "commit",
+    "consumers",
+    "groups",
+    "read",
+    "recover",
+    "redrive",
+    "renew",
+    "rights",
+    "take",
+    "trim",
+)
 
 
 def source(name: str) -> str:

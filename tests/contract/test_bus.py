@@ -326,6 +326,39 @@ async def test_a_renewed_lease_is_not_taken_over(case: Case) -> None:
     assert await case.bus.finish(lease, NOTHING) is True
 
 
+async def test_an_outage_is_nobodys_crash(case: Case) -> None:
+    """A lease that ran out while nobody could renew is taken over without blame."""
+    await case.say("a")
+    await case.take_one("old")
+
+    async def found() -> list[Lease]:
+        reply = await case.bus.recover(holder("new"), [case.images], 10, [], blameless=True)
+        assert reply.takeovers == len(reply.leases)
+        return list(reply.leases)
+
+    (lease,) = await until(found)
+    assert (lease.crashed, lease.failed, lease.waited) == (0, 0, 0)
+
+
+async def test_a_lease_is_as_long_as_its_holder_says(case: Case) -> None:
+    """Not as long as the leases of whoever finds the entry; and the groups' status tells what is left of it."""
+    await case.say("a")
+    await case.say("b")
+    long = Holder("pusher", "long", 60.0)
+    (held,) = (await case.bus.take(long, [case.images], 1)).leases
+    await case.bus.introduce(long, [case.images], 60)
+    short = await case.take_one("short")
+    (found,) = await until(lambda: case.recover("finder"))
+    assert found.entry_id == short.entry_id
+    assert await case.bus.finish(held, NOTHING) is True
+    await case.say("c")
+    await case.bus.take(long, [case.images], 1)
+    (status,) = await case.bus.groups([case.images])
+    left = {entry.owner: entry.lease_left_seconds for entry in status.entries}
+    assert left["finder"] is None
+    assert 50 < (left["long"] or 0) <= 60
+
+
 async def test_entries_whose_hand_over_got_lost_are_swept_at_once(case: Case) -> None:
     """What is pending for a worker that does not know of it comes back, not counted as a crash; the known do not."""
     await case.say("a")

@@ -26,7 +26,7 @@ from events.bus import (
 )
 from events.dead import DeadLetter, dead_letters
 from events.envelope import Envelope
-from events.lease import Counted, Holder, Lease, Letter
+from events.lease import Counted, Holder, Lease, Letter, Recovered, Taken
 from events.memory import MemoryBus
 from events.messages import Failure, ImageFailed, PushRequested, TransferProgress
 from events.observer import Counter
@@ -300,6 +300,7 @@ async def test_a_lost_lease_cancels_the_handler() -> None:
 
     async with scene.worker(handle):
         await asyncio.sleep(1)
+        scene.bus._stream(STREAMS.images).group("pusher").leases.clear()  # so that the thief's own length counts
         (lease,) = (await scene.bus.recover(Holder("pusher", "thief", 0.0), [STREAMS.images], 1, [])).leases
         async with asyncio.timeout(5):
             await cancelled.wait()
@@ -816,3 +817,54 @@ async def test_an_entry_that_comes_back_under_another_lease_ends_its_former_run(
         assert asyncio.get_running_loop().time() < ended_by
         await scene.settled()
     assert await scene.effects() == ["a"]
+
+
+class Outage(MemoryBus):
+    """A bus that can be away."""
+
+    away = False
+
+    async def take(self, holder: Holder, streams: Sequence[str], count: int) -> Taken:
+        if self.away:
+            raise BusAway("nobody answers")
+        return await super().take(holder, streams, count)
+
+    async def renew(self, renewals: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
+        if self.away:
+            raise BusAway("nobody answers")
+        return await super().renew(renewals)
+
+    async def recover(
+        self,
+        holder: Holder,
+        streams: Sequence[str],
+        count: int,
+        held: Sequence[tuple[str, str]],
+        *,
+        blameless: bool = False,
+    ) -> Recovered:
+        if self.away:
+            raise BusAway("nobody answers")
+        return await super().recover(holder, streams, count, held, blameless=blameless)
+
+
+async def test_outages_use_up_no_crashes() -> None:
+    """A job that was under way each time Redis went away for longer than a lease is healthy: it is handled at last."""
+    scene = Scene()
+    scene.bus = bus = Outage()
+    await scene.say("a")
+    gone = Holder("pusher", "gone", 10.0)
+
+    async def handle(delivery: Delivery) -> Outcome:
+        await asyncio.sleep(5)
+        return effect(delivery)
+
+    await bus.take(gone, [STREAMS.images], 1)
+    async with scene.worker(handle, crashes=1):
+        bus.away = True
+        await asyncio.sleep(15)
+        bus.away = False
+        await scene.settled()
+    assert await scene.effects() == ["a"]
+    assert await scene.letters() == []
+    assert scene.tally.counts["takeovers"] == 1
