@@ -185,6 +185,9 @@ class Bus(Speaker, Protocol):
     async def groups(self, streams: Sequence[str], entries: int = 100) -> list[GroupStatus]:
         """How each group of each stream stands, with at most `entries` pending ones each, oldest first."""
 
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        """How many entries lie on each stream."""
+
     async def redrive(self, dead_stream: str, letter_id: str) -> bool:
         """Send a dead letter's entry to its stream again, and forget that its group gave it up. False: it is gone."""
 

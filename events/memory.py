@@ -161,6 +161,9 @@ class MemoryBus(MemorySpeaker):
             found += [self._status(stream, group_name, entries) for group_name in stream.groups]
         return found
 
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        return [len(self._stream(name).entries) for name in streams]
+
     async def redrive(self, dead_stream: str, letter_id: str) -> bool:
         fields = self._stream(dead_stream).entries.get(letter_id)
         letter = read_letter(letter_id, fields) if fields else None

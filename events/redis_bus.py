@@ -207,6 +207,9 @@ class RedisBus(RedisSpeaker):
             return []
         return read_groups(await self._scripts["groups"](streams[0], [entries, len(streams), *streams]))
 
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        return [int(await self._commands.call("XLEN", stream)) for stream in streams]
+
     async def redrive(self, dead_stream: str, letter_id: str) -> bool:
         found = await self._commands.call("XRANGE", dead_stream, letter_id, letter_id)
         if not found:

@@ -248,14 +248,14 @@ class Worker:
         while not self._draining.is_set():
             try:
                 await self._recover(tasks)
-                if clock() - introduced >= TRIM_SECONDS:
-                    gone_seconds = max(GONE_SECONDS, GONE_LEASES * self.holder.lease_seconds)
-                    await self._bus.introduce(self.holder, self._streams(), gone_seconds)
-                    introduced = clock()
                 if clock() - trimmed >= TRIM_SECONDS:
                     trimmed = clock()
                     for stream in self._streams():
                         await self._bus.trim(stream, self._sub.keep_seconds)
+                if clock() - introduced >= TRIM_SECONDS:
+                    gone_seconds = max(GONE_SECONDS, GONE_LEASES * self.holder.lease_seconds)
+                    await self._bus.introduce(self.holder, self._streams(), gone_seconds)
+                    introduced = clock()
             except BusError as error:
                 self._saw(error)  # fetch backs off, this just comes round again
             await asyncio.sleep(period)

@@ -1,4 +1,4 @@
-"""Sending a dead letter back on a Redis whose replies get lost, or whose stream is none."""
+"""A Redis whose replies get lost: what is sent again takes effect once, and answers as it did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import fakeredis
 import pytest
 
-from events.bus import NOTHING, BusRefused
+from events.bus import NOTHING, BusRefused, Outcome, RecordConflict, RecordWrite
 from events.dead import dead_letters
 from events.envelope import Envelope
 from events.lease import Holder, Letter
@@ -65,3 +65,14 @@ async def _buried(bus: RedisBus) -> str:
     await bus.bury(lease, Letter("dead", "permanent", "because", "t"), NOTHING)
     (letter,) = await dead_letters(bus, "dead")
     return letter.letter_id
+
+
+async def test_a_deletion_that_is_repeated_is_no_conflict(commands: Commands) -> None:
+    """The record is gone with its revision, and the repeat still knows that this was its own doing."""
+    bus = RedisBus(commands, commands, dialect=without_shebang)
+    async with bus.running():
+        await bus.commit(Outcome(records=(RecordWrite("k", b"1", expected=0),)))
+        await bus.commit(Outcome(records=(RecordWrite("k", None, expected=1),)))
+        assert await bus.load("k") is None
+        with pytest.raises(RecordConflict):
+            await bus.commit(Outcome(records=(RecordWrite("k", None, expected=1),)))
