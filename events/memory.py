@@ -172,7 +172,7 @@ class MemoryBus(MemorySpeaker):
         check_fields(letter)
         del self._stream(dead_stream).entries[letter_id]
         stream, group = self._both(letter.stream, letter.group)
-        group.outcomes.pop(letter.identity, None)
+        group.outcomes.drop(letter.identity)
         stream.add(dict(letter.fields))
         self._notify()
         return True
@@ -200,7 +200,7 @@ class MemoryBus(MemorySpeaker):
             return True
         counts = (line.failed, line.crashed, line.waited)
         lease = Lease(stream.name, entry_id, holder, line.deliveries + 1, fields, *counts)
-        if lease.identity in group.outcomes:
+        if group.outcomes.get(lease.identity):
             group.forget(entry_id)
             return False
         line.owner, line.deliveries, line.renewed = holder.owner, line.deliveries + 1, self._now()
@@ -250,12 +250,12 @@ class MemoryBus(MemorySpeaker):
             if group.outcomes.get(lease.identity) == value:
                 return True
             raise LeaseLost("another worker has the entry now, or it was flushed")
-        first = lease.identity not in group.outcomes
+        first = group.outcomes.get(lease.identity) is None
         if first:
             self._apply(outcome, self._check(outcome))
             if letter is not None:
                 self._stream(letter.stream).add(write_letter(lease, letter))
-            group.outcomes[lease.identity] = value
+            group.outcomes.put(lease.identity, value, self._now())
         group.forget(lease.entry_id)
         self._land(lease)
         self._notify()

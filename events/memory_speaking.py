@@ -123,9 +123,9 @@ class MemorySpeaker:
         stream = self._stream(post.stream)
         if post.keep is None:
             identity = dedup_key(post.envelope.source, post.envelope.id)
-            if identity in stream.seen:
+            if stream.seen.get(identity):
                 return
-            stream.seen.add(identity)
+            stream.seen.put(identity, True, self._now())
         if post.due is None:
             stream.add(fields, post.keep)
         else:

@@ -14,6 +14,7 @@ from events.codec import ENTRY_LIMIT_BYTES
 from events.dead import check_fields, read_letter, write_letter
 from events.groups import read_groups
 from events.lease import Counted, Flight, GroupStatus, Holder, Lease, Letter, Recovered, Taken
+from events.memory_store import REMEMBER_SECONDS
 from events.preflight import Concern, preflight
 from events.redis_client import Commands, connect
 from events.redis_scripts import Batch, Script
@@ -32,9 +33,6 @@ from events.redis_words import (
 )
 from events.streams import Streams
 from events.task_group import TaskGroup
-
-#: How long a published id and a committed outcome are remembered, so that a repeat is absorbed.
-REMEMBER_SECONDS = 7 * 86400.0
 
 
 class RedisBus(RedisSpeaker):
