@@ -40,7 +40,10 @@ class Flight:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An entry in a worker's hands. `fields` are raw, perhaps malformed; the counts are of earlier runs."""
+    """An entry in a worker's hands. `fields` are raw, perhaps malformed; the counts are of earlier runs.
+
+    `flat` are all names and values as they lie there, for an entry in which a name comes twice.
+    """
 
     stream: str
     entry_id: str
@@ -51,6 +54,7 @@ class Lease:
     crashed: int = 0
     waited: int = 0
     flight: Flight | None = None
+    flat: Sequence[bytes] = field(default=(), repr=False, compare=False)
 
     @property
     def identity(self) -> bytes:

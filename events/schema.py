@@ -162,7 +162,7 @@ def letter() -> dict[str, Any]:
             "failed": {**count, "description": "How many attempts failed."},
             "crashed": {**count, "description": "How many workers vanished with it."},
             "time": {**text, "format": "date-time"},
-            "packed": {**text, "description": "All fields of an entry of very many, as MessagePack."},
+            "packed": {**text, "description": "All fields as MessagePack, where they are many or a name comes twice."},
         },
         "patternProperties": {"^raw:": {**text, "description": "One field of the entry, under its name."}},
     }

@@ -76,3 +76,18 @@ async def test_a_deletion_that_is_repeated_is_no_conflict(commands: Commands) ->
         assert await bus.load("k") is None
         with pytest.raises(RecordConflict):
             await bus.commit(Outcome(records=(RecordWrite("k", None, expected=1),)))
+
+
+async def test_a_name_that_comes_twice_is_kept_twice(commands: Commands) -> None:
+    """In the dead letter, and when that is sent again: every byte as it lay on the stream."""
+    bus = RedisBus(commands, commands, dialect=without_shebang)
+    raw = [b"id", b"1", b"source", b"t", b"data", b"{", b"data", b"}"]
+    async with bus.running():
+        await commands.call("XADD", "s", "*", *raw)
+        await commands.call("XGROUP", "CREATE", "s", "g", "0")
+        (lease,) = (await bus.take(HOLDER, ["s"], 1)).leases or (await bus.recover(HOLDER, ["s"], 1, [])).leases
+        await bus.bury(lease, Letter("dead", "bad_data", "because", "t"), NOTHING)
+        (letter,) = await dead_letters(bus, "dead")
+        assert letter.fields == {b"id": b"1", b"source": b"t", b"data": b"}"}
+        assert await bus.redrive("dead", letter.letter_id)
+        assert [flat for _, flat in await commands.call("XRANGE", "s", "-", "+")] == [raw, raw]
