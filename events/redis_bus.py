@@ -218,8 +218,9 @@ class RedisBus(RedisSpeaker):
             raise BusRefused(f"{letter_id} on {dead_stream} is no dead letter that can be sent again")
         check_fields(letter)
         outcome = b"%b:done:%b:%b" % (letter.stream.encode(), letter.group.encode(), letter.identity)
-        words = [dead_stream, letter_id, letter.stream, outcome, secrets.token_hex(8)]
-        words += [len(letter.flat), *letter.flat] if letter.flat else field_words(letter.fields)
+        words: Words = [dead_stream, letter_id, letter.stream, outcome, secrets.token_hex(8)]
+        whole: Words = [len(letter.flat), *letter.flat]
+        words += whole if letter.flat else field_words(letter.fields)
         return bool(await self._scripts["redrive"](dead_stream, words))
 
     async def drop(self, dead_stream: str, letter_id: str) -> bool:

@@ -98,8 +98,9 @@ def _print(entry: Tailed, as_json: bool) -> None:
         return
     letter = _letter(entry)
     if letter is not None:
-        what = f"{letter.group} gave up {letter.entry_id} of {letter.stream}"
-        click.echo(plain(f"{letter.time} dead letter {letter.letter_id}: {what}: {letter.reason}: {letter.message}"))
+        given_up = f"{letter.group} gave up {letter.entry_id} of {letter.stream}"
+        why = f"{letter.reason}: {letter.message}"
+        click.echo(plain(f"{letter.time} dead letter {letter.letter_id}: {given_up}: {why}"))
         return
     if entry.envelope is None:
         click.echo(plain(f"{entry.stream} {entry.entry_id} unreadable: {entry.error}"))
