@@ -55,6 +55,8 @@ BEAT_SECONDS = 3600.0
 #: How many messages one commit holds.
 TOGETHER = 100
 READY_WORD = b"listening\n"
+#: How often all inboxes are looked through together. (An agent waits for its own alone, which costs Redis nothing.)
+LOOK_SECONDS = 0.1
 
 
 class Fleet:
@@ -121,17 +123,20 @@ class Fleet:
         """Every agent's part: what is asked for the first time is pulled. `tell` says so."""
         inboxes = [self._streams.inbox(range_id) for range_id in self._range_ids]
         places = dict.fromkeys(inboxes, "0")
-        async for entry in self._bus.tail(inboxes, after=places):
-            envelope = entry.envelope
-            if envelope is None or not isinstance(envelope.message, PullRequested):
-                continue
-            message = envelope.message
-            range_id = self._streams.range_of(entry.stream) or ""
-            self.pulls[range_id, message.reference] += 1
-            ready = ImageReady(transfer_id=message.transfer_id, image_id=message.image_id, how="pulled")
-            said = envelope.causes(ready, source=f"agent@{range_id}", subject=range_id)
-            self._answers.append(Post(self._streams.outbox(range_id), said))
-            self._answered.set()
+        while True:
+            async for entry in self._bus.tail(inboxes, after=places, follow=False):
+                places[entry.stream] = entry.entry_id
+                if entry.envelope is not None and isinstance(entry.envelope.message, PullRequested):
+                    self._pull(entry.stream, entry.envelope, entry.envelope.message)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _pull(self, inbox: str, envelope: Envelope, message: PullRequested) -> None:
+        range_id = self._streams.range_of(inbox) or ""
+        self.pulls[range_id, message.reference] += 1
+        ready = ImageReady(transfer_id=message.transfer_id, image_id=message.image_id, how="pulled")
+        said = envelope.causes(ready, source=f"agent@{range_id}", subject=range_id)
+        self._answers.append(Post(self._streams.outbox(range_id), said))
+        self._answered.set()
 
     async def tell(self) -> None:
         """Say what all agents have to say by now, a page of the inboxes and more at a time."""

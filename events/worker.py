@@ -29,6 +29,8 @@ from events.task_group import TaskGroup
 POLL_SECONDS = 0.2
 #: Between two recoveries, at most; a quarter of a lease, if that is shorter.
 TEND_SECONDS = 1.0
+#: So many streams are looked through in one recovery; of more, each comes in its turn.
+RECOVERED_AT_ONCE = 500
 TRIM_SECONDS = 60.0
 #: A consumer that did nothing for so many leases, and for so long, is one of a worker that is gone.
 GONE_LEASES = 10
@@ -71,6 +73,7 @@ class Worker:
         self._handed_back = asyncio.Event()
         self._landed = asyncio.Event()
         self._turn = 0
+        self._recovered = 0
         self._away_at = float("-inf")
 
     @property
@@ -157,6 +160,15 @@ class Worker:
         self._turn += 1
         start = self._turn % len(streams) if streams else 0
         return streams[start:] + streams[:start]
+
+    def _to_recover(self) -> list[str]:
+        """All streams, or the next part of many."""
+        streams = self._streams()
+        if len(streams) <= RECOVERED_AT_ONCE:
+            return streams
+        start = self._recovered % len(streams)
+        self._recovered = start + RECOVERED_AT_ONCE
+        return (streams + streams)[start : start + RECOVERED_AT_ONCE]
 
     async def _fetch(self, tasks: TaskGroup) -> None:
         away = 0
@@ -261,10 +273,10 @@ class Worker:
             await asyncio.sleep(period)
 
     async def _recover(self, tasks: TaskGroup) -> None:
-        streams = self._streams()
+        streams = self._to_recover()
         async with self._taking:  # so that an entry on its way to us is not taken for a phantom
             if self._runs.free < 1:
-                await self._bus.take(self.holder, streams, 0)  # timers fire even when all slots are taken
+                await self._bus.take(self.holder, self._streams(), 0)  # timers fire even when all slots are taken
                 return
             started = asyncio.get_running_loop().time()
             # While Redis was away nobody could renew: leases that ran out by then are no sign of a crash.
