@@ -67,10 +67,7 @@ class Ours:
 
     def deploy(self, image: str) -> dict[str, float]:
         """Deploy to every range and wait for all; seconds and bytes as the messages tell them."""
-        ended, pushed, moments = asyncio.run(self._deploy(image))
-        failed = [one for one in ended if isinstance(one, DeploymentFailed)]
-        if failed:
-            raise AssertionError(f"{image} was not deployed: {failed[0].images}")
+        ended, pushed, moments = self._to_the_end(image)
         outcomes = [outcome for one in ended for outcome in one.images]
         return {
             "push_seconds": sum(one.seconds for one in pushed),
@@ -79,6 +76,23 @@ class Ours:
             "range_bytes": max(outcome.sent_bytes for outcome in outcomes),
             **_between(moments),
         }
+
+    def deployed(self, image: str) -> list[float]:
+        """Deploy to every range and wait for all; the seconds of each range's deployment."""
+        return [one.seconds for one in self._to_the_end(image)[0]]
+
+    def pushed(self, image: str) -> None:
+        """The registry has it when this returns."""
+        said = self.system.cli("images", "push", image, seconds=DEPLOY_SECONDS)
+        if said.status:
+            raise AssertionError(f"{image} was not pushed: {said.talk}")
+
+    def _to_the_end(self, image: str) -> tuple[list[DeploymentEnded], list[ImagePushed], dict[type[Message], float]]:
+        ended, pushed, moments = asyncio.run(self._deploy(image))
+        failed = [one for one in ended if isinstance(one, DeploymentFailed)]
+        if failed:
+            raise AssertionError(f"{image} was not deployed: {failed[0].images}")
+        return ended, pushed, moments
 
     async def _deploy(self, image: str) -> tuple[list[DeploymentEnded], list[ImagePushed], dict[type[Message], float]]:
         streams = self.system.streams
@@ -151,12 +165,18 @@ def _between(moments: dict[type[Message], float]) -> dict[str, float]:
 
 @contextmanager
 def services(
-    stage: Stage, redis: RedisServer, registry: RegistryServer, ranges: Sequence[EngineServer]
+    stage: Stage, redis: RedisServer, registry: RegistryServer, ranges: Sequence[EngineServer], **settings: object
 ) -> Iterator[Ours]:
-    """Started and ready; gone afterwards."""
+    """Started and ready; gone afterwards. `settings` of the services, by field name."""
     named = {one.name: one for one in ranges}
     system = System(
-        lab=stage.lab, redis=redis, registry=registry, host=stage.host, ranges=named, prefix=stage.name("bench")
+        lab=stage.lab,
+        redis=redis,
+        registry=registry,
+        host=stage.host,
+        ranges=named,
+        prefix=stage.name("bench"),
+        settings=settings,
     )
     started: list[RoleServer] = []
     try:
