@@ -23,12 +23,12 @@ from typing import IO
 
 from services.adapters.chunk_streams import from_thread
 from services.adapters.tar_stream import TarStream
-from services.adapters.unpacking import unpacked
 from services.core.images import EngineImage
 from services.core.manifests import ImageConfig, sha256
 from services.core.tar_headers import Header
 from services.errors import BadArchive, BadInput, LayerUnreadable, NoSpace, NotFound, TransferFailed
 from services.ports import Chunks, Engine, OpenLayer
+from services.unpacking import unpacked
 
 _CONFIG_LIMIT_BYTES = 8 << 20
 _CONFIGS_KEPT = 32
