@@ -1,5 +1,6 @@
 """One request, one answer: which way an image comes to the engine, and what is said when a way fails.
 
+only a new config  → image.tar_requested for an archive without a layer; the pull, if that does not work
 failed pull        → image.tar_requested, with the layers that the engine has
 refused thin tar   → image.tar_requested for a whole one
 broken-off tar     → image.tar_requested again; the deployer counts
@@ -10,6 +11,7 @@ engine away        → raised: the entry is tried again when it is back
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -40,6 +42,11 @@ Answer = ImageReady | ImageFailed | TarRequested
 Report = Callable[[TransferProgress], None]
 
 
+_SAME_LAYERS = "all layers are here, only the config is missing"
+#: Requests whose config alone was asked for, to be pulled if it does not come. A run that forgot one asks for a tar.
+_TO_PULL_LIMIT = 1000
+
+
 class Transfers:
     """Carries out requests on one engine."""
 
@@ -48,6 +55,7 @@ class Transfers:
         self._range_id = range_id
         self._patience = patience
         self._coming: set[str] = set()
+        self._to_pull: OrderedDict[str, PullRequested] = OrderedDict()
         self._activity = Activity()
         self._log = get_logger(role="agent", range=range_id)
 
@@ -71,8 +79,43 @@ class Transfers:
             await give_name(self._engine, wanted, here)
             return _ready(request, how, 0, len(wanted.diff_ids), started)
         if isinstance(request, PullRequested):
-            return await self._pull(request, wanted, report, started)
-        return await self._load(request, wanted, report, started)
+            asked = await self._ask_for_config(request)
+            return asked or await self._pull(request, wanted, report, started)
+        pull = self._to_pull.get(request.transfer_id)
+        if pull is None:
+            return await self._load(request, wanted, report, started)
+        answer = await self._load_or_pull(request, pull, report, started)
+        self._to_pull.pop(request.transfer_id, None)
+        return answer
+
+    async def _ask_for_config(self, request: PullRequested) -> TarRequested | None:
+        """For an image whose layers are all here: an archive without any.
+
+        An engine on the classic store knows layers that came by `load` only by what they hold, not by the blobs that a
+        manifest names, so it would download them all for a pull.
+        """
+        if request.source is None or not request.diff_ids:
+            return None
+        asked = await self._ask_for_tar(request, Failure(code="same_layers", message=_SAME_LAYERS, retryable=True))
+        if not set(asked.diff_ids).issuperset(request.diff_ids):
+            return None
+        self._to_pull[request.transfer_id] = request
+        while len(self._to_pull) > _TO_PULL_LIMIT:
+            self._to_pull.popitem(last=False)
+        return asked
+
+    async def _load_or_pull(self, request: LoadOffered, pull: PullRequested, report: Report, started: float) -> Answer:
+        """Load what was asked for in place of a pull; if that does not work, the pull is as good as ever."""
+        try:
+            answer = await self._load(request, _wanted(request), report, started)
+        except TarServerAway as problem:
+            why = str(problem)
+        else:
+            if isinstance(answer, ImageReady):
+                return answer
+            why = (answer.reason if isinstance(answer, TarRequested) else answer.error).message
+        self._log.info("pulling after all", image=request.reference, transfer=request.transfer_id, why=why)
+        return await self._pull(pull, _wanted(pull), report, started)
 
     async def _pull(self, request: PullRequested, wanted: Wanted, report: Report, started: float) -> Answer:
         if wanted.source is None:
