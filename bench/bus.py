@@ -28,6 +28,10 @@ from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker import Worker
 
+#: What is to be reached: at most, or at least.
+AT_MOST = {"hop_ms_p50": 2.0, "hop_ms_p99": 10.0, "renew_16_ms": 1.0, "memory_ratio": 1.1}
+AT_LEAST = {"messages_per_second": 3_000, "vs_bare_loop": 0.5}
+
 
 def main(argv: list[str]) -> dict[str, Any]:
     options = argparse.ArgumentParser(prog="bench bus", description=__doc__)
@@ -41,7 +45,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         figures: dict[str, Any] = asyncio.run(_measure(url, asked))
         if asked.memory_messages:
             figures |= _memory(url, asked.memory_messages)
-    return figures
+    reached = {key: figures[key] <= most for key, most in AT_MOST.items() if key in figures}
+    reached |= {key: figures[key] >= least for key, least in AT_LEAST.items() if key in figures}
+    return {"ok": all(reached.values()), **figures, "reached": reached}
 
 
 async def _measure(url: str, asked: argparse.Namespace) -> dict[str, Any]:

@@ -26,11 +26,17 @@ FAULTS = (
     "reply_of_read_lost",
     "reply_of_finish_lost",
     "redis_killed",
+    "redis_full",
+    "clients_thrown_out",
+    "script_flush",
     "flushall",
 )
+_TIMED = frozenset(FAULTS) - {"handler_raises", "job_outlives_lease", "reply_of_read_lost", "reply_of_finish_lost"}
 START_SECONDS = 120.0
 #: An entry without its effect so long after the fault is lost: six times what any library should need.
 LOST_SECONDS = 25.0
+#: Writes are refused for so long: over the end of the long job, so that its acknowledgement meets it.
+FULL_SECONDS = JOB_SECONDS
 
 
 @dataclass
@@ -74,7 +80,7 @@ async def tell(lab: Lab, library: Library, fault: str, number: int, lease_second
 
 async def _strike(fault: str, crew: Crew, server: RedisServer, lease: float) -> float | None:
     """Do it while the long job runs; when, or None where the fault is not a matter of time."""
-    if fault not in ("sigkill", "sigstop", "sigterm", "redis_killed", "flushall"):
+    if fault not in _TIMED:
         return None
     async with asyncio.timeout(START_SECONDS):
         victim = await crew.who_began("long")
@@ -93,11 +99,24 @@ async def _strike(fault: str, crew: Crew, server: RedisServer, lease: float) -> 
             await asyncio.to_thread(server.kill)
             await asyncio.sleep(0.4)
             await asyncio.to_thread(server.start)
+        case "redis_full":
+            await _ask(server, "CONFIG", "SET", "maxmemory", "1")
+            await asyncio.sleep(FULL_SECONDS)
+            await _ask(server, "CONFIG", "SET", "maxmemory", "0")
+        case "clients_thrown_out":
+            await _ask(server, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        case "script_flush":
+            await _ask(server, "SCRIPT", "FLUSH")
         case "flushall":
-            async with redis.Redis(port=server.port, protocol=2, legacy_responses=False) as client:
-                await client.execute_command("FLUSHALL")  # type: ignore[no-untyped-call]
+            await _ask(server, "FLUSHALL")
             await crew.publish()  # whoever wanted the work says so again, as ours does
     return struck_at
+
+
+async def _ask(server: RedisServer, *words: str) -> None:
+    async with redis.Redis(port=server.port, protocol=2, legacy_responses=False, socket_timeout=5) as client:
+        client.response_callbacks.clear()
+        await client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 async def _effects(server: RedisServer) -> Counter[str]:

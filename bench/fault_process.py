@@ -1,6 +1,8 @@
 """Faults of a worker process: it is killed, stopped or asked to end exactly before or after one of its commands.
 
-The worker is a child whose connections go through the proxy; the proxy sends the signal at the chosen request.
+The worker is a child whose connections go through the proxy; the proxy sends the signal at the chosen request. Killed
+*before* a command, that command never reaches Redis; stopped before it, it arrives when another worker has long taken
+over, which is what fencing is for.
 """
 
 from __future__ import annotations
@@ -32,11 +34,12 @@ from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker import Worker
 
-STEPS = ("take", "board", "renew", "finish", "defer", "bury", "recover", "wait")
+STEPS = ("take", "wait", "read", "board", "renew", "finish", "defer", "bury", "release", "recover")
 SIGNS = ("SIGKILL", "SIGSTOP", "SIGTERM")
 
 
 def cases() -> list[tuple[str, str, str]]:
+    """`release` comes with the drain that SIGTERM begins, so that is how the other signals get to it."""
     return [(step, when, sign) for step in STEPS for when in ("before", "after") for sign in SIGNS]
 
 
@@ -44,29 +47,29 @@ async def tell(address: tuple[str, int], prefix: str, step: str, when: str, sign
     """Worker one is a child; worker two, in this process, sees what is left of its work."""
     streams = Streams(prefix)
     journal, struck_at = Journal(), 0.0
-    fault = Fault(step)
+    fault, woken = Fault(step), asyncio.Event()
     proxy = Proxy(address, fault)
     direct = f"redis://{address[0]}:{address[1]}/0"
     async with proxy.running(), RedisBus.open(direct) as bus, child(proxy.url, prefix) as (process, began):
 
-        async def strike() -> None:
+        async def strike() -> bool:
             nonlocal struck_at
             struck_at = time.time()
             process.send_signal(getattr(signal, sign))
+            if sign == "SIGSTOP" and when == "before":
+                await woken.wait()
+            return sign != "SIGKILL"
 
         setattr(fault, when, strike)
         await insist(bus, streams.images, envelopes())
-        two = Worker(bus, subscription(streams, journal.begin), name="two")
+        two = Worker(bus, subscription(bus, streams, journal.begin), name="two")
         async with TaskGroup() as tasks:
-            try:
-                async with asyncio.timeout(5 * LEASE_SECONDS):
-                    await fault.injected.wait()
-            except TimeoutError:
-                pass  # not struck: reported so
+            await _struck(fault, process, step)
             running = tasks.create_task(two.run())
             if sign == "SIGSTOP":
                 await asyncio.sleep(2 * LEASE_SECONDS)
                 process.send_signal(signal.SIGCONT)
+                woken.set()
             found = await verdict(bus, streams)
             if sign == "SIGSTOP":
                 await asyncio.sleep(0.5 * LEASE_SECONDS)  # the old worker gets its chance to do harm
@@ -83,6 +86,19 @@ async def tell(address: tuple[str, int], prefix: str, step: str, when: str, sign
         seconds if injected and sign == "SIGKILL" else [],
         seconds if injected and sign == "SIGTERM" else [],
     )
+
+
+async def _struck(fault: Fault, process: asyncio.subprocess.Process, step: str) -> None:
+    """Return when the fault has struck, or when it is clear that it will not: then it is reported so."""
+    try:
+        if step == "release":
+            async with asyncio.timeout(5 * LEASE_SECONDS):
+                await fault.came["renew"].wait()  # the long one is at work then
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(5 * LEASE_SECONDS):
+            await fault.injected.wait()
+    except TimeoutError:
+        return
 
 
 def _delays(before: list[tuple[str, float]], after: list[tuple[str, float]], struck_at: float) -> list[float]:
@@ -126,7 +142,7 @@ async def work(url: str, prefix: str) -> None:
         os.write(1, line(began=subject, at=time.time()).encode())
 
     async with RedisBus.open(url, timeout_seconds=TIMEOUT_SECONDS) as bus:
-        worker = Worker(bus, subscription(Streams(prefix), begin, long_seconds=4 * LEASE_SECONDS), name="child")
+        worker = Worker(bus, subscription(bus, Streams(prefix), begin, long_seconds=4 * LEASE_SECONDS), name="child")
         asked = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
         async with TaskGroup() as tasks:

@@ -13,7 +13,7 @@ It reads requests (RESP arrays) well enough to name the step of the bus that eac
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,12 +24,16 @@ from events.redis_scripts import NAMES, Script
 
 Kind = Literal["cut_before", "cut_after", "cut_within", "late", "slow", "silence"]
 KINDS: tuple[Kind, ...] = ("cut_before", "cut_after", "cut_within", "late", "slow", "silence")
-STEPS = ("publish", "take", "wait", "board", "renew", "finish", "defer", "bury", "release", "recover")
+STEPS = ("publish", "take", "wait", "read", "board", "renew", "finish", "defer", "bury", "release", "recover", "trim")
 
 
 @dataclass
 class Fault:
-    """What to do to the `nth` request of `step`. `hook` is called before or after Redis does it (process faults).
+    """What to do to the `nth` request of `step`.
+
+    For faults of the process that asked, `before` is called instead of handing the request on, and says whether Redis
+    is to get it at all (a killed process sends nothing more; what a stopped one sent may arrive much later); `after` is
+    called once Redis has done it, before the reply.
 
     With `marker` it is the first reply with these bytes in it that is dropped, whatever was asked.
     """
@@ -39,15 +43,17 @@ class Fault:
     kind: Kind | None = None
     late_seconds: float = 2.5
     slow_seconds: float = 0.4
-    before: Callable[[], Awaitable[None]] | None = None
-    after: Callable[[], Awaitable[None]] | None = None
+    before: Callable[[], Awaitable[bool]] | None = None
+    after: Callable[[], Awaitable[object]] | None = None
     marker: bytes | None = None
     injected: asyncio.Event = field(default_factory=asyncio.Event)
     seen: Counter[str] = field(default_factory=Counter)
+    came: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
 
     def strikes(self, step: str) -> bool:
         """Whether it is this request's turn; counts."""
         self.seen[step] += 1
+        self.came[step].set()
         if step != self.step or self.seen[step] != self.nth or self.injected.is_set():
             return False
         self.injected.set()
@@ -121,9 +127,8 @@ class Proxy:
                     up_writer.write(raw)
                     await up_writer.drain()
                     continue
-                if fault.before:
-                    await fault.before()
-                if fault.kind == "cut_before":
+                arrives = await fault.before() if fault.before else True
+                if fault.kind == "cut_before" or not arrives:
                     return
                 pump.cancel()
                 await asyncio.gather(pump, return_exceptions=True)

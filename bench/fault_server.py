@@ -151,7 +151,7 @@ async def tell(lab: Lab, prefix: str, fault: Callable[[Stage], Awaitable[None]],
     proxy = Proxy(("127.0.0.1", server.port))
     stage = Stage(lab, server, proxy, name)
     async with proxy.running(), RedisBus.open(proxy.url, timeout_seconds=TIMEOUT_SECONDS) as bus:
-        workers = [Worker(bus, subscription(streams, journal.begin), name=name) for name in ("one", "two")]
+        workers = [Worker(bus, subscription(bus, streams, journal.begin), name=name) for name in ("one", "two")]
         async with TaskGroup() as tasks:
             running = [tasks.create_task(worker.run()) for worker in workers]
             await insist(bus, streams.images, story)

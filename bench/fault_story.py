@@ -1,8 +1,9 @@
 """One small story that is told under every fault, and the verdict on it.
 
 Five entries: two with one key, one whose handler fails at first, one that can never be done, one that takes longer
-than a lease. Each must end exactly once: its effect committed, or in the dead letters. Effects carry fresh ids on
-purpose, so that a second commit would be seen as a second effect.
+than a lease. One of them sets a timer for a sixth. Each handler loads its record first, and its outcome counts that
+record up from the revision it loaded. Each entry must end exactly once: its effect committed and its record at one, or
+in the dead letters. Effects carry fresh ids on purpose, so that a second commit would be seen as a second effect.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
-from events.bus import BusError, Delivery, Outcome, Permanent, Post, Speaker, Subscription, Transient
+from events.bus import BusError, Delivery, Outcome, Permanent, Post, RecordWrite, Speaker, Subscription, Transient
 from events.dead import dead_letters
 from events.envelope import Envelope
 from events.messages import Failure, PushRequested
@@ -23,6 +25,9 @@ from events.streams import Streams
 LEASE_SECONDS = 1.0
 TIMEOUT_SECONDS = 0.8
 SUBJECTS = ("twin-1", "twin-2", "flaky", "hopeless", "long")
+#: What `twin-1` sets a timer for.
+TIMED = "timed"
+TIMER = timedelta(seconds=0.3)
 #: How often a handler runs when nothing is wrong.
 RUNS = {"flaky": 2}
 
@@ -40,10 +45,14 @@ class Journal:
             self.long_began.set()
 
 
+def record_key(streams: Streams, subject: str) -> str:
+    return f"{streams.prefix}:story:{subject}"
+
+
 def subscription(
-    streams: Streams, begin: Callable[[str], None], *, long_seconds: float = 1.6 * LEASE_SECONDS
+    bus: Speaker, streams: Streams, begin: Callable[[str], None], *, long_seconds: float = 1.6 * LEASE_SECONDS
 ) -> Subscription:
-    """The story's handlers."""
+    """The story's handlers, which load through `bus`."""
 
     async def handle(delivery: Delivery) -> Outcome:
         subject = delivery.envelope.subject
@@ -52,11 +61,17 @@ def subscription(
             raise Permanent("this can never be done")
         if subject == "flaky" and delivery.attempt == 1:
             raise Transient("not this time")
+        key = record_key(streams, subject)
+        record = await bus.load(key)
         await asyncio.sleep(long_seconds if subject == "long" else 0.02)
-        message = PushRequested(reference=subject)
-        return Outcome(
-            posts=(Post(streams.deployments, delivery.envelope.causes(message, source="s", subject=subject)),)
-        )
+        effect = delivery.envelope.causes(PushRequested(reference=subject), source="s", subject=subject)
+        posts = [Post(streams.deployments, effect)]
+        if subject == "twin-1":
+            later = delivery.envelope.causes(PushRequested(reference=TIMED), source="s", subject=TIMED)
+            posts.append(Post(streams.images, later, due=datetime.now(UTC) + TIMER))
+        count = int(record.value) + 1 if record else 1
+        write = RecordWrite(key, str(count).encode(), expected=record.revision if record else 0)
+        return Outcome(posts=tuple(posts), records=(write,))
 
     def give_up(envelope: Envelope, failure: Failure) -> Outcome:
         message = PushRequested(reference=failure.code)
@@ -109,7 +124,7 @@ async def verdict(bus: Speaker, streams: Streams, *, seconds: float = 30.0) -> V
             ends = await _ends(bus, streams)
         except BusError:
             ends = Counter()
-        missing = len(set(SUBJECTS) - set(ends))
+        missing = len({*SUBJECTS, TIMED} - set(ends))
         if not missing or time.monotonic() > end:
             return Verdict(missing, sum(ends.values()) - len(ends))
         await asyncio.sleep(0.1)
@@ -132,6 +147,11 @@ async def _ends(bus: Speaker, streams: Streams) -> Counter[str]:
     for subject, difference in told.items():
         if difference:
             ends[f"{subject} torn"] += 2
+    done = [subject for subject in (*SUBJECTS, TIMED) if subject in ends and subject != "hopeless"]
+    records = await bus.load_many([record_key(streams, subject) for subject in done])
+    for subject, record in zip(done, records, strict=True):
+        if record is None or int(record.value) != ends[subject]:
+            ends[f"{subject} and its record differ"] += 2
     return ends
 
 

@@ -58,8 +58,8 @@ async def tell(address: tuple[str, int], prefix: str, step: str, kind: Kind, nth
         RedisBus.open(proxy.url, timeout_seconds=TIMEOUT_SECONDS) as harmed,
         RedisBus.open(direct, timeout_seconds=5.0) as sound,
     ):
-        one = Worker(harmed, subscription(streams, journal.begin), name="one")
-        two = Worker(sound, subscription(streams, journal.begin), name="two")
+        one = Worker(harmed, subscription(harmed, streams, journal.begin), name="one")
+        two = Worker(sound, subscription(sound, streams, journal.begin), name="two")
         async with TaskGroup() as tasks:
             running = [tasks.create_task(one.run())]
             await insist(harmed, streams.images, envelopes())

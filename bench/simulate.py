@@ -8,7 +8,8 @@ come to rest within an hour of the installation's own time.
 
     lost    deployments that nobody knows, or whose end was never told
     wrong   ready without the right content; ended in two ways; something pushed twice; a name, a slot, a place in a
-            queue left behind; content that a recreated range did not get back
+            queue left behind; content that a recreated range did not get back; more at work at any moment than there
+            are slots, on the host or in a range
     stuck   deployments still open after that hour
 """
 
@@ -33,6 +34,7 @@ from events.messages import (
     DeploymentRequested,
 )
 from events.task_group import TaskGroup
+from services.core.admission import Ticket
 from services.core.deployment import Deployment, Policy
 
 SHARED = b"base" * 200
@@ -40,6 +42,9 @@ IMAGES = 4
 DEPLOYMENTS = 12
 #: Reasons that no fault of these accounts for: the host has every image all the time.
 IMPOSSIBLE = frozenset({"image_not_found", "platform_mismatch", "wrong_content", "unexpected"})
+
+
+_WATCH_SECONDS = 0.25
 
 
 class Round:
@@ -60,17 +65,34 @@ class Round:
     async def run(self) -> None:
         """From the first request to rest, then look."""
         dice = self.chaos.random
-        policy = Policy(pulls_per_host=dice.choice((1, 2, 8)), agent_grace_seconds=120.0, silence_seconds=30.0)
+        policy = Policy(
+            pulls_per_host=dice.choice((1, 2, 8)), pulls_per_range=3, agent_grace_seconds=120.0, silence_seconds=30.0
+        )
         async with World(ranges=3, replicas=2, policy=policy, door=self.chaos.door) as world:
             for number in range(IMAGES):
                 reference = f"docker.io/library/image-{number}:1"
                 made = world.host.add_image(reference, [SHARED, b"layer %d" % number])
                 self._wanted[reference] = made.image_id or ""
             async with TaskGroup() as tasks:
-                tasks.create_task(self.chaos.run(world, dice.uniform(20.0, 60.0)))
-                asked = await self._ask(world)
-            await self._rest(world)
+                watching = tasks.create_task(self._watch_slots(world))
+                async with TaskGroup() as story:
+                    story.create_task(self.chaos.run(world, dice.uniform(20.0, 60.0)))
+                    asked = await self._ask(world)
+                await self._rest(world)
+                watching.cancel()
             await self._look(world, asked)
+
+    async def _watch_slots(self, world: World) -> None:
+        """For ever: who is at work, against how many may be. A deployment's index entries move with its record."""
+        policy = world.policy
+        while True:
+            active = [Ticket.parse(text) for text in await world.bus.members(world.keys.active)]
+            if len(active) > policy.pulls_per_host:
+                self._bad("wrong", f"{len(active)} at work on {policy.pulls_per_host} slots: {active}")
+            for range_id, held in Counter(ticket.range_id for ticket in active).items():
+                if held > policy.pulls_per_range:
+                    self._bad("wrong", f"{held} at work in {range_id}, at most {policy.pulls_per_range} may be")
+            await asyncio.sleep(_WATCH_SECONDS)
 
     async def _ask(self, world: World) -> list[str]:
         dice, asked = self.chaos.random, list[str]()

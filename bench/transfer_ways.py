@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from bench.transfer_stage import Stage, cpu_seconds, gone, peak_memory_bytes, together
 from deploy.lab import EngineServer, RedisServer, RegistryServer
@@ -43,6 +48,47 @@ def push(stage: Stage, registry: RegistryServer, image: str) -> str:
     run([stage.docker, "-H", stage.host.url, "push", "-q", name], seconds=DEPLOY_SECONDS)
     run([stage.docker, "-H", stage.host.url, "rmi", name])
     return name
+
+
+def upload_alone(registry: RegistryServer, blobs: Sequence[Path]) -> None:
+    """The same blobs from files into an empty registry, three at a time, by a client that does nothing else.
+
+    One PATCH with a known length each, largest first: what the registry itself needs to hash and write them.
+    """
+    with ThreadPoolExecutor(3) as pool:
+        for _ in pool.map(lambda blob: _upload(registry, blob), blobs):
+            pass
+
+
+def _upload(registry: RegistryServer, blob: Path) -> None:
+    connection = http.client.HTTPConnection(registry.address, timeout=DEPLOY_SECONDS, blocksize=1 << 20)
+    try:
+        location = _asked(connection, "POST", "/v2/alone/blobs/uploads/", 202)
+        with blob.open("rb") as content:
+            location = _asked(connection, "PATCH", location, 202, content=content, size_bytes=blob.stat().st_size)
+        _asked(connection, "PUT", f"{location}&digest=sha256:{blob.parent.name}", 201)
+    finally:
+        connection.close()
+
+
+def _asked(
+    connection: http.client.HTTPConnection,
+    method: str,
+    location: str,
+    status: int,
+    *,
+    content: BinaryIO | None = None,
+    size_bytes: int = 0,
+) -> str:
+    """One request; the path of the location that the answer names."""
+    headers = {"Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"}
+    connection.request(method, location, body=content, headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status != status:
+        raise AssertionError(f"the registry answered {answer.status} to {method} {location}")
+    parts = urlsplit(answer.headers["Location"])
+    return f"{parts.path}?{parts.query}"
 
 
 def pull(stage: Stage, ranges: Sequence[EngineServer], name: str, image: str) -> None:

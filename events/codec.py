@@ -29,7 +29,7 @@ _TAGS: dict[type[Any], str] = {cls: tag for tag, cls in _TYPES.items()}
 _DECODERS = {tag: msgspec.json.Decoder(cls) for tag, cls in _TYPES.items()}
 _PREFIXES = {cls: len(f'{{"type":"{tag}"') for tag, cls in _TYPES.items()}
 _ENCODE = msgspec.json.Encoder().encode
-_VERSION = re.compile(r"^(?P<name>.+)\.v(?P<number>[0-9]{1,9})$")
+_VERSION = re.compile(r"(?P<name>.+)\.v(?P<number>[0-9]{1,9})")
 _NAMES = {tag.rpartition(".v")[0] for tag in _TYPES}
 _REQUIRED = (b"id", b"type", b"source", b"subject", b"time", b"data")
 
@@ -125,7 +125,7 @@ def decode_message(wire: str, data: bytes) -> Message:
     """The message of a wire type. Raises Undecodable: unknown_type, future_version or bad_data."""
     decoder = _DECODERS.get(wire)
     if decoder is None:
-        match = _VERSION.match(wire)
+        match = _VERSION.fullmatch(wire)
         if match and match["name"] in _NAMES:
             raise Undecodable(
                 "future_version", f"{wire[:200]!r} is a version that this program does not know: update it"

@@ -27,8 +27,10 @@ LayerCodec = Literal["raw", "gzip", "zstd"]
 Arrival = Literal["present", "retagged", "pulled", "loaded"]
 """How an image got into a range, from cheapest to dearest."""
 
-Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+#: Ends a pattern. `$` alone lets a line break follow (Python's `re`); `\Z` is none of a JSON Schema's (ECMA 262).
+END = r"$(?!\n)"
+Digest = Annotated[str, Meta(pattern=rf"^sha256:[0-9a-f]{{64}}{END}")]
+Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9_.-]{{0,127}}{END}")]
 """A range or deployment id: safe as part of a Redis key, an ACL pattern, a file name and a URL."""
 
 Reference = Annotated[str, Meta(min_length=1, max_length=1024)]

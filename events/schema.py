@@ -150,7 +150,17 @@ def _payload(cls: type[Any]) -> dict[str, Any]:
     own["required"] = required
     if definitions:
         own["$defs"] = definitions
-    return own
+    return {name: _plain(part) for name, part in own.items()}
+
+
+def _plain(part: Any) -> Any:
+    """With plain `$` in patterns: for JSON Schema it is the end, and some languages' patterns cannot look ahead."""
+    if isinstance(part, dict):
+        return {
+            name: value.replace(said.END, "$") if name == "pattern" and isinstance(value, str) else _plain(value)
+            for name, value in part.items()
+        }
+    return [_plain(one) for one in part] if isinstance(part, list | tuple) else part
 
 
 def _tag(cls: type[Any]) -> str:

@@ -62,6 +62,7 @@ async def _deployer(parts: Parts) -> Role:
             silence_seconds=2 * settings.stall_seconds,
             agent_grace_seconds=settings.agent_grace_seconds,
             pulls_per_host=settings.extractions_limit,
+            pulls_per_range=settings.pulls_per_range_limit,
         ),
         lease_seconds=settings.lease_seconds,
     )

@@ -57,7 +57,8 @@ async def _places(bus: Bus, keys: DeploymentKeys) -> Places:
     """(deployment, image) → its place in the host's queue, the next one first (1), by the rules of admission."""
     queue = [Ticket.parse(text) for text in await bus.members(keys.queue)]
     active = [Ticket.parse(text) for text in await bus.members(keys.active)]
-    turns = choose(queue, active, slots=len(queue) + len(active), large_bytes=sys.maxsize)
+    everybody = len(queue) + len(active)
+    turns = choose(queue, active, slots=everybody, large_bytes=sys.maxsize, per_range=everybody)
     return {(ticket.deployment_id, ticket.index): place for place, ticket in enumerate(turns, 1)}
 
 

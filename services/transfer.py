@@ -24,21 +24,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from events.bus import BusError
-from events.messages import Arrival, Failure
+from events.messages import Arrival, Failure, ImagePushed
 from services.agent.loading import load
 from services.agent.looking import Wanted, give_name, look
 from services.agent.pulling import Patience, pull
 from services.agent.stalls import Activity
 from services.core.abilities import layout, left_out
 from services.core.images import EngineImage
-from services.core.manifests import ImageConfig, sha256
+from services.core.manifests import sha256
 from services.core.offers import Layout, Offer
 from services.core.pull_progress import PullProgress
 from services.core.references import Reference
-from services.errors import CyroidError, EngineUnavailable, LayerUnreadable, NoSpace, NotFound
+from services.errors import CyroidError, EngineUnavailable, LayerUnreadable, NoSpace, NotFound, RegistryUnavailable
 from services.exporting.exports import Exports
 from services.ports import Engine, LayerSource, Registry
 from services.pushing.image_push import ImagePush
+from services.registry_config import registry_config
 from services.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -133,11 +134,19 @@ class Transfer:
             await give_name(moving.engine, wanted, here)
             return moving.moved(wanted, "present" if named else "retagged", 0, len(wanted.diff_ids))
         try:
-            return await self._by_registry(moving, wanted, reference)
-        except (EngineUnavailable, NoSpace):
-            raise
-        except (CyroidError, BusError) as problem:
+            pushed = await self._pushed(moving, wanted, reference)
+        except (
+            CyroidError,
+            BusError,
+        ) as problem:  # the registry's full disk or the host's engine away: not the range's
             moving.passed_over(problem)
+        else:
+            try:
+                return await self._by_registry(moving, wanted, pushed)
+            except (EngineUnavailable, NoSpace):
+                raise
+            except CyroidError as problem:
+                moving.passed_over(problem)
         info = await moving.engine.info()
         images = [image.diff_ids for image in await moving.engine.images()]
         present = left_out(info.store, wanted.diff_ids, images)
@@ -151,18 +160,29 @@ class Transfer:
         return await self._by_tar(moving, wanted, (), layout(info.store))
 
     async def _resolve(self, reference: Reference) -> Wanted:
-        """What the host's engine has under the name; where it has nothing, what the registry has."""
-        image = await self.host.inspect(str(reference))
+        """What the host's engine has under the name; where it has nothing or is away, what the registry has."""
+        away: EngineUnavailable | None = None
+        try:
+            image = await self.host.inspect(str(reference))
+        except EngineUnavailable as problem:
+            image, away = None, problem
         if image is not None:
             image_id = image.image_id or sha256(await self._config(image))
             return Wanted(reference=str(reference), image_id=image_id, diff_ids=image.diff_ids)
+        try:
+            return await self._resolve_in_registry(reference)
+        except (NotFound, RegistryUnavailable) as problem:
+            if away is None:
+                raise
+            raise EngineUnavailable(f"{away}; nor is there another place to have it from: {problem}") from problem
+
+    async def _resolve_in_registry(self, reference: Reference) -> Wanted:
         found = await self.registry.manifest(reference.repository, reference.registry_tag)
         if found is None:
             raise NotFound(f"neither the host's engine nor the registry has {reference.familiar}: build or import it")
-        config = found[1].body.config
-        async with self.registry.open_blob(reference.repository, config.digest) as chunks:
-            diff_ids = ImageConfig.parse(b"".join([chunk async for chunk in chunks])).rootfs.diff_ids
-        return Wanted(reference=str(reference), image_id=config.digest, diff_ids=diff_ids)
+        manifest = found[1]
+        config = await registry_config(self.registry, reference.repository, manifest)
+        return Wanted(reference=str(reference), image_id=manifest.body.config.digest, diff_ids=config.rootfs.diff_ids)
 
     async def _config(self, image: EngineImage) -> bytes:
         last: LayerUnreadable | None = None
@@ -173,14 +193,18 @@ class Transfer:
                 last = problem
         raise LayerUnreadable(f"no way to read the config of {image.local_id} on the host: {last}") from last
 
-    async def _by_registry(self, moving: _Moving, wanted: Wanted, reference: Reference) -> Transferred:
+    async def _pushed(self, moving: _Moving, wanted: Wanted, reference: Reference) -> ImagePushed:
+        """What the registry has of it, or has now."""
         pushed = await self.push.present(reference, wanted.image_id, wanted.diff_ids)
-        if pushed is None:
-            pushed = await self.push.push(
-                str(reference),
-                image_id=wanted.image_id,
-                changed=lambda tally: moving.say("sending", tally.done_bytes, tally.total_bytes),
-            )
+        if pushed is not None:
+            return pushed
+        return await self.push.push(
+            str(reference),
+            image_id=wanted.image_id,
+            changed=lambda tally: moving.say("sending", tally.done_bytes, tally.total_bytes),
+        )
+
+    async def _by_registry(self, moving: _Moving, wanted: Wanted, pushed: ImagePushed) -> Transferred:
         source = f"{self.registry.address}/{pushed.repository}@{pushed.manifest_digest}"
         sourced = Wanted(
             reference=wanted.reference,

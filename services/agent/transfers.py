@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
 
 from events.messages import (
@@ -23,7 +22,6 @@ from events.messages import (
     LoadOffered,
     PullRequested,
     TarRequested,
-    TransferProgress,
 )
 from services import metrics
 from services.agent.fetching import OfferRefused, TarServerAway, fetch
@@ -31,15 +29,14 @@ from services.agent.loading import load
 from services.agent.looking import Wanted, give_name, look
 from services.agent.pulling import Patience, pull
 from services.agent.stalls import Activity
+from services.agent.telling import Report, Telling
 from services.core.abilities import layout, left_out
-from services.core.pull_progress import PullProgress
 from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
 from services.ports import Engine
 from services.telemetry import get_logger
 
 Request = PullRequested | LoadOffered
 Answer = ImageReady | ImageFailed | TarRequested
-Report = Callable[[TransferProgress], None]
 
 
 _SAME_LAYERS = "all layers are here, only the config is missing"
@@ -64,13 +61,16 @@ class Transfers:
         started = time.monotonic()
         kind = "pull" if isinstance(request, PullRequested) else "load"
         answer: Answer | None = None
+        telling = Telling(request, self._range_id, report)
         try:
-            answer = await self._answer(request, report)
+            answer = await self._answer(request, telling)
             return answer
         finally:
-            self._note(request, kind, answer, time.monotonic() - started)
+            # An interrupted one counts as failed too: if it is taken up again, that try's reports follow.
+            telling.ended(well=isinstance(answer, ImageReady))
+            self._note(request, kind, answer, telling.done_bytes, time.monotonic() - started)
 
-    async def _answer(self, request: Request, report: Report) -> Answer:
+    async def _answer(self, request: Request, telling: Telling) -> Answer:
         started = time.monotonic()
         wanted = _wanted(request)
         here = await look(self._engine, wanted)
@@ -80,11 +80,11 @@ class Transfers:
             return _ready(request, how, 0, len(wanted.diff_ids), started)
         if isinstance(request, PullRequested):
             asked = await self._ask_for_config(request)
-            return asked or await self._pull(request, wanted, report, started)
+            return asked or await self._pull(request, wanted, telling, started)
         pull = self._to_pull.get(request.transfer_id)
         if pull is None:
-            return await self._load(request, wanted, report, started)
-        answer = await self._load_or_pull(request, pull, report, started)
+            return await self._load(request, wanted, telling, started)
+        answer = await self._load_or_pull(request, pull, telling, started)
         self._to_pull.pop(request.transfer_id, None)
         return answer
 
@@ -104,10 +104,12 @@ class Transfers:
             self._to_pull.popitem(last=False)
         return asked
 
-    async def _load_or_pull(self, request: LoadOffered, pull: PullRequested, report: Report, started: float) -> Answer:
+    async def _load_or_pull(
+        self, request: LoadOffered, pull: PullRequested, telling: Telling, started: float
+    ) -> Answer:
         """Load what was asked for in place of a pull; if that does not work, the pull is as good as ever."""
         try:
-            answer = await self._load(request, _wanted(request), report, started)
+            answer = await self._load(request, _wanted(request), telling, started)
         except TarServerAway as problem:
             why = str(problem)
         else:
@@ -115,9 +117,9 @@ class Transfers:
                 return answer
             why = (answer.reason if isinstance(answer, TarRequested) else answer.error).message
         self._log.info("pulling after all", image=request.reference, transfer=request.transfer_id, why=why)
-        return await self._pull(pull, _wanted(pull), report, started)
+        return await self._pull(pull, _wanted(pull), telling, started)
 
-    async def _pull(self, request: PullRequested, wanted: Wanted, report: Report, started: float) -> Answer:
+    async def _pull(self, request: PullRequested, wanted: Wanted, telling: Telling, started: float) -> Answer:
         if wanted.source is None:
             nowhere = Failure(code="no_source", message="the registry cannot be pulled from now", retryable=True)
             return await self._ask_for_tar(request, nowhere)
@@ -127,7 +129,7 @@ class Transfers:
                 wanted,
                 activity=self._activity,
                 patience=self._patience,
-                report=lambda progress: report(self._pull_report(request, progress)),
+                report=telling.pulling,
                 coming=self._coming,
             )
         except EngineUnavailable:
@@ -138,7 +140,7 @@ class Transfers:
             return await self._ask_for_tar(request, problem.failure())
         return _ready(request, "pulled", progress.received_bytes, progress.layers_reused, started)
 
-    async def _load(self, request: LoadOffered, wanted: Wanted, report: Report, started: float) -> Answer:
+    async def _load(self, request: LoadOffered, wanted: Wanted, telling: Telling, started: float) -> Answer:
         held = set(request.held)
         thin = not held.issuperset(request.diff_ids)
         try:
@@ -150,7 +152,7 @@ class Transfers:
                     fetched.chunks,
                     activity=self._activity,
                     patience=self._patience,
-                    report=lambda done, ended: report(self._load_report(request, done, total, ended)),
+                    report=lambda done, ended: telling.loading(done, total, ended),
                 )
         except (EngineUnavailable, TarServerAway):
             raise
@@ -177,33 +179,8 @@ class Transfers:
             transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(info.store), thin=thin
         )
 
-    def _pull_report(self, request: PullRequested, progress: PullProgress) -> TransferProgress:
-        return TransferProgress(
-            transfer_id=request.transfer_id,
-            reference=request.reference,
-            kind="pull",
-            phase=progress.phase,
-            range_id=self._range_id,
-            done_bytes=progress.done_bytes,
-            total_bytes=progress.total_bytes or request.total_bytes,
-            layers_done=progress.layers_done,
-            layers_total=progress.layers_total,
-        )
-
-    def _load_report(self, request: LoadOffered, done: int, total: int, ended: bool) -> TransferProgress:
-        return TransferProgress(
-            transfer_id=request.transfer_id,
-            reference=request.reference,
-            kind="load",
-            phase="extracting" if ended else "downloading",
-            range_id=self._range_id,
-            done_bytes=done,
-            total_bytes=total,
-            layers_total=len(request.diff_ids),
-        )
-
-    def _note(self, request: Request, kind: str, answer: Answer | None, seconds: float) -> None:
-        """One line and the numbers, however it ended."""
+    def _note(self, request: Request, kind: str, answer: Answer | None, came: int, seconds: float) -> None:
+        """One line and the numbers, however it ended; `came` is how many bytes came of one that did not end well."""
         about = {"image": request.reference, "transfer": request.transfer_id, "seconds": round(seconds, 3)}
         if isinstance(answer, ImageReady):
             metrics.transfers.labels(kind, answer.how, "done").inc()
@@ -217,11 +194,17 @@ class Transfers:
                 kind, "none", "tar_requested" if isinstance(answer, TarRequested) else "failed"
             ).inc()
             self._log.warning(
-                kind, path="none", said=type(answer).__name__, code=error.code, why=error.message, **about
+                kind,
+                path="none",
+                bytes=came,
+                said=type(answer).__name__,
+                code=error.code,
+                why=error.message,
+                **about,
             )
         else:
             metrics.transfers.labels(kind, "none", "interrupted").inc()
-            self._log.info(kind, path="none", said="interrupted", **about)
+            self._log.info(kind, path="none", bytes=came, said="interrupted", **about)
 
 
 def _wanted(request: Request) -> Wanted:

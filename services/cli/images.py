@@ -100,9 +100,7 @@ def build(
 
 @images.command("import")
 @click.argument("sources", nargs=-1, required=True, metavar="ARCHIVE|REFERENCE|-…")
-@click.option(
-    "--as", "name", metavar="REFERENCE", help="A further name for the archive's image, the first if it has none."
-)
+@click.option("--as", "name", metavar="REFERENCE", help="The name for the archive's one image, instead of its own.")
 @_push_choice
 @json_flag
 @click.pass_context

@@ -33,12 +33,16 @@ class Policy:
     check_seconds           how often a running transfer is looked at
     push_patience_seconds   without progress of a push, images go by tar
     silence_seconds         without a sign of life of a transfer it counts as stalled
-    agent_grace_seconds     how long a range may be without an agent
+    standing_bytes_per_second, attempt_seconds, attempt_bytes_per_second
+                            see `standing_seconds` and `attempt_limit_seconds`
+    agent_grace_seconds     how long a range may be without an agent; what it works at keeps its slots meanwhile
+    returns                 how often the agent may come back during one transfer
     resolve_seconds         how long host engine and registry may both be away before an image fails
     attempts                tries over one path (pull, or tar) before the other, or the end
     offers                  archives offered in one attempt: an agent that was cut off asks again
     recreations             new engines of a range during one deployment
     pulls_per_host          transfers at work at the same time
+    pulls_per_range         of these, in one range
     large_bytes             an image from this size on leaves one slot to smaller ones
     images                  in one deployment at most
     keep_seconds            how long an ended deployment is remembered
@@ -47,7 +51,11 @@ class Policy:
     check_seconds: float = 10.0
     push_patience_seconds: float = 30.0
     silence_seconds: float = 120.0
+    standing_bytes_per_second: int = 4 * 1024**2
+    attempt_seconds: float = 3600.0
+    attempt_bytes_per_second: int = 1024**2
     agent_grace_seconds: float = 60.0
+    returns: int = 10
     resolve_seconds: float = 120.0
     attempts: int = 3
     offers: int = 5
@@ -55,6 +63,7 @@ class Policy:
     backoff_seconds: float = 1.0
     backoff_limit_seconds: float = 30.0
     pulls_per_host: int = 4
+    pulls_per_range: int = 3
     large_bytes: int = 2 * 1024**3
     images: int = 500
     offer_seconds: float = 3600.0
@@ -63,6 +72,16 @@ class Policy:
     def backoff(self, failures: int) -> timedelta:
         """Doubles with every failure, up to the limit."""
         return timedelta(seconds=min(self.backoff_seconds * 2 ** max(failures - 1, 0), self.backoff_limit_seconds))
+
+    def standing_seconds(self, size_bytes: int) -> float:
+        """How long a transfer may speak without getting further. An engine that unpacks what came, or that begins over
+        after a break, says nothing new for a time that grows with the size."""
+        return self.silence_seconds + size_bytes / self.standing_bytes_per_second
+
+    def attempt_limit_seconds(self, size_bytes: int) -> float:
+        """How long one transfer may take in all. What a range says of its progress may be made up: this is what ends a
+        transfer that tells of one byte more for ever."""
+        return self.attempt_seconds + size_bytes / self.attempt_bytes_per_second
 
 
 class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,8 +94,12 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first_attempt       word of attempts before this one is about an engine that is no more
     recreations         how often the range got a new engine under it
     failures            of this path so far
+    returns             how often the agent came back during this transfer
     absent_since        the range's agent was found missing then
+    begun_at            this transfer was given to the agent then
     heard_at            last sign of life of the transfer
+    advanced_at         last sign that it got further
+    platform            of the wanted content, as far as it is known
     queued_behind       how many images were before it in the queue when it was put there
     """
 
@@ -97,8 +120,12 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     recreations: int = 0
     failures: int = 0
     offers: int = 0
+    returns: int = 0
     absent_since: datetime | None = None
+    begun_at: datetime | None = None
     heard_at: datetime | None = None
+    advanced_at: datetime | None = None
+    platform: str = ""
     queued_behind: int = 0
     transfer_id: str | None = None
     started_at: datetime | None = None
@@ -115,8 +142,9 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def holds_slot(self) -> bool:
-        """Whether the range's engine is at work for it; one whose agent is gone is not."""
-        return self.state in ACTIVE and self.absent_since is None
+        """Whether the range's engine is at work for it. It goes on while its agent is away, and an agent that comes
+        back goes on as well: were the slot given to others meanwhile, more would be at work than there are slots."""
+        return self.state in ACTIVE
 
     @property
     def waits_for_slot(self) -> bool:
@@ -141,7 +169,10 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One deployment. `asked` are the references as they were asked for, to know the same request again."""
+    """One deployment. `asked` are the references as they were asked for, to know the same request again.
+
+    asked_digest    of all references asked for, where they are too many to keep
+    """
 
     deployment_id: str
     range_id: str
@@ -159,6 +190,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: datetime | None = None
     error: Failure | None = None
     reason: str = ""
+    asked_digest: str | None = None
 
     @property
     def open(self) -> bool:
@@ -207,7 +239,8 @@ class RegistryImage:
 class ImageFacts:
     """What was found out about one image. `…_away` holds the reason if nothing could be found out there.
 
-    Times of the last progress heard: of this image's push, of any push, of this image's transfer.
+    Times of the last progress heard: of this image's push, of any push, of this image's transfer; and when that
+    transfer last got further.
     """
 
     host: HostImage | None = None
@@ -217,11 +250,12 @@ class ImageFacts:
     push_heard_at: datetime | None = None
     pusher_heard_at: datetime | None = None
     heard_at: datetime | None = None
+    advanced_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentFacts:
-    """What is known of the range: whether its agent's heart beats, and what it said of its engine."""
+    """What is known of the range: whether its agent's heart beats, and what it said of its engine, if it ever did."""
 
     alive: bool
     engine_id: str | None = None

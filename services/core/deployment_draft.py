@@ -87,6 +87,19 @@ class Step:
         return Step(after.deployment, (*first, *after.effects))
 
 
+#: What a new attempt knows nothing of.
+_FRESH: dict[str, Any] = {
+    "offers": 0,
+    "returns": 0,
+    "transfer_id": None,
+    "absent_since": None,
+    "begun_at": None,
+    "heard_at": None,
+    "advanced_at": None,
+    "ended_at": None,
+}
+
+
 class Draft:
     """A deployment being advanced at `now`. `done` sums it up, sets its timer and says its end."""
 
@@ -125,6 +138,11 @@ class Draft:
     def say(self, effect: Effect) -> None:
         self.effects.append(effect)
 
+    def note(self, text: str) -> None:
+        """Something a person should see, once in this step."""
+        if Note(text) not in self.effects:
+            self.say(Note(text))
+
     def transfer_id(self, index: int) -> str:
         return f"{self.deployment.deployment_id}.{index}.{self.images[index].attempt}"
 
@@ -137,8 +155,7 @@ class Draft:
     def again(self, index: int, cause: Cause, *, at: datetime | None = None, **changes: Any) -> None:
         """Start an image over with a new transfer, at once or `at` a moment."""
         image = self.images[index]
-        fresh = {"offers": 0, "transfer_id": None, "absent_since": None, "heard_at": None, "ended_at": None}
-        changes = {**fresh, "attempt": image.attempt + 1, **changes}
+        changes = {**_FRESH, "attempt": image.attempt + 1, **changes}
         self.move(index, cause, "resolving", deadline=at or self.now, **changes)
 
     def done(self, **changes: Any) -> Step:

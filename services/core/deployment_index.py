@@ -71,8 +71,14 @@ def entries(keys: DeploymentKeys, deployment: Deployment) -> Iterator[tuple[tupl
         if image.state == "pushing":
             yield (keys.push(image.reference), ident), image.since.timestamp()
         elif image.waits_for_slot or image.holds_slot:
-            ticket = Ticket(ident, index, deployment.priority, image.size_bytes)
-            yield (keys.queue if image.waits_for_slot else keys.active, str(ticket)), image.since.timestamp()
+            place = keys.queue if image.waits_for_slot else keys.active
+            yield (place, str(ticket_of(deployment, index))), image.since.timestamp()
+
+
+def ticket_of(deployment: Deployment, index: int) -> Ticket:
+    """The word by which one image of a deployment stands in the queue, and among those that hold a slot."""
+    size_bytes = deployment.images[index].size_bytes
+    return Ticket(deployment.deployment_id, index, deployment.priority, size_bytes, deployment.range_id)
 
 
 def index_writes(

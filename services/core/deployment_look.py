@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from events.messages import Failure, PullRequested
 from services.core.deployment import ACTIVE, AgentFacts, Deployment, Facts, ImageFacts, Policy, RegistryImage
-from services.core.deployment_draft import AskPush, Draft, Note, Step, Tell
-from services.core.deployment_steps import greet_agent, transfer_failed
+from services.core.deployment_agent import greet_agent, is_absent, note_absence, transfer_failed, wait_for_agent
+from services.core.deployment_draft import AskPush, Draft, Step, Tell
 from services.core.deployment_table import Cause
 
 #: A timer may fire this much before its moment by another machine's clock.
@@ -44,6 +44,9 @@ def look(deployment: Deployment, facts: Facts, now: datetime, policy: Policy) ->
     agent = facts.agent
     if agent.alive:
         greet_agent(draft, agent.engine_id)
+    elif is_absent(draft, agent):
+        note_absence(draft, agent)
+    _refuse_platform(draft, agent)
     for index in indexes:
         image, found = draft.images[index], facts.images.get(index)
         if image.attempt != deployment.images[index].attempt:
@@ -72,17 +75,26 @@ def _resolve(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) -> 
     if mismatch:
         draft.fail(index, "unknown or refused", "platform_mismatch", f"{image.reference} {mismatch}")
         return
-    draft.change(index, image_id=wanted, diff_ids=diff_ids, size_bytes=size)
+    error = None if image.error and image.error.code == "unavailable" else image.error
+    draft.change(index, image_id=wanted, diff_ids=diff_ids, size_bytes=size, platform=platform, error=error)
     if facts.registry is not None and facts.registry.image_id == wanted:
-        _enqueue(draft, index, agent, source=facts.registry.source, by_tar=image.pull_failed)
+        _enqueue(draft, index, source=facts.registry.source, by_tar=image.pull_failed)
     elif wanted is not None and facts.registry_away is not None:
-        draft.say(Note(f"the registry is away ({facts.registry_away}): {image.reference} goes by tar"))
-        _enqueue(draft, index, agent, source=None, by_tar=True)
+        draft.note(f"the registry is away ({facts.registry_away}): {image.reference} goes by tar")
+        _enqueue(draft, index, source=None, by_tar=True)
     elif wanted is not None and (image.push_failed or image.pull_failed):
-        _enqueue(draft, index, agent, source=None, by_tar=True)
+        _enqueue(draft, index, source=None, by_tar=True)
     else:
-        draft.move(index, "not in the registry", "pushing", deadline=draft.next_check())
+        draft.move(index, "not in the registry", "pushing", deadline=_soon(draft, index))
         draft.say(AskPush(image.reference, wanted))
+
+
+def _soon(draft: Draft, index: int) -> datetime:
+    """The next check, or the end of the grace in which the agent may be away if that comes first."""
+    since = draft.images[index].absent_since
+    if since is None:
+        return draft.next_check()
+    return min(draft.next_check(), since + timedelta(seconds=draft.policy.agent_grace_seconds))
 
 
 def _wanted(draft: Draft, index: int, facts: ImageFacts) -> tuple[str | None, tuple[str, ...], int, str]:
@@ -113,7 +125,23 @@ def _nowhere(draft: Draft, index: int, facts: ImageFacts) -> None:
         text = f"{image.reference} could not be looked up: {'; '.join(away)}: bring that back, then retry"
         draft.fail(index, "unknown or refused", "unavailable", text, retryable=True)
     else:
+        why = "; ".join(away)
+        patience = draft.policy.resolve_seconds
+        if image.error is None or image.error.code != "unavailable":
+            draft.note(f"images cannot be looked up ({why}): waiting {patience:.0f} s for that to come back")
+            draft.change(index, error=Failure(code="unavailable", message=why, retryable=True))
         draft.move(index, "host engine and registry away", "resolving", since=image.since, deadline=draft.next_check())
+
+
+def _refuse_platform(draft: Draft, agent: AgentFacts) -> None:
+    """A range may tell what it runs only after its images were resolved: what it cannot run is called off."""
+    for index, image in enumerate(draft.images):
+        if image.ended or image.state == "resolving":
+            continue
+        mismatch = _platform_mismatch(draft, image.platform, agent)
+        if mismatch:
+            draft.stop_transfer(index, "it is for another platform")
+            draft.fail(index, "wrong platform", "platform_mismatch", f"{image.reference} {mismatch}")
 
 
 def _platform_mismatch(draft: Draft, platform: str, agent: AgentFacts) -> str | None:
@@ -124,7 +152,7 @@ def _platform_mismatch(draft: Draft, platform: str, agent: AgentFacts) -> str | 
     return None
 
 
-def _enqueue(draft: Draft, index: int, agent: AgentFacts, *, source: str | None, by_tar: bool) -> None:
+def _enqueue(draft: Draft, index: int, *, source: str | None, by_tar: bool) -> None:
     """The content has a way to go; now it waits for a slot, or for the range's agent."""
     image = draft.images[index]
     cause: Cause
@@ -134,39 +162,23 @@ def _enqueue(draft: Draft, index: int, agent: AgentFacts, *, source: str | None,
         cause = "in the registry"
     else:
         cause = "push failed or stalled" if image.push_failed or image.pull_failed else "registry away"
-    absent = not agent.alive and draft.deployment.engine_url is None
-    if absent:
-        _note_absence(draft, agent)
-    patience = draft.policy.check_seconds if absent else draft.policy.silence_seconds
-    draft.move(
-        index,
-        cause,
-        "queued",
-        source=source,
-        by_tar=by_tar,
-        absent_since=draft.now if absent else None,
-        deadline=draft.in_seconds(min(patience, draft.policy.agent_grace_seconds) if absent else patience),
-    )
-
-
-def _note_absence(draft: Draft, agent: AgentFacts) -> None:
-    range_id, grace = draft.deployment.range_id, draft.policy.agent_grace_seconds
-    text = f"range {range_id} has no live agent{'' if agent.known else ' and never announced itself'}: "
-    note = Note(text + f"waiting {grace:.0f} s for it")
-    if note not in draft.effects:
-        draft.say(note)
+    absent = image.absent_since is not None
+    deadline = _soon(draft, index) if absent else draft.in_seconds(draft.policy.silence_seconds)
+    draft.move(index, cause, "queued", source=source, by_tar=by_tar, deadline=deadline)
 
 
 def _check_push(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) -> None:
     """In the registry now, given up, or silent for too long."""
     image, registry = draft.images[index], facts.registry
+    if image.absent_since is not None and not wait_for_agent(draft, index, agent):
+        return  # the push goes on all the same: it is of use to the next deployment
     if registry is not None and image.image_id is None and facts.host is not None:
         known = registry.diff_ids == facts.host.diff_ids
         draft.change(index, image_id=registry.image_id if known else None)
         image = draft.images[index]
     if registry is not None and registry.image_id == image.image_id:
         draft.change(index, diff_ids=registry.diff_ids, size_bytes=registry.size_bytes, error=None)
-        _enqueue(draft, index, agent, source=registry.source, by_tar=image.pull_failed)
+        _enqueue(draft, index, source=registry.source, by_tar=image.pull_failed)
         return
     patience = timedelta(seconds=draft.policy.push_patience_seconds)
     heard = max(at for at in (facts.push_heard_at, image.since) if at is not None)
@@ -179,52 +191,49 @@ def _check_push(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) 
         draft.fail(index, "failed for good", "push_stalled", f"{text} runs, then retry", retryable=True)
     elif image.image_id is not None and (image.push_failed or facts.registry_away is not None or stalled):
         why = image.error.message if image.error else facts.registry_away or "no progress of the push"
-        draft.say(Note(f"{image.reference} goes by tar: {why}"))
+        draft.note(f"{image.reference} goes by tar: {why}")
         draft.change(index, push_failed=image.push_failed or stalled)
-        _enqueue(draft, index, agent, source=None, by_tar=True)
+        _enqueue(draft, index, source=None, by_tar=True)
     else:
-        draft.change(index, deadline=draft.next_check())
+        draft.change(index, deadline=_soon(draft, index))
         if facts.push_heard_at is None:
             draft.say(AskPush(image.reference, image.image_id))
 
 
 def _check_queued(draft: Draft, index: int, agent: AgentFacts) -> None:
-    image = draft.images[index]
-    if agent.alive or draft.deployment.engine_url is not None:
+    if is_absent(draft, agent):
+        wait_for_agent(draft, index, agent)
+    else:
         draft.change(index, absent_since=None, deadline=draft.in_seconds(draft.policy.silence_seconds))
-    else:
-        _absent(draft, index, image.absent_since, agent)
-
-
-def _absent(draft: Draft, index: int, since: datetime | None, agent: AgentFacts) -> None:
-    """The range's agent is away: wait within the grace, then fail with that reason."""
-    grace = timedelta(seconds=draft.policy.agent_grace_seconds)
-    if since is None:
-        _note_absence(draft, agent)
-        since = draft.now
-    if draft.now - since >= grace:
-        url, range_id = draft.deployment.engine_url, draft.deployment.range_id
-        remedy = f"see that an agent-pool runs and reaches {url}" if url else "start the range (its agent)"
-        text = f"range {range_id} had no live agent for {grace.total_seconds():.0f} s: {remedy}, then retry"
-        draft.stop_transfer(index, "the deployment gave up")
-        draft.fail(index, "no agent within the grace", "no_agent", text, retryable=True)
-    else:
-        draft.change(index, absent_since=since, deadline=min(draft.next_check(), since + grace))
 
 
 def _check_transfer(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) -> None:
-    """Alive and moving, alive and silent, or without an agent."""
-    image = draft.images[index]
+    """Alive and moving, alive and standing still or silent, too long at it, or without an agent."""
+    image, policy = draft.images[index], draft.policy
     if not agent.alive:
-        _absent(draft, index, image.absent_since, agent)
+        wait_for_agent(draft, index, agent)
         return
-    heard = max(at for at in (image.since, image.heard_at, facts.heard_at) if at is not None)
-    if draft.now - heard >= timedelta(seconds=draft.policy.silence_seconds):
-        text = f"no sign of life of {image.reference} to range {draft.deployment.range_id} since {heard:%H:%M:%S} UTC"
-        draft.stop_transfer(index, "no sign of life")
-        transfer_failed(draft, index, Failure(code="stalled", message=text, retryable=True))
+    heard = _latest(image.since, image.heard_at, facts.heard_at)
+    advanced = _latest(image.since, image.advanced_at, facts.advanced_at)
+    begun = image.begun_at or image.since
+    what = f"{image.reference} to range {draft.deployment.range_id}"
+    why: str | None = None
+    if draft.now - heard >= timedelta(seconds=policy.silence_seconds):
+        why = f"no sign of life of {what} since {heard:%H:%M:%S} UTC"
+    elif draft.now - advanced >= timedelta(seconds=policy.standing_seconds(image.size_bytes)):
+        why = f"{what} got no further since {advanced:%H:%M:%S} UTC, though the range tells of it"
+    elif draft.now - begun >= timedelta(seconds=policy.attempt_limit_seconds(image.size_bytes)):
+        why = f"{what} was not there after {(draft.now - begun).total_seconds():.0f} s"
+    if why is None:
+        draft.change(index, heard_at=heard, advanced_at=advanced, deadline=draft.next_check())
     else:
-        draft.change(index, heard_at=heard, deadline=draft.next_check())
+        draft.stop_transfer(index, "it does not get on")
+        text = f"{why}: see the range's network and the load of its engine"
+        transfer_failed(draft, index, Failure(code="stalled", message=text, retryable=True))
+
+
+def _latest(*moments: datetime | None) -> datetime:
+    return max(moment for moment in moments if moment is not None)
 
 
 def admit(deployment: Deployment, found: Mapping[int, RegistryImage | None], now: datetime, policy: Policy) -> Step:
@@ -244,7 +253,9 @@ def admit(deployment: Deployment, found: Mapping[int, RegistryImage | None], now
             by_tar=by_tar,
             transfer_id=transfer_id,
             started_at=image.started_at or now,
+            begun_at=now,
             heard_at=now,
+            advanced_at=now,
             deadline=draft.next_check(),
         )
         request = PullRequested(

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 from events.messages import DeploymentRequested, Failure, ImageFailed, ImageReady, TarRequested
 from services.core.deployment import ACTIVE, DEPLOYMENT_ID_LIMIT, Deployment, ImageState, Policy, parse_transfer_id
+from services.core.deployment_agent import greet_agent, transfer_failed
 from services.core.deployment_draft import Draft, OfferArchive, Say, Step, ended_message
 from services.core.ranges import WantedImage
+from services.core.references_in_full import in_full, references_digest
 
 FromAgent = ImageReady | ImageFailed | TarRequested
-#: Failures of a pull that no tar can heal.
-_TAR_CANNOT_HELP = frozenset({"platform_mismatch", "bad_reference", "cancelled"})
 
 
 def asked(
@@ -35,7 +35,7 @@ def asked(
         deployment_id=request.deployment_id,
         range_id=request.range_id,
         state="running",
-        asked=tuple(request.images) if refusal is None else tuple(request.images[: policy.images]),
+        asked=tuple(request.images[: policy.images]),
         images=tuple(
             ImageState(reference=reference, state="resolving", since=now, deadline=now) for reference in references
         ),
@@ -44,6 +44,7 @@ def asked(
         priority=request.priority,
         platform=request.platform,
         engine_url=request.engine_url,
+        asked_digest=references_digest(request.images) if len(request.images) > policy.images else None,
     )
     if refusal is not None:
         failed = replace(deployment, images=(), state="failed", error=refusal, ended_at=now)
@@ -103,10 +104,17 @@ def refusal_of(request: DeploymentRequested, policy: Policy) -> Failure | None:
 
 
 def same_request(deployment: Deployment, request: DeploymentRequested) -> bool:
-    """Whether a request with a known id asks for the same."""
+    """Whether a request with a known id asks for the same: images by their full names, in that order.
+
+    How urgent it is makes no difference: the first request's priority stays.
+    """
+    if deployment.asked_digest is not None:
+        same_images = deployment.asked_digest == references_digest(request.images)
+    else:
+        same_images = in_full(deployment.asked) == in_full(request.images)
     return (
-        deployment.range_id == request.range_id
-        and deployment.asked == tuple(request.images[: len(deployment.asked) or None])
+        same_images
+        and deployment.range_id == request.range_id
         and deployment.platform == request.platform
         and deployment.engine_url == request.engine_url
     )
@@ -170,6 +178,7 @@ def _tar_requested(draft: Draft, index: int, message: TarRequested) -> None:
         "loading",
         deadline=draft.next_check(),
         heard_at=draft.now,
+        advanced_at=draft.now,
         offers=image.offers + 1,
         by_tar=True,
         pull_failed=pull_failed,
@@ -178,55 +187,11 @@ def _tar_requested(draft: Draft, index: int, message: TarRequested) -> None:
     draft.say(OfferArchive(index, message.transfer_id, message.diff_ids, message.layout, message.thin))
 
 
-def transfer_failed(draft: Draft, index: int, error: Failure) -> None:
-    """A transfer ended badly: the same path again, the other path, or the end."""
-    image = draft.images[index]
-    failures = image.failures + 1
-    if error.retryable and failures < draft.policy.attempts:
-        at = draft.now + draft.policy.backoff(failures)
-        draft.again(index, "failed, tries left", at=at, failures=failures, error=error)
-    elif image.state == "pulling" and error.code not in _TAR_CANNOT_HELP:
-        draft.again(index, "failed, tries left", failures=0, pull_failed=True, error=error)
-    else:
-        draft.end(index, "failed for good", "failed", error=error)
-
-
 def agent_back(deployment: Deployment, engine_id: str | None, now: datetime, policy: Policy) -> Step:
     """The range's agent is there (again). Another `engine_id` than before: its engine is a new, empty one."""
     draft = Draft(deployment, now, policy)
     greet_agent(draft, engine_id)
     return draft.done(engine_id=engine_id or deployment.engine_id)
-
-
-def greet_agent(draft: Draft, engine_id: str | None) -> None:
-    """What `agent_back` does, within another step."""
-    before = draft.deployment.engine_id
-    recreated = before is not None and engine_id is not None and before != engine_id
-    for index, image in enumerate(draft.images):
-        if recreated and (image.state == "ready" or image.state in ACTIVE):
-            draft.stop_transfer(index, "the range was recreated")
-            if image.recreations >= draft.policy.recreations:
-                _never_settles(draft, index)
-                continue
-            draft.again(
-                index,
-                "range recreated",
-                how=None,
-                first_attempt=image.attempt + 1,
-                recreations=image.recreations + 1,
-            )
-        elif image.absent_since is not None:
-            waiting = image.state == "queued"
-            patience = draft.policy.silence_seconds if waiting else draft.policy.check_seconds
-            draft.change(index, absent_since=None, heard_at=draft.now, deadline=draft.in_seconds(patience))
-
-
-def _never_settles(draft: Draft, index: int) -> None:
-    range_id, times = draft.deployment.range_id, draft.images[index].recreations
-    text = f"range {range_id} had another engine {times} times during this deployment: see that it does not restart "
-    draft.fail(
-        index, "range recreated", "range_unstable", text + "over and over and that one agent alone speaks for it"
-    )
 
 
 def push_ended(deployment: Deployment, reference: str, error: Failure | None, now: datetime) -> Deployment:

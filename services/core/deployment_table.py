@@ -1,7 +1,8 @@
 """Every move an image of a deployment can make, and the drawing of them.
 
 The table is the law: `services.core.deployment_steps` makes no move that is not in it (`check_move` raises), and a
-test holds `docs/deployment-states.md` against `drawing()`.
+test holds `docs/deployment-states.md` against `page()` and ARCHITECTURE.md against `drawing()`. Run as a program, this
+module writes both anew.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Cause = Literal[
     "failed, tries left",
     "failed for good",
     "no agent within the grace",
+    "wrong platform",
     "cancelled",
     "retry requested",
     "range recreated",
@@ -59,6 +61,7 @@ def _table() -> tuple[Move, ...]:
         Move("pushing", "registry away", "queued"),
         Move("pushing", "push failed or stalled", "queued"),
         Move("pushing", "failed for good", "failed"),
+        Move("pushing", "no agent within the grace", "failed"),
         Move("queued", "slot free", "pulling"),
         Move("queued", "slot free, by tar", "falling_back"),
         Move("queued", "no agent within the grace", "failed"),
@@ -76,12 +79,15 @@ def _table() -> tuple[Move, ...]:
             Move(state, "range recreated", "resolving"),
             Move(state, "range recreated", "failed"),
         ]
+    moves += [Move(state, "wrong platform", "failed") for state in ("pushing", "queued", *_WORKING)]
     for state in _OPEN:
         moves += [Move(state, "engine reports content", "ready"), Move(state, "cancelled", "cancelled")]
     return tuple(moves)
 
 
 MOVES: tuple[Move, ...] = _table()
+#: Where a document has the drawing.
+BEGIN, END = "<!-- states: begin -->", "<!-- states: end -->"
 _ALLOWED = frozenset(MOVES)
 
 
@@ -129,7 +135,18 @@ def page() -> str:
     )
 
 
-if __name__ == "__main__":
-    import sys
+def drawn_into(text: str) -> str:
+    """A document with the drawing as it is now between its two marks. Raises ValueError for one without them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document has no {BEGIN} … {END}: put the marks where the drawing belongs")
+    return f"{before}{BEGIN}\n```mermaid\n{drawing()}\n```\n{END}{after}"
 
-    sys.stdout.write(page())
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    Path("docs/deployment-states.md").write_text(page())
+    architecture = Path("ARCHITECTURE.md")
+    architecture.write_text(drawn_into(architecture.read_text()))

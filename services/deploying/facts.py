@@ -83,17 +83,19 @@ class Finder:
         record = await self._speaker.load(self._range_keys.known(range_id))
         known = msgspec.json.decode(record.value, type=KnownRange) if record else None
         engine_id = beat_engine(beat) or (known.engine_id if known else None)
+        same = known is not None and known.engine_id == engine_id  # a new engine has not said what it runs yet
         return AgentFacts(
             alive=is_up or beat is not None,
             engine_id=engine_id,
-            platform=known.platform if known else None,
+            platform=known.platform if known and same else None,
             known=known is not None,
         )
 
     async def _image(self, deployment: Deployment, index: int) -> ImageFacts:
         image = deployment.images[index]
         if image.transfer_id is not None and image.holds_slot:
-            return ImageFacts(heard_at=self._signs.transfer(image.transfer_id))
+            life = self._signs.transfer(deployment.range_id, image.transfer_id)
+            return ImageFacts(heard_at=life.heard_at, advanced_at=life.advanced_at)
         if image.state not in ("resolving", "pushing"):
             return ImageFacts()
         async with self._parallel, TaskGroup() as tasks:

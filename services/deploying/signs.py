@@ -1,20 +1,65 @@
-"""Signs of life: when progress of a push or a transfer was last heard.
+"""Signs of life: when progress of a push or a transfer was last heard, and when a transfer last got further.
 
 Progress is lossy and kept in memory only. A replica that has just started knows nothing, so it counts from its own
 start: everything gets one more period before it is called silent.
+
+**A range's words are hostile.** They are kept apart by range, so that none speaks of another's transfer or of a push.
+A word that only repeats what was said is a sign of life, but not of getting further: that takes a later phase, more
+bytes or more layers than ever before. A pull that its engine keeps waiting behind others gets on with them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from events.bus import BusError, Speaker
 from events.messages import TransferProgress
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 _REMEMBERED = 20_000
 _PAUSE_SECONDS = 1.0
+_PHASES = ("waiting", "checking", "reading", "sending", "downloading", "extracting", "done", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Of one transfer: when it was last heard of, and when it last got further."""
+
+    heard_at: datetime
+    advanced_at: datetime
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What was said of one transfer; `stage` and the counts are the furthest ever."""
+
+    heard_at: datetime
+    advanced_at: datetime
+    stage: tuple[bool, int] = (False, -1)
+    done_bytes: int = 0
+    layers_done: int = 0
+    waits: bool = False
+
+    def hear(self, progress: TransferProgress, now: datetime) -> bool:
+        """Whether it got further. A load comes after a pull; in a later phase the bytes count from the beginning."""
+        self.heard_at = now
+        self.waits = progress.phase == "waiting"
+        stage = (progress.kind == "load", _PHASES.index(progress.phase))
+        later = stage > self.stage
+        if not later and (stage < self.stage or not self._is_more(progress)):
+            return False
+        self.stage, self.advanced_at = stage, now
+        self.done_bytes = progress.done_bytes if later else max(self.done_bytes, progress.done_bytes)
+        self.layers_done = max(self.layers_done, progress.layers_done)
+        return True
+
+    def _is_more(self, progress: TransferProgress) -> bool:
+        return progress.done_bytes > self.done_bytes or progress.layers_done > self.layers_done
 
 
 class Signs:
@@ -24,27 +69,35 @@ class Signs:
         self._speaker = speaker
         self._stream = stream
         self._clock = clock
-        self._heard: dict[str, datetime] = {}
+        self._pushes: dict[str, datetime] = {}
+        self._transfers: dict[tuple[str, str], _Heard] = {}
+        self._ranges: dict[str, datetime] = {}
         self._started = clock()
         self.any_push: datetime | None = None
 
     def push(self, reference: str) -> datetime | None:
         """Last progress of a push of that image."""
-        return self._heard.get(f"push {reference}")
+        return self._pushes.get(reference)
 
-    def transfer(self, transfer_id: str) -> datetime:
-        """Last progress of a transfer, at the earliest this replica's own start."""
-        return self._heard.get(transfer_id, self._started)
+    def transfer(self, range_id: str, transfer_id: str) -> Life:
+        """A transfer's signs of life, at the earliest this replica's own start."""
+        heard = self._transfers.get((range_id, transfer_id))
+        if heard is None:
+            return Life(self._started, self._started)
+        others = self._ranges.get(range_id) if heard.waits else None
+        return Life(heard.heard_at, max(heard.advanced_at, others or self._started))
 
     def hear(self, progress: TransferProgress) -> None:
         now = self._clock()
         if progress.kind == "push":
             self.any_push = now
-        key = f"push {progress.reference}" if progress.kind == "push" else progress.transfer_id
-        self._heard.pop(key, None)
-        self._heard[key] = now
-        while len(self._heard) > _REMEMBERED:
-            del self._heard[next(iter(self._heard))]
+            _keep(self._pushes, progress.reference, now)
+        elif progress.range_id is not None:
+            key = (progress.range_id, progress.transfer_id)
+            heard = self._transfers.get(key) or _Heard(now, now)
+            if heard.hear(progress, now) and not heard.waits:
+                _keep(self._ranges, progress.range_id, now)
+            _keep(self._transfers, key, heard)
 
     async def follow(self) -> None:
         """For ever; what is missed while Redis is away is missed."""
@@ -55,3 +108,11 @@ class Signs:
                         self.hear(entry.envelope.message)
             except BusError:
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _keep(kept: dict[Key, Value], key: Key, value: Value) -> None:
+    """As the latest; the oldest goes where there are too many."""
+    kept.pop(key, None)
+    kept[key] = value
+    while len(kept) > _REMEMBERED:
+        del kept[next(iter(kept))]

@@ -17,6 +17,7 @@ from events.bus import BusError, IndexWrite, Outcome, RecordConflict, RecordWrit
 from services.core.admission import Ticket, choose
 from services.core.deployment import Deployment, RegistryImage
 from services.core.deployment_draft import Step
+from services.core.deployment_index import ticket_of
 from services.core.deployment_look import admit
 from services.deploying.facts import Finder
 from services.deploying.outcomes import Desk, Stored, merged
@@ -56,13 +57,12 @@ class Slots:
         if not after.open or len(known) == len(waiting):
             return step, Outcome()
         if self._waiting:
+            self.hint()
             return self._placed(step, self._waiting), Outcome()
         revision = await self._revision()
         queue = await self._speaker.members(self._keys.queue)
         if not queue:
-            tickets = [
-                Ticket(after.deployment_id, index, after.priority, after.images[index].size_bytes) for index in waiting
-            ]
+            tickets = [ticket_of(after, index) for index in waiting]
             active = await self._active()
             chosen = [ticket.index for ticket in self._choose(tickets, active)]
             if chosen:
@@ -87,7 +87,10 @@ class Slots:
                     await self._hint.wait()
 
     async def admit_waiting(self) -> bool:
-        """One pass over the queue; whether anybody still waits afterwards. Raises RecordConflict, BusError."""
+        """One pass over the queue; whether somebody waits with all slots taken. Raises RecordConflict, BusError.
+
+        Who waits while slots are free waits for its range, or for smaller images: passes in a hurry do not help.
+        """
         revision = await self._revision()
         active = await self._active()
         if self._waiting and len(active) >= self._policy.pulls_per_host:
@@ -100,8 +103,9 @@ class Slots:
         for start in range(0, len(idents), _TOGETHER):
             part = {ident: chosen[ident] for ident in idents[start : start + _TOGETHER]}
             revision += await self._admit_together(part, revision)
-        self._waiting = len(queue) - sum(map(len, chosen.values()))
-        return self._waiting > 0
+        admitted = sum(map(len, chosen.values()))
+        self._waiting = len(queue) - admitted
+        return self._waiting > 0 and len(active) + admitted >= self._policy.pulls_per_host
 
     async def _admit_together(self, chosen: dict[str, list[Ticket]], revision: int) -> int:
         """In one commit; if one of the deployments moved meanwhile, each by itself. How often a claim was made."""
@@ -135,7 +139,14 @@ class Slots:
         return [Ticket.parse(text) for text in await self._speaker.members(self._keys.active)]
 
     def _choose(self, tickets: list[Ticket], active: list[Ticket]) -> list[Ticket]:
-        return choose(tickets, active, slots=self._policy.pulls_per_host, large_bytes=self._policy.large_bytes)
+        policy = self._policy
+        return choose(
+            tickets,
+            active,
+            slots=policy.pulls_per_host,
+            large_bytes=policy.large_bytes,
+            per_range=policy.pulls_per_range,
+        )
 
     async def _layers(self, deployment: Deployment, index: int) -> RegistryImage | None:
         image = deployment.images[index]

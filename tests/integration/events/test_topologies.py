@@ -51,7 +51,7 @@ def cli(port: int, *words: str) -> str:
 async def _tell(bus: RedisBus, prefix: str, trouble: asyncio.Event | None = None) -> Verdict:
     """The story of the fault bench on a bus; `trouble` is set once it is under way."""
     streams, journal = Streams(prefix), Journal()
-    workers = [Worker(bus, subscription(streams, journal.begin), name=name) for name in ("one", "two")]
+    workers = [Worker(bus, subscription(bus, streams, journal.begin), name=name) for name in ("one", "two")]
     async with TaskGroup() as tasks:
         running = [tasks.create_task(worker.run()) for worker in workers]
         story = envelopes()

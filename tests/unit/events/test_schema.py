@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from events.codec import decode, decode_message, encode_message, message_types
+from events.messages import Digest, Identifier
 from events.schema import CHANNELS, asyncapi, headers, json_schemas
 from events.streams import Streams
 
@@ -54,6 +55,23 @@ def test_every_message_has_a_channel() -> None:
     assert sorted(map(str, placed)) == sorted(map(str, message_types().values()))
 
 
+@pytest.mark.parametrize("kind", [Identifier, Digest])
+def test_a_line_break_ends_no_name(kind: Any) -> None:
+    """A name that is part of keys and paths is exactly what it looks like."""
+    good = "r1" if kind is Identifier else f"sha256:{'a' * 64}"
+    assert msgspec.convert(good, kind) == good
+    for wrong in (f"{good}\n", f"\n{good}", f"{good}\nx", f"{good}\r\n"):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(wrong, kind)
+
+
+def test_patterns_in_schemas_are_plain() -> None:
+    """No look-ahead, which some languages' patterns do not know; `$` is the end there."""
+    patterns = _patterns(json_schemas())
+    assert "^sha256:[0-9a-f]{64}$" in patterns
+    assert not any("(?" in pattern for pattern in patterns)
+
+
 def test_the_document_is_whole() -> None:
     """Every reference in it leads somewhere, and its channels have the keys that are used."""
     document = json.loads(msgspec.json.encode(asyncapi(Streams("test"))))
@@ -77,6 +95,13 @@ def test_a_schema_says_what_a_plain_publisher_must_write() -> None:
     }
     envelope = decode({name.encode(): value.encode() for name, value in fields.items()})
     assert envelope.correlation_id == envelope.id == "x"
+
+
+def _patterns(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        own = [part["pattern"]] if isinstance(part.get("pattern"), str) else []
+        return own + [one for value in part.values() for one in _patterns(value)]
+    return [one for value in part for one in _patterns(value)] if isinstance(part, list) else []
 
 
 def _references(part: Any) -> list[str]:

@@ -199,6 +199,22 @@ async def test_cancelling_ends_it_and_stops_the_agent() -> None:
         assert await world.bus.members(world.keys.active) == []
 
 
+async def test_a_range_that_gets_nowhere_does_not_keep_the_host_from_others() -> None:
+    """Its images take the slots of one range, whatever else is free; those of another range arrive meanwhile."""
+    async with World(policy=Policy(pulls_per_host=3, pulls_per_range=2)) as world:
+        images = [f"docker.io/library/app-{number}:1" for number in range(4)]
+        for number, reference in enumerate(images):
+            world.host.add_image(reference, [b"app %d" % number])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1", "r0", *images))
+        await world.until(lambda found: [one.state for one in found.images].count("pulling") == 2, "d1")
+        await world.say(world.streams.deployments, request("d2", "r1", *images))
+        assert (await world.ended("d2", within_seconds=10)).state == "succeeded"
+        stuck = await world.deployment("d1")
+        assert stuck is not None
+        assert sorted(one.state for one in stuck.images) == ["pulling", "pulling", "queued", "queued"]
+
+
 async def test_retrying_does_only_what_is_missing() -> None:
     """After a failure is mended, a retry brings the failed image alone."""
     async with World() as world:

@@ -165,6 +165,8 @@ async def test_an_offered_archive_is_loaded(store: Store, tmp_path: Path) -> Non
     assert found is not None
     assert (found.diff_ids, found.references) == (image.diff_ids, (REFERENCE,))
     assert scene.engine.config(REFERENCE) == scene.host.config(REFERENCE)
+    last = (await scene.told())[-1]
+    assert (last.kind, last.phase, last.done_bytes) == ("load", "done", last.total_bytes)
 
 
 @pytest.mark.parametrize("store", BOTH)

@@ -33,6 +33,10 @@ async def test_a_missing_image_is_pulled_verified_and_named(store: Store) -> Non
     found = await scene.engine.inspect(REFERENCE)
     assert found is not None
     assert (found.diff_ids, found.references, found.repo_digests) == (image.diff_ids, (REFERENCE,), ())
+    last = (await scene.told())[-1]
+    whole = len(BASE) + len(TOOLS)
+    assert (last.kind, last.phase, last.done_bytes, last.total_bytes) == ("pull", "done", whole, whole)
+    assert (last.layers_done, last.layers_total) == (2, 2)
 
 
 async def test_a_shared_base_is_not_received_again() -> None:
@@ -60,6 +64,7 @@ async def test_the_same_image_again_moves_nothing(store: Store) -> None:
         again = await scene.answer("t2")
     assert isinstance(again, ImageReady)
     assert (again.how, again.received_bytes, again.layers_reused) == ("present", 0, 2)
+    assert await scene.told("t2") == []
     assert scene.engine.counts == {"pull": 1}
 
 
@@ -173,6 +178,7 @@ async def test_a_pull_that_breaks_leads_to_a_tar() -> None:
         asked = await scene.answer()
     assert isinstance(asked, TarRequested)
     assert asked.reason.code == "transfer_failed"
+    assert (await scene.told())[-1].phase == "failed"
 
 
 async def test_a_pull_that_stands_still_is_ended() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -33,7 +34,7 @@ from services.core.deployment import (
     State,
     parse_transfer_id,
 )
-from services.core.deployment_draft import AskPush, Effect, OfferArchive, Say, Step, Tell, Wake
+from services.core.deployment_draft import AskPush, Effect, Note, OfferArchive, Say, Step, Tell, Wake
 from services.core.deployment_look import admit, due, look
 from services.core.deployment_steps import (
     agent_back,
@@ -42,7 +43,9 @@ from services.core.deployment_steps import (
     asked,
     cancelled,
     push_ended,
+    refusal_of,
     retried,
+    same_request,
 )
 from services.core.deployment_table import MOVES, Cause, Move, check_move
 
@@ -169,6 +172,31 @@ def test_with_both_away_it_waits_and_then_gives_up() -> None:
         "then retry",
         retryable=True,
     )
+
+
+def test_a_lookup_that_has_to_wait_says_so_once() -> None:
+    """The first look tells why nothing happens; later ones do not repeat it, and a good look forgets it."""
+    away = ImageFacts(host_away="engine stopped")
+    step = seen(opened(), away)
+    text = "images cannot be looked up (engine stopped): waiting 120 s for that to come back"
+    assert said(step, Note) == [Note(text)]
+    step = seen(step.deployment, away, at=later(POLICY.check_seconds))
+    assert said(step, Note) == []
+    found = seen(step.deployment, ImageFacts(host=HOST, registry=REGISTRY), at=later(2 * POLICY.check_seconds))
+    assert (only(found.deployment).state, only(found.deployment).error) == ("queued", None)
+
+
+@pytest.mark.parametrize("state", ["pushing", "queued", "pulling", "falling_back", "loading"])
+def test_a_platform_learnt_late_is_compared_then(state: str) -> None:
+    """The range tells what it runs after its image was resolved: what it cannot run is called off, and not pulled."""
+    at = later(1)
+    before = pushing() if state == "pushing" else queued() if state == "queued" else working(state)
+    arm = AgentFacts(alive=True, engine_id="e1", platform="linux/arm64")
+    step = seen(before, ImageFacts(), agent=arm, at=at)
+    error = only(step.deployment).error
+    assert error is not None
+    assert error.code == "platform_mismatch"
+    assert (said(step, Tell) != []) is (state not in ("pushing", "queued"))
 
 
 def test_a_platform_the_range_cannot_run_is_refused() -> None:
@@ -344,14 +372,73 @@ def test_a_range_without_an_agent_waits_and_fails() -> None:
 
 
 @pytest.mark.parametrize("state", ["pulling", "falling_back", "loading"])
-def test_an_agent_that_vanishes_gives_its_slot_back_and_fails_after_the_grace(state: str) -> None:
-    """A transfer without an agent holds no slot; after the grace it has failed."""
+def test_an_agent_that_vanishes_keeps_its_slot_and_fails_after_the_grace(state: str) -> None:
+    """The engine goes on without its agent, so its slot is not given to others; after the grace it has failed."""
     found = seen(working(state), ImageFacts(), agent=DOWN, at=later(POLICY.check_seconds)).deployment
-    assert not only(found).holds_slot
+    assert only(found).absent_since == later(POLICY.check_seconds)
+    assert only(found).holds_slot
     found = seen(
         found, ImageFacts(), agent=DOWN, at=later(POLICY.check_seconds + POLICY.agent_grace_seconds)
     ).deployment
     assert only(found).state == "failed"
+
+
+def test_what_waits_for_a_slot_steps_aside_once_the_agent_is_found_missing() -> None:
+    """One transfer is found without its agent: the other images of the deployment take no slot either."""
+    before = working()
+    waiting = replace(only(queued()), reference="docker.io/library/other:1")
+    both = replace(before, images=(only(before), waiting))
+    found = seen(both, ImageFacts(), agent=DOWN, at=later(POLICY.check_seconds)).deployment
+    assert not found.images[1].waits_for_slot
+    found = agent_back(found, "e1", later(POLICY.check_seconds + 5), POLICY).deployment
+    assert found.images[1].waits_for_slot
+
+
+def test_a_missing_agent_is_said_at_the_first_look() -> None:
+    """Also where the image has to be pushed first: the grace runs meanwhile."""
+    step = seen(opened(), ImageFacts(host=HOST), agent=DOWN)
+    assert only(step.deployment).state == "pushing"
+    assert said(step, AskPush) == [AskPush("docker.io/library/app:1", WANTED)]
+    assert said(step, Note) == [Note("range r1 has no live agent: waiting 60 s for it")]
+
+
+def test_a_long_push_does_not_prolong_the_grace() -> None:
+    """The push is under way and heard of, the agent is not: failed after the grace, counted from the first look."""
+    found = seen(opened(), ImageFacts(host=HOST), agent=DOWN).deployment
+    at = later(POLICY.agent_grace_seconds - 1)
+    found = seen(found, ImageFacts(push_heard_at=at), agent=DOWN, at=at).deployment
+    assert (only(found).state, only(found).deadline) == ("pushing", later(POLICY.agent_grace_seconds))
+    at = later(POLICY.agent_grace_seconds)
+    error = only(seen(found, ImageFacts(push_heard_at=at), agent=DOWN, at=at).deployment).error
+    assert error is not None
+    assert error.code == "no_agent"
+
+
+def test_a_push_that_ends_within_the_grace_does_not_begin_it_anew() -> None:
+    """Pushed while the agent is away: what is left of the grace is waited for."""
+    found = seen(opened(), ImageFacts(host=HOST), agent=DOWN).deployment
+    found = push_ended(found, "docker.io/library/app:1", None, later(50))
+    found = seen(found, ImageFacts(registry=REGISTRY), agent=DOWN, at=later(50)).deployment
+    image = only(found)
+    assert (image.state, image.absent_since, image.deadline) == ("queued", NOW, later(POLICY.agent_grace_seconds))
+
+
+def test_an_agent_that_comes_while_its_image_is_pushed_is_waited_for_no_more() -> None:
+    """The grace is over with the agent's coming, not with the push."""
+    found = seen(opened(), ImageFacts(host=HOST), agent=DOWN).deployment
+    found = agent_back(found, "e1", later(20), POLICY).deployment
+    at = later(POLICY.agent_grace_seconds)
+    assert only(seen(found, ImageFacts(push_heard_at=at), at=at).deployment).state == "pushing"
+
+
+def test_a_range_that_nobody_knows_is_named_as_such() -> None:
+    """A mistyped name is told apart from a range that is down."""
+    nobody = AgentFacts(alive=False, known=False)
+    found = seen(queued(agent=nobody), ImageFacts(), agent=nobody, at=later(POLICY.agent_grace_seconds)).deployment
+    text = (
+        "range r1 never announced itself: check the name with `cyroid-images ranges ls`, or start its agent, then retry"
+    )
+    assert only(found).error == Failure(code="no_agent", message=text, retryable=True)
 
 
 def test_an_agent_that_comes_back_goes_on() -> None:
@@ -359,6 +446,24 @@ def test_an_agent_that_comes_back_goes_on() -> None:
     absent = seen(working(), ImageFacts(), agent=DOWN, at=later(POLICY.check_seconds)).deployment
     found = agent_back(absent, "e1", later(20), POLICY).deployment
     assert (only(found).state, only(found).absent_since) == ("pulling", None)
+
+
+def test_an_agent_that_comes_and_goes_does_not_keep_a_transfer_for_ever() -> None:
+    """Away for less than the grace and back for less than the silence, again and again: that counts as failing."""
+    found, at = working(), 0.0
+    while only(found).attempt == 1:
+        at += POLICY.check_seconds
+        found = seen(found, ImageFacts(), agent=DOWN, at=later(at)).deployment
+        assert only(found).absent_since == later(at)
+        at += 20
+        step = agent_back(found, "e1", later(at), POLICY)
+        found = step.deployment
+    assert at <= (POLICY.returns + 1) * (POLICY.check_seconds + 20)
+    assert said(step, Tell) == [Tell(TransferCancelled(transfer_id="d1.0.1", reason="the agent comes and goes"))]
+    error = only(found).error
+    assert error is not None
+    assert (error.code, only(found).returns) == ("agent_unstable", 0)
+    assert f"went away {POLICY.returns + 1} times" in error.message
 
 
 @pytest.mark.parametrize("state", ["pulling", "falling_back", "loading"])
@@ -395,10 +500,41 @@ def test_what_was_ready_in_a_recreated_range_is_brought_again() -> None:
 def test_silence_counts_as_stalled_and_progress_does_not() -> None:
     """An agent that is alive and says nothing of the transfer for long has lost it: called off and tried again."""
     at = later(POLICY.silence_seconds)
-    assert only(seen(working(), ImageFacts(heard_at=at), at=at).deployment).state == "pulling"
+    assert only(seen(working(), ImageFacts(heard_at=at, advanced_at=at), at=at).deployment).state == "pulling"
     step = seen(working(), ImageFacts(), at=at)
-    assert said(step, Tell) == [Tell(TransferCancelled(transfer_id="d1.0.1", reason="no sign of life"))]
+    assert said(step, Tell) == [Tell(TransferCancelled(transfer_id="d1.0.1", reason="it does not get on"))]
     assert only(step.deployment).attempt == 2
+
+
+def test_words_without_getting_further_count_as_stalled() -> None:
+    """A range that repeats itself holds its slot for a time that depends on the size, not for ever."""
+    found = working()
+    size = 400 * POLICY.standing_bytes_per_second
+    large = replace(found, images=(replace(only(found), size_bytes=size),))
+    early, late = later(POLICY.silence_seconds + 1), later(POLICY.silence_seconds + 401)
+    assert only(seen(found, ImageFacts(heard_at=early), at=early).deployment).attempt == 2
+    assert only(seen(large, ImageFacts(heard_at=early), at=early).deployment).attempt == 1
+    ended = only(seen(large, ImageFacts(heard_at=late), at=late).deployment)
+    assert ended.error is not None
+    assert (ended.attempt, ended.error.code) == (2, "stalled")
+
+
+@pytest.mark.parametrize("state", ["pulling", "falling_back", "loading"])
+def test_a_transfer_that_always_gets_further_and_never_ends_is_bounded(state: str) -> None:
+    """Made-up progress keeps a slot no longer than the image could take at the slowest; then it counts as stalled."""
+    found = working(state)
+    limit = POLICY.attempt_limit_seconds(only(found).size_bytes)
+    for seconds in range(0, int(limit) + 600, 600):
+        at = later(seconds)
+        found = seen(found, ImageFacts(heard_at=at, advanced_at=at), at=at).deployment
+        assert only(found).attempt == (1 if seconds < limit else 2)
+
+
+def test_a_new_attempt_has_its_own_time() -> None:
+    """What an attempt used up is not charged to the next one."""
+    found = agent_said(working(), ImageFailed(transfer_id="d1.0.1", error=BROKEN), NOW, POLICY).deployment
+    image = only(found)
+    assert (image.begun_at, image.heard_at, image.advanced_at) == (None, None, None)
 
 
 def test_the_wanted_content_may_be_gone_at_a_later_attempt() -> None:
@@ -433,6 +569,44 @@ def test_retrying_a_cancelled_or_failed_deployment_begins_what_is_missing() -> N
     done = agent_said(working(), ready, NOW, POLICY).deployment
     assert retried(done, NOW, POLICY) == answered_again(done)
     assert len(answered_again(done).effects) == 1
+
+
+def wanting(*images: str, **more: Any) -> DeploymentRequested:
+    return replace(DeploymentRequested(deployment_id="d1", range_id="r1", images=images), **more)
+
+
+def recorded(request: DeploymentRequested, refusal: Failure | None = None) -> Deployment:
+    references = () if refusal else ("docker.io/library/app:1",)
+    return asked(request, references, refusal, correlation_id="c", now=NOW, policy=POLICY).deployment
+
+
+def test_the_same_request_is_known_however_its_images_are_written() -> None:
+    """Images are compared in full, and all of them: a longer list that begins alike asks for more."""
+    known = recorded(wanting("app:1", "b"))
+    assert same_request(known, wanting("docker.io/library/app:1", "b:latest", "app:1"))
+    assert same_request(known, wanting("app:1", "b", priority=9))
+    for other in (
+        wanting("app:1"),
+        wanting("app:1", "b", "c"),
+        wanting("app:1", "b", range_id="r2"),
+        wanting("app:1", "b", platform="linux/arm64"),
+        wanting("app:1", "b", engine_url="tcp://a:1"),
+    ):
+        assert not same_request(known, other)
+
+
+def test_a_refused_request_is_known_again_as_well() -> None:
+    """Also one of too many images to keep, and one whose reference is none."""
+    many = tuple(f"a:{number}" for number in range(POLICY.images + 1))
+    request = wanting(*many)
+    refusal = refusal_of(request, POLICY)
+    assert refusal is not None
+    known = recorded(request, refusal)
+    assert len(known.asked) == POLICY.images
+    assert same_request(known, wanting(*many[:-1], f"docker.io/library/{many[-1]}"))
+    assert not same_request(known, wanting(*many[:-1]))
+    assert not same_request(known, wanting(*many[:-1], "other"))
+    assert same_request(recorded(wanting("NO//"), FATAL), wanting("NO//"))
 
 
 def test_nothing_of_an_ended_deployment_is_admitted() -> None:

@@ -6,13 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from services.core.deployment_table import MOVES, check_move, page
+from services.core.deployment_table import MOVES, check_move, drawing, drawn_into, page
+
+ROOT = Path(__file__).parents[4]
 
 
 def test_the_page_in_the_docs_is_the_table() -> None:
     """docs/deployment-states.md says what the code does."""
-    path = Path(__file__).parents[4] / "docs" / "deployment-states.md"
-    assert path.read_text() == page()
+    assert (ROOT / "docs" / "deployment-states.md").read_text() == page()
+
+
+def test_the_architecture_shows_the_table() -> None:
+    """ARCHITECTURE.md itself draws the states and moves that the code has."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert drawing() in text
+    assert text == drawn_into(text)
+
+
+def test_a_document_without_marks_is_refused() -> None:
+    """The drawing is put nowhere by guess."""
+    with pytest.raises(ValueError, match="put the marks"):
+        drawn_into("# Architecture")
 
 
 def test_every_open_state_leads_to_an_end() -> None:

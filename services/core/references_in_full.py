@@ -1,0 +1,26 @@
+"""Lists of references as they were asked for, made comparable: `a:1` and `docker.io/library/a:1` are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from services.core.manifests import sha256
+from services.core.references import Reference
+from services.errors import BadReference
+
+
+def in_full(asked: Iterable[str]) -> tuple[str, ...]:
+    """The references in full, each once; one that is none stays as it was written."""
+    return tuple(dict.fromkeys(map(_full_name, asked)))
+
+
+def references_digest(asked: Iterable[str]) -> str:
+    """What two lists have in common if and only if they are the same in full."""
+    return sha256("\n".join(in_full(asked)).encode())
+
+
+def _full_name(text: str) -> str:
+    try:
+        return str(Reference.parse(text))
+    except BadReference:
+        return text
