@@ -31,6 +31,7 @@ from services.agent.pulling import Patience, pull
 from services.agent.stalls import Activity
 from services.agent.telling import Report, Telling
 from services.core.abilities import layout, left_out
+from services.core.images import Store
 from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
 from services.ports import Engine
 from services.telemetry import get_logger
@@ -96,13 +97,18 @@ class Transfers:
         """
         if request.source is None or not request.diff_ids:
             return None
-        asked = await self._ask_for_tar(request, Failure(code="same_layers", message=_SAME_LAYERS, retryable=True))
-        if not set(asked.diff_ids).issuperset(request.diff_ids):
+        images = await self._engine.images()
+        store: Store = "classic" if all(image.image_id is not None for image in images) else "containerd"
+        present = left_out(store, request.diff_ids, [image.diff_ids for image in images])
+        if not set(present).issuperset(request.diff_ids):
             return None
         self._to_pull[request.transfer_id] = request
         while len(self._to_pull) > _TO_PULL_LIMIT:
             self._to_pull.popitem(last=False)
-        return asked
+        reason = Failure(code="same_layers", message=_SAME_LAYERS, retryable=True)
+        return TarRequested(
+            transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(store), thin=True
+        )
 
     async def _load_or_pull(
         self, request: LoadOffered, pull: PullRequested, telling: Telling, started: float
