@@ -10,6 +10,7 @@ engine away        → raised: the entry is tried again when it is back
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import replace
@@ -40,6 +41,8 @@ Request = PullRequested | LoadOffered
 Answer = ImageReady | ImageFailed | TarRequested
 
 
+#: A config alone that is not there by then is not waited for: the pull needs nobody's turn.
+CONFIG_SECONDS = 5.0
 _SAME_LAYERS = "all layers are here, only the config is missing"
 #: Requests whose config alone was asked for, to be pulled if it does not come. A run that forgot one asks for a tar.
 _TO_PULL_LIMIT = 1000
@@ -115,9 +118,12 @@ class Transfers:
     ) -> Answer:
         """Load what was asked for in place of a pull; if that does not work, the pull is as good as ever."""
         try:
-            answer = await self._load(request, _wanted(request), telling, started)
+            async with asyncio.timeout(CONFIG_SECONDS):
+                answer = await self._load(request, _wanted(request), telling, started)
         except TarServerAway as problem:
             why = str(problem)
+        except TimeoutError:
+            why = f"the config alone was not loaded within {CONFIG_SECONDS:g} s"
         else:
             if isinstance(answer, ImageReady):
                 return answer

@@ -216,14 +216,19 @@ async def test_a_new_config_is_loaded_without_a_layer(store: Store, tmp_path: Pa
     assert scene.engine.counts == {"load": 1}
 
 
-@pytest.mark.parametrize("fault", ["away", "refused", "forgotten"])
-async def test_a_config_that_does_not_come_leads_to_the_pull(fault: str, tmp_path: Path) -> None:
-    """No tar server, no such offer, or an archive the engine cannot use: the registry has the image all the same."""
+@pytest.mark.parametrize("fault", ["away", "refused", "forgotten", "silent"])
+async def test_a_config_that_does_not_come_leads_to_the_pull(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No tar server, no such offer, an archive of no use, or none in time: the registry has the image all the same."""
+    monkeypatch.setattr("services.agent.transfers.CONFIG_SECONDS", 0.5)
     scene = Scene()
     scene.engine.add_image("old:1", [BASE, TOOLS], author="first")
     image = scene.build(BASE, TOOLS, author="second")
     if fault == "forgotten":
         scene.engine.faults["load"] = Fault(error=BadArchive("it cannot be used"))
+    if fault == "silent":
+        scene.engine.faults["load"] = Fault(stall=True)
     async with serving(scene, tmp_path) as server, scene.listening():
         await scene.say(await scene.pull_request(image))
         assert isinstance(await scene.answer(), TarRequested)
