@@ -270,10 +270,7 @@ class Deployer:
         """The layers as an engine pulled them from the registry: an archive in OCI layout has to name them so."""
         offered = [effect.index for effect in step.effects if isinstance(effect, OfferArchive)]
         images = {index: step.deployment.images[index] for index in offered}
-        found = {
-            index: await self._finder.registry_image(image.reference, image.source) for index, image in images.items()
-        }
-        return {index: image.layers for index, image in found.items() if image is not None}
+        return {index: await self._finder.blobs(image) for index, image in images.items()}
 
     async def _known(self, deployment_id: str) -> tuple[Stored, Deployment]:
         stored = await self._requests.stored(deployment_id)
