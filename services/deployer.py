@@ -56,7 +56,7 @@ from services.deploying.requests import Requests, flight_key
 from services.deploying.signs import Signs
 from services.deploying.slots import Slots
 from services.errors import CyroidError, NotFound
-from services.ports import Engine, Registry
+from services.ports import Engine, LayerSource, Registry
 from services.telemetry import get_logger
 
 #: A cancel may overtake its request, which was put aside: so often it is put aside itself before it is refused.
@@ -88,6 +88,7 @@ class Deployer:
         streams: Streams,
         source: str,
         tar_url: str,
+        sources: Sequence[LayerSource] = (),
         policy: Policy | None = None,
         slots: int = 8,
         lease_seconds: float = 30.0,
@@ -104,7 +105,9 @@ class Deployer:
         self._writer = Writer(streams=streams, source=source, tar_url=tar_url, policy=self._policy)
         self._keys = self._writer.keys
         self._signs = Signs(speaker=speaker, stream=streams.progress, clock=clock)
-        self._finder = Finder(speaker=speaker, engine=engine, registry=registry, streams=streams, signs=self._signs)
+        self._finder = Finder(
+            speaker=speaker, engine=engine, registry=registry, streams=streams, signs=self._signs, sources=sources
+        )
         desk = Desk(speaker=speaker, streams=streams, writer=self._writer, policy=self._policy, clock=clock)
         self._slots = Slots(desk, self._finder)
         self._requests = Requests(desk)
@@ -267,10 +270,7 @@ class Deployer:
         """The layers as an engine pulled them from the registry: an archive in OCI layout has to name them so."""
         offered = [effect.index for effect in step.effects if isinstance(effect, OfferArchive)]
         images = {index: step.deployment.images[index] for index in offered}
-        found = {
-            index: await self._finder.registry_image(image.reference, image.source) for index, image in images.items()
-        }
-        return {index: image.layers for index, image in found.items() if image is not None}
+        return {index: await self._finder.blobs(image) for index, image in images.items()}
 
     async def _known(self, deployment_id: str) -> tuple[Stored, Deployment]:
         stored = await self._requests.stored(deployment_id)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from services.core.pull_progress import PullProgress
 from services.core.references import Reference
 from services.errors import CyroidError, EngineUnavailable, LayerUnreadable, NoSpace, NotFound, RegistryUnavailable
 from services.exporting.exports import Exports
+from services.exporting.spool import Spool, SpoolFolder
 from services.ports import Engine, LayerSource, Registry
 from services.pushing.image_push import ImagePush
 from services.registry_config import registry_config
@@ -79,7 +81,6 @@ async def transfer_image_to_dind(
     """
     from services.environment import read_settings
     from services.exporting.image_reader import ImageReader
-    from services.exporting.spool import SpoolFolder
     from services.parts import open_parts
 
     async with open_parts(settings or read_settings(os.environ)) as parts:
@@ -133,31 +134,25 @@ class Transfer:
             named = wanted.reference in here.references
             await give_name(moving.engine, wanted, here)
             return moving.moved(wanted, "present" if named else "retagged", 0, len(wanted.diff_ids))
+        pushed: ImagePushed | None = None
         try:
             pushed = await self._pushed(moving, wanted, reference)
-        except (
-            CyroidError,
-            BusError,
-        ) as problem:  # the registry's full disk or the host's engine away: not the range's
+        except (CyroidError, BusError) as problem:  # a full registry, or the host's engine away: not the range's
             moving.passed_over(problem)
-        else:
-            try:
-                return await self._by_registry(moving, wanted, pushed)
-            except (EngineUnavailable, NoSpace):
-                raise
-            except CyroidError as problem:
-                moving.passed_over(problem)
         info = await moving.engine.info()
         images = [image.diff_ids for image in await moving.engine.images()]
-        present = left_out(info.store, wanted.diff_ids, images)
-        if present:
+        present, form = left_out(info.store, wanted.diff_ids, images), layout(info.store)
+        pull = [partial(self._by_registry, moving, wanted, pushed)] if pushed is not None else []
+        thin = [partial(self._by_tar, moving, wanted, present, form)] if present else []
+        only_config = set(present).issuperset(wanted.diff_ids)  # a pull may bring layers again that came by load
+        for way in (*thin, *pull) if only_config else (*pull, *thin):
             try:
-                return await self._by_tar(moving, wanted, present, layout(info.store))
+                return await way()
             except (EngineUnavailable, NoSpace):
                 raise
             except CyroidError as problem:
                 moving.passed_over(problem)
-        return await self._by_tar(moving, wanted, (), layout(info.store))
+        return await self._by_tar(moving, wanted, (), form)
 
     async def _resolve(self, reference: Reference) -> Wanted:
         """What the host's engine has under the name; where it has nothing or is away, what the registry has."""
@@ -231,17 +226,24 @@ class Transfer:
             lifetime_seconds=0,
             range_id=moving.range_id,
         )
-        async with self.exports.serving(), self.exports.join(offer) as spool:
-            total = spool.total_bytes or 0
-            received = await load(
-                moving.engine,
-                wanted,
-                spool.read(),
-                activity=self.activity,
-                patience=self.patience,
-                report=lambda done, ended: moving.say("extracting" if ended else "downloading", done, total),
-            )
+        received = 0
+        failed: CyroidError | None = None
+        async with self.exports.serving():
+            try:
+                async with self.exports.join(offer) as spool:
+                    received = await self._load(moving, wanted, spool)
+            except CyroidError as problem:  # raised outside: the group of tasks that serves would wrap it
+                failed = problem
+        if failed is not None:
+            raise failed
         return moving.moved(wanted, "loaded", received, sum(one in present for one in wanted.diff_ids))
+
+    async def _load(self, moving: _Moving, wanted: Wanted, spool: Spool) -> int:
+        def report(done: int, ended: bool) -> None:
+            moving.say("extracting" if ended else "downloading", done, spool.total_bytes or 0)
+
+        activity, patience = self.activity, self.patience
+        return await load(moving.engine, wanted, spool.read(), activity=activity, patience=patience, report=report)
 
 
 class _Moving:

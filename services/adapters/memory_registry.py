@@ -40,6 +40,12 @@ class MemoryRegistry:
     def address(self) -> str:
         return self._address
 
+    def lose(self, digest: str) -> None:
+        """As a disk that lost a blob: no repository has it any more, and every manifest stays."""
+        del self._content[digest]
+        for repository in self._repositories.values():
+            repository.blobs.discard(digest)
+
     async def ping(self) -> None:
         if self.away:
             raise RegistryUnavailable(f"the registry {self._address} does not answer: check that it runs")

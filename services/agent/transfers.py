@@ -1,5 +1,6 @@
 """One request, one answer: which way an image comes to the engine, and what is said when a way fails.
 
+only a new config  → image.tar_requested for an archive without a layer; the pull, if that does not work
 failed pull        → image.tar_requested, with the layers that the engine has
 refused thin tar   → image.tar_requested for a whole one
 broken-off tar     → image.tar_requested again; the deployer counts
@@ -10,7 +11,9 @@ engine away        → raised: the entry is tried again when it is back
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import OrderedDict
 from dataclasses import replace
 
 from events.messages import (
@@ -30,12 +33,20 @@ from services.agent.pulling import Patience, pull
 from services.agent.stalls import Activity
 from services.agent.telling import Report, Telling
 from services.core.abilities import layout, left_out
+from services.core.images import Store
 from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
 from services.ports import Engine
 from services.telemetry import get_logger
 
 Request = PullRequested | LoadOffered
 Answer = ImageReady | ImageFailed | TarRequested
+
+
+#: A config alone that is not there by then is not waited for: the pull needs nobody's turn.
+CONFIG_SECONDS = 5.0
+_SAME_LAYERS = "all layers are here, only the config is missing"
+#: Requests whose config alone was asked for, to be pulled if it does not come. A run that forgot one asks for a tar.
+_TO_PULL_LIMIT = 1000
 
 
 class Transfers:
@@ -46,6 +57,7 @@ class Transfers:
         self._range_id = range_id
         self._patience = patience
         self._coming: set[str] = set()
+        self._to_pull: OrderedDict[str, PullRequested] = OrderedDict()
         self._activity = Activity()
         self._log = get_logger(role="agent", range=range_id)
 
@@ -72,8 +84,53 @@ class Transfers:
             await give_name(self._engine, wanted, here)
             return _ready(request, how, 0, len(wanted.diff_ids), started)
         if isinstance(request, PullRequested):
-            return await self._pull(request, wanted, telling, started)
-        return await self._load(request, wanted, telling, started)
+            asked = await self._ask_for_config(request)
+            return asked or await self._pull(request, wanted, telling, started)
+        pull = self._to_pull.get(request.transfer_id)
+        if pull is None:
+            return await self._load(request, wanted, telling, started)
+        answer = await self._load_or_pull(request, pull, telling, started)
+        self._to_pull.pop(request.transfer_id, None)
+        return answer
+
+    async def _ask_for_config(self, request: PullRequested) -> TarRequested | None:
+        """For an image whose layers are all here: an archive without any.
+
+        An engine on the classic store knows layers that came by `load` only by what they hold, not by the blobs that a
+        manifest names, so it would download them all for a pull.
+        """
+        if request.source is None or not request.diff_ids:
+            return None
+        images = await self._engine.images()
+        store: Store = "classic" if all(image.image_id is not None for image in images) else "containerd"
+        present = left_out(store, request.diff_ids, [image.diff_ids for image in images])
+        if not set(present).issuperset(request.diff_ids):
+            return None
+        self._to_pull[request.transfer_id] = request
+        while len(self._to_pull) > _TO_PULL_LIMIT:
+            self._to_pull.popitem(last=False)
+        reason = Failure(code="same_layers", message=_SAME_LAYERS, retryable=True)
+        return TarRequested(
+            transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(store), thin=True
+        )
+
+    async def _load_or_pull(
+        self, request: LoadOffered, pull: PullRequested, telling: Telling, started: float
+    ) -> Answer:
+        """Load what was asked for in place of a pull; if that does not work, the pull is as good as ever."""
+        try:
+            async with asyncio.timeout(CONFIG_SECONDS):
+                answer = await self._load(request, _wanted(request), telling, started)
+        except TarServerAway as problem:
+            why = str(problem)
+        except TimeoutError:
+            why = f"the config alone was not loaded within {CONFIG_SECONDS:g} s"
+        else:
+            if isinstance(answer, ImageReady):
+                return answer
+            why = (answer.reason if isinstance(answer, TarRequested) else answer.error).message
+        self._log.info("pulling after all", image=request.reference, transfer=request.transfer_id, why=why)
+        return await self._pull(pull, _wanted(pull), telling, started)
 
     async def _pull(self, request: PullRequested, wanted: Wanted, telling: Telling, started: float) -> Answer:
         if wanted.source is None:

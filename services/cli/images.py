@@ -243,8 +243,8 @@ def _path(source: str) -> Path | None:
 
 def _item(source: str, name: str | None) -> Archive | str:
     from services.adapters.files import file_chunks, stdin_chunks
-    from services.adapters.unpacking import unpacked
     from services.importer import Archive
+    from services.unpacking import unpacked
 
     path = _path(source)
     if path is None:

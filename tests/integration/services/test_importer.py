@@ -12,9 +12,9 @@ import pytest
 
 from deploy.lab import EngineServer, RegistryServer
 from services.adapters.files import file_chunks
-from services.adapters.unpacking import unpacked
 from services.errors import BadArchive, BadInput, NotFound
 from services.importer import Archive
+from services.unpacking import unpacked
 from tests.integration.services.conftest import Host
 
 

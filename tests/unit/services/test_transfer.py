@@ -10,7 +10,7 @@ from services.adapters.memory_engine import Fault, MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
 from services.agent.pulling import Patience
 from services.core.references import Reference
-from services.errors import EngineUnavailable, NoSpace
+from services.errors import BadArchive, EngineUnavailable, NoSpace
 from services.exporting.exports import Exports
 from services.exporting.image_reader import ImageReader
 from services.exporting.spool import SpoolFolder
@@ -95,6 +95,22 @@ async def test_without_the_hosts_engine_nobody_else_may_have_it(ground: Ground) 
     ground.host.away = True
     with pytest.raises(EngineUnavailable, match=r"cannot talk to the engine .* nor is there another place"):
         await ground.move()
+
+
+async def test_a_new_config_is_loaded_without_a_layer(ground: Ground) -> None:
+    """The range has all layers: a few thousand bytes come, whatever it would make of a pull."""
+    ground.range.add_image("old:1", [layer("a"), layer("b")], author="before")
+    moved = await ground.move()
+    assert (moved.how, moved.layers_reused, moved.layers_total) == ("loaded", 2, 2)
+    assert ground.range.counts == {"load": 1}
+
+
+async def test_a_config_that_cannot_be_loaded_is_pulled(ground: Ground) -> None:
+    """The other way is as good as ever."""
+    ground.range.add_image("old:1", [layer("a"), layer("b")], author="before")
+    ground.range.faults["load"] = Fault(error=BadArchive("it cannot be used"))
+    moved = await ground.move()
+    assert (moved.how, [failure.code for failure in moved.passed_over]) == ("pulled", ["bad_archive"])
 
 
 async def test_a_range_that_is_away_is_an_error_at_once(ground: Ground) -> None:
