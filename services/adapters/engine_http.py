@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 from aiodocker.exceptions import DockerError
 
+from services.adapters.engine_connector import TCPConnector, UnixConnector
 from services.adapters.engine_errors import describe_connection, engine_error
 from services.errors import BadReference, CyroidError, EngineUnavailable, Stalled, TransferFailed
 from services.ports import Chunks
@@ -173,9 +174,12 @@ class LineStream(AsyncIterator[Line]):
 class EngineConnection:
     """One engine's address, with everything that is the same for all calls."""
 
-    def __init__(self, url: str, docker: aiodocker.Docker, answer_seconds: float) -> None:
+    def __init__(
+        self, url: str, docker: aiodocker.Docker, connector: UnixConnector | TCPConnector | None, answer_seconds: float
+    ) -> None:
         self.url = url
         self.docker = docker
+        self._connector = connector
         self._answer_seconds = answer_seconds
         self._negotiated = False
 
@@ -189,10 +193,11 @@ class EngineConnection:
             # With a connector given, aiodocker makes its requests' URLs of this as it is; the socket's path is no host.
             address = "unix://localhost" if url.startswith("unix://") else url
             async with aiodocker.Docker(address, connector=connector, timeout=timeout) as docker:
-                yield cls(url, docker, answer_seconds)
+                yield cls(url, docker, connector, answer_seconds)
         finally:
             if connector is not None:
                 await connector.close()
+                await connector.cut()
 
     @asynccontextmanager
     async def call(self, what: str, *, seconds: float | None = None) -> AsyncIterator[aiodocker.Docker]:
@@ -223,24 +228,27 @@ class EngineConnection:
         async with self.call(what):
             pass
         reply = Reply(what, self.url, quiet_seconds)
-        async with reply.watched():
-            reply.response = response = await self.docker.session.request(
-                method,
-                f"{self.docker.docker_host}/{self.docker.api_version}/{path}",
-                params=params,
-                headers={"Content-Type": "application/x-tar", **(headers or {})},
-                data=None if body is None else reply.feed(body),
-                read_bufsize=_READ_BUFFER_BYTES,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-            )
         try:
+            async with reply.watched():
+                reply.response = response = await self.docker.session.request(
+                    method,
+                    f"{self.docker.docker_host}/{self.docker.api_version}/{path}",
+                    params=params,
+                    headers={"Content-Type": "application/x-tar", **(headers or {})},
+                    data=None if body is None else reply.feed(body),
+                    read_bufsize=_READ_BUFFER_BYTES,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+                )
             if response.status >= 400:
                 async with reply.watched():
                     text = (await response.read()).decode(errors="replace")
                 raise engine_error(response.status, text, what, self.url, otherwise)
             yield reply
         finally:
-            response.close()
+            if reply.response is not None:
+                reply.response.close()
+            if self._connector is not None:
+                await self._connector.cut()
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -281,12 +289,12 @@ def image_name(name: str) -> str:
     return name
 
 
-def _connector(url: str) -> aiohttp.BaseConnector | None:
+def _connector(url: str) -> UnixConnector | TCPConnector | None:
     # force_close: a connection kept from before the engine's restart would fail the next request.
     if url.startswith("unix://"):
-        return aiohttp.UnixConnector(url.removeprefix("unix://"), force_close=True)
+        return UnixConnector(url.removeprefix("unix://"), force_close=True)
     if url.startswith(("tcp://", "http://")):
-        return aiohttp.TCPConnector(force_close=True)
+        return TCPConnector(force_close=True)
     return None
 
 

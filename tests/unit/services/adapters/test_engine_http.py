@@ -1,0 +1,69 @@
+"""services.adapters.engine_http: connections to an engine that does not do its part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from services.adapters.engine_http import EngineConnection, Reply
+from services.errors import TransferFailed
+
+VERSION = b'{"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10"}'
+#: More than what a socket holds, by less than what a transport keeps: some of it is still to be written.
+CHUNK = bytes(int(Path("/proc/sys/net/core/wmem_default").read_text()) + 30_000)
+
+
+class DeafEngine:
+    """Reads nothing of a body until it is told to, having begun its answer or not. `received` is all that came then."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self._answers = answers
+        self.listening, self.received = asyncio.Event(), asyncio.Queue[int]()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b"/version" in asked:
+            length = str(len(VERSION)).encode()
+            said = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + length + b"\r\n\r\n"
+            writer.write(said + VERSION)
+        else:
+            if self._answers:
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await self.listening.wait()
+            received = 0
+            with contextlib.suppress(ConnectionError):
+                while chunk := await reader.read(1 << 16):
+                    received += len(chunk)
+            self.received.put_nowait(received)
+        writer.close()
+
+
+async def _read_to_the_end(stream: AbstractAsyncContextManager[Reply]) -> None:
+    async with stream as reply:
+        while await reply.next_bytes():
+            pass
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_body_that_breaks_ends_the_connection_though_the_engine_reads_nothing(
+    tmp_path: Path, answers: bool
+) -> None:
+    """Closing alone would wait until the engine has taken what is still to be written, which it may never do."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield CHUNK
+        raise TransferFailed("the archive broke off")
+
+    path, deaf = tmp_path / "engine.sock", DeafEngine(answers=answers)
+    server = await asyncio.start_unix_server(deaf.serve, path, limit=1 << 12)
+    async with server, EngineConnection.open(f"unix://{path}", answer_seconds=5) as engine:
+        with pytest.raises(TransferFailed):
+            await _read_to_the_end(engine.stream("load", "POST", "images/load", quiet_seconds=1, body=body()))
+        deaf.listening.set()
+        async with asyncio.timeout(5):
+            assert await deaf.received.get() < len(CHUNK)
