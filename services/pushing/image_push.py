@@ -28,7 +28,7 @@ from services.telemetry import get_logger
 #: How often an image may be rebuilt under a push before the push is given up for this time.
 _REBUILDS = 3
 #: By the source's name; a push that sent no layer counts as the best way.
-_METHODS: dict[str, PushMethod] = {"layer_store": "layers", "content_store": "blobs", "save_stream": "save"}
+_METHODS: dict[str, PushMethod] = {"layers": "layers", "blobs": "blobs", "save": "save"}
 
 
 class ImagePush:

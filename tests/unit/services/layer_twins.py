@@ -17,7 +17,7 @@ CHUNK_BYTES = 1000
 class TwinSource:
     """Random access, as a layer store. `broken` maps a diff ID to what is given instead (None: an error)."""
 
-    def __init__(self, engine: MemoryEngine, name: str = "layer_store") -> None:
+    def __init__(self, engine: MemoryEngine, name: str = "layers") -> None:
         self.name = name
         self.broken: dict[str, bytes | None] = {}
         self.opened: list[str] = []
@@ -60,7 +60,7 @@ class TwinStream(TwinSource):
     """One stream, as a split save: layers in the order of their digests, in one pass."""
 
     def __init__(self, engine: MemoryEngine) -> None:
-        super().__init__(engine, "save_stream")
+        super().__init__(engine, "save")
         self.passes = 0
 
     @asynccontextmanager
