@@ -9,6 +9,7 @@ from typing import Literal
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 
 Fault = Literal[
     "error_500",  # answers 500, the registry never hears of the request
@@ -83,7 +84,7 @@ class FaultyRegistry:
         return await self._forward(request, self.fault)
 
     async def _forward(self, request: web.Request, fault: Fault | None) -> web.StreamResponse:
-        sent = {name: value for name, value in request.headers.items() if name.lower() in _SENT}
+        sent = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() in _SENT)
         body = _through(request.content, _middle(request.content_length), _of(fault, "_request"))
         try:
             async with self._session.request(
