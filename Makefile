@@ -6,7 +6,7 @@
 help:  ## say what can be done here
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup:  ## install what is missing: Debian packages (no service is started), and .venv from requirements.lock
+setup:  ## install what is missing: Debian packages (no service is started), .venv, and the base image for demo and tests
 	@scripts/setup
 
 test: setup  ## lint, types, import contracts and all tests

@@ -193,8 +193,9 @@ class AgentTwin:
             return self._say(delivery, self._ready(message, "present"))
         try:
             await self._redeem(message)
+            known = await self._archives.inspect(message.image_id)  # a containerd store does not know it so
             async with (
-                self._archives.save([message.image_id]) as archive,
+                self._archives.save([message.image_id if known else message.reference]) as archive,
                 self._engine.load(archive) as progress,
             ):
                 async for _ in progress:

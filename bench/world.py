@@ -21,8 +21,10 @@ from events.task_group import TaskGroup
 from events.worker import Worker
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
+from services.adapters.save_stream import SaveStream
 from services.core.deployment import Deployment, Policy
 from services.core.deployment_index import DeploymentKeys
+from services.core.images import Store
 from services.deployer import Deployer
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -88,6 +90,7 @@ class World:
         ranges: int = 2,
         replicas: int = 1,
         policy: Policy | None = None,
+        host_store: Store = "classic",
         door: Callable[[Bus, Process], Bus] = lambda bus, _process: bus,
     ) -> None:
         self.streams = Streams("cyroid")
@@ -95,7 +98,7 @@ class World:
         self.bus = MemoryBus(clock=loop_clock)
         self.policy = policy or Policy()
         self.registry = MemoryRegistry("registry:5000")
-        self.host = MemoryEngine(engine_id="host", url="memory://host")
+        self.host = MemoryEngine(engine_id="host", url="memory://host", store=host_store)
         self.engines = {f"r{number}": self.new_engine(f"r{number}", 1) for number in range(ranges)}
         self._wrap = door
         self.processes: dict[str, Process] = {}
@@ -172,6 +175,7 @@ class World:
                 streams=self.streams,
                 source=f"deployer@{number}",
                 tar_url="http://tar:7070",
+                sources=[SaveStream(self.host)],
                 policy=self.policy,
                 lease_seconds=LEASE_SECONDS,
                 clock=loop_clock,

@@ -5,6 +5,7 @@ Checked here as far as one can see from here, so that a typo is told at once and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -19,11 +20,25 @@ from events.messages import (
     PushRequested,
 )
 from events.streams import Streams
+from services.core.deployment import DEPLOYMENT_ID_LIMIT, Deployment, Policy
+from services.core.deployment_index import DeploymentKeys
+from services.core.deployment_steps import refusal_of, same_request
 from services.core.prompts import Prompt, prompt_id, prompt_key
 from services.core.references import Reference
-from services.errors import BadInput, NotFound
+from services.errors import BadInput, DuplicateDeployment, NotFound
 from services.ports import Engine
 
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[A-Za-z0-9._-]+)?")
+_RANGE_ENGINE = re.compile(r"tcp://[^\s/]+/?")
+_ID = (
+    "it begins with a letter or digit, then come letters, digits, dots, dashes and underscores,"
+    " at most {limit} characters"
+)
+_RULES = {
+    "deployment_id": _ID.format(limit=DEPLOYMENT_ID_LIMIT),
+    "range_id": _ID.format(limit=128),
+    "priority": "it is a whole number from 0 to 9, 9 goes first",
+}
 M = TypeVar("M", DeploymentRequested, DeploymentCancelRequested, DeploymentRetryRequested)
 
 
@@ -57,6 +72,15 @@ def deployment(
     priority: int = 5,
 ) -> DeploymentRequested:
     """The command, checked as its readers will check it. Raises BadInput, BadReference."""
+    if not images:
+        raise BadInput("a deployment brings at least one image: name it")
+    if platform is not None and not _PLATFORM.fullmatch(platform):
+        raise BadInput(f"platform {platform!r} is not allowed: say OS/ARCH or OS/ARCH/VARIANT, such as linux/amd64")
+    if engine_url is not None and not _RANGE_ENGINE.fullmatch(engine_url):
+        raise BadInput(
+            f"engine_url {engine_url!r} is not allowed: a range's engine is reached as tcp://HOST:PORT; a socket is on"
+            " this machine, where only the host's own engine is"
+        )
     message = DeploymentRequested(
         deployment_id=deployment_id or new_id(),
         range_id=range_id,
@@ -65,7 +89,10 @@ def deployment(
         engine_url=engine_url,
         priority=priority,
     )
-    return _checked(message)
+    refusal = refusal_of(_checked(message), Policy())
+    if refusal is not None:
+        raise BadInput(refusal.message, code=refusal.code)
+    return message
 
 
 def cancelling(deployment_id: str, reason: str = "") -> DeploymentCancelRequested:
@@ -85,7 +112,14 @@ async def ask_deployer(
     streams: Streams,
     source: str,
 ) -> Envelope:
-    """Publish a command to the deployer."""
+    """Publish a command to the deployer. Raises DuplicateDeployment: nobody would be told by the deployer's refusal."""
+    if isinstance(message, DeploymentRequested):
+        record = await speaker.load(DeploymentKeys(streams.prefix).record(message.deployment_id))
+        if record is not None and not same_request(msgspec.json.decode(record.value, type=Deployment), message):
+            raise DuplicateDeployment(
+                f"deployment {message.deployment_id} exists and asks for something else: choose another id, or see"
+                f" what it is: cyroid-images deployments show {message.deployment_id}"
+            )
     subject = message.range_id if isinstance(message, DeploymentRequested) else message.deployment_id
     envelope = Envelope(message=message, source=source, subject=subject)
     await speaker.publish(streams.deployments, envelope)
@@ -99,7 +133,5 @@ def _checked(message: M) -> M:
     except msgspec.ValidationError as problem:
         field = str(problem).rpartition("$.")[2].rstrip("`")
         value = getattr(message, field.partition("[")[0], None)
-        raise BadInput(
-            f"{field} {value!r} is not allowed: ids begin with a letter or digit, then letters, digits, dots, dashes"
-            f" and underscores, at most 128 ({problem})"
-        ) from problem
+        rule = _RULES.get(field.partition("[")[0], str(problem))
+        raise BadInput(f"{field} {value!r} is not allowed: {rule}") from problem

@@ -56,6 +56,7 @@ async def _deployer(parts: Parts) -> Role:
         streams=parts.streams,
         source=parts.source("deployer"),
         tar_url=settings.tar_url,
+        sources=await parts.layer_sources(),
         policy=Policy(
             push_patience_seconds=settings.push_wait_seconds,
             silence_seconds=2 * settings.stall_seconds,

@@ -59,7 +59,7 @@ from services.deploying.requests import Requests
 from services.deploying.signs import Signs
 from services.deploying.slots import Slots
 from services.errors import NotFound
-from services.ports import Engine, Registry
+from services.ports import Engine, LayerSource, Registry
 from services.telemetry import get_logger
 
 _GIVEN_UP_AGAIN_SECONDS = 30.0
@@ -83,6 +83,7 @@ class Deployer:
         streams: Streams,
         source: str,
         tar_url: str,
+        sources: Sequence[LayerSource] = (),
         policy: Policy | None = None,
         slots: int = 8,
         lease_seconds: float = 30.0,
@@ -99,7 +100,9 @@ class Deployer:
         self._writer = Writer(streams=streams, source=source, tar_url=tar_url, policy=self._policy)
         self._keys = self._writer.keys
         self._signs = Signs(speaker=speaker, stream=streams.progress, clock=clock)
-        self._finder = Finder(speaker=speaker, engine=engine, registry=registry, streams=streams, signs=self._signs)
+        self._finder = Finder(
+            speaker=speaker, engine=engine, registry=registry, streams=streams, signs=self._signs, sources=sources
+        )
         desk = Desk(speaker=speaker, streams=streams, writer=self._writer, policy=self._policy, clock=clock)
         self._slots = Slots(desk, self._finder)
         self._requests = Requests(desk)

@@ -5,6 +5,7 @@ CyroidError
 │   ├── BadReference
 │   ├── NotFound        image, range, container, deployment
 │   ├── Rebuilt         the reference names other content now than the one asked for
+│   ├── DuplicateDeployment   the id is taken by a deployment that asks for something else
 │   ├── BadArchive      a tar that is no image, or is cut off
 │   └── BuildFailed
 ├── Unavailable         something we stand on is away; retry helps    (exit 4, HTTP 503)
@@ -67,6 +68,13 @@ class Rebuilt(BadInput):
     """The reference names other content now: ask again for what it names."""
 
     code = "rebuilt"
+    http_status = 409
+
+
+class DuplicateDeployment(BadInput):
+    """The id is taken by a deployment that asks for something else."""
+
+    code = "duplicate_deployment"
     http_status = 409
 
 

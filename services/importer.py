@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from events.messages import ImageAppeared, ImageImported, Push
 from services.announcing import Announcer, target_reference
 from services.core.archive_check import ArchiveCheck
+from services.core.archives import END
 from services.core.references import Reference
-from services.errors import BadInput, CyroidError
+from services.errors import BadInput, CyroidError, TransferFailed
 from services.ports import Chunks, Engine, EngineProgress
+from services.telemetry import get_logger
 
 _LOADED_ID = "Loaded image ID: "
 OnProgress = Callable[[EngineProgress], None]
@@ -47,6 +49,7 @@ class Importer:
     def __init__(self, *, engine: Engine, announcer: Announcer) -> None:
         self._engine = engine
         self._announcer = announcer
+        self._log = get_logger(role="importer")
 
     async def import_many(
         self, items: list[Archive | str], *, push: Push = "auto", on_progress: OnProgress = _ignore
@@ -82,33 +85,33 @@ class Importer:
     async def import_archive(
         self, archive: Archive, *, push: Push = "auto", on_progress: OnProgress = _ignore, correlation_id: str = ""
     ) -> list[ImageAppeared]:
-        """Load the archive; one event for each name in it. Raises BadArchive and leaves nothing of it behind."""
+        """Load the archive; one event for each name in it, or the one for the name that was asked for.
+
+        Raises BadArchive, or BadInput where names are missing or too many, and leaves nothing of it behind.
+        """
         wanted = target_reference(archive.reference) if archive.reference else None
         await self._announcer.check()
-        flow = _Checked(archive)
-        unnamed = await self._load(flow, on_progress)
-        names = [str(Reference.parse(name)) for name in flow.names]
-        if wanted is not None:
-            await self._engine.tag(_only(archive, names, unnamed), wanted)
-            names = [wanted]
-        elif not names:
-            await self._drop(unnamed)
-            raise BadInput(f"the image in {archive.origin} has no name; say one with --as", code="no_name")
+        flow = _Checked(archive, self._engine)
+        try:
+            await self._load(flow, on_progress)
+            if wanted is not None:
+                await self._rename(flow, wanted)
+        except CyroidError:
+            await self._take_back(flow)
+            raise
         return [
             await self._announcer.announce(
                 ImageImported, name, origin=archive.origin, push=push, correlation_id=correlation_id
             )
-            for name in names
+            for name in (flow.before if wanted is None else [wanted])
         ]
 
-    async def _load(self, flow: _Checked, on_progress: OnProgress) -> list[str]:
-        """Local ids of images that came without a name."""
-        unnamed: list[str] = []
+    async def _load(self, flow: _Checked, on_progress: OnProgress) -> None:
         try:
             async with self._engine.load(flow.chunks()) as lines:
                 async for line in lines:
                     if line.status.startswith(_LOADED_ID):
-                        unnamed.append(line.status.removeprefix(_LOADED_ID).strip())
+                        flow.unnamed.append(line.status.removeprefix(_LOADED_ID).strip())
                     on_progress(line)
         except CyroidError:
             if flow.problem is not None:  # the engine only saw its request end early; this is why
@@ -116,47 +119,96 @@ class Importer:
             raise
         if flow.problem is not None:
             raise flow.problem
-        return unnamed
 
-    async def _drop(self, unnamed: list[str]) -> None:
-        """Take away what was loaded without a name, unless it was there before under one."""
-        for local_id in unnamed:
-            image = await self._engine.inspect(local_id)
-            if image is not None and not image.references:
-                await self._engine.untag(local_id)
+    async def _rename(self, flow: _Checked, wanted: str) -> None:
+        """Give the archive's one image the wanted name; the archive's own name means again what it meant before."""
+        source = next(iter([*flow.before, *flow.unnamed]), None)
+        if source is None:
+            raise TransferFailed("the engine loaded the archive, but did not say what image it has now; try again")
+        await self._engine.tag(source, wanted)
+        for name, before in flow.before.items():
+            if name != wanted:
+                await self._restore(name, before)
 
+    async def _take_back(self, flow: _Checked) -> None:
+        """An archive of several images that failed at a later one has left the earlier ones and their names."""
+        try:
+            left = set(flow.unnamed)
+            for name, before in flow.before.items():
+                left |= await self._restore(name, before)
+            for local_id in left:
+                await self._drop(local_id)
+        except CyroidError as problem:  # that which made it necessary says more
+            self._log.warning(
+                "not all of a failed import could be taken back", image=list(flow.before), why=str(problem)
+            )
 
-def _only(archive: Archive, names: list[str], unnamed: list[str]) -> str:
-    """What the archive's one image is called so far."""
-    found = names + unnamed
-    if len(found) != 1:
-        raise BadInput(
-            f"{archive.origin} holds {len(found)} images or names, so --as cannot name it;"
-            " import it without --as, then `cyroid-images images promote` the one you want",
-            code="many_names",
-        )
-    return found[0]
+    async def _restore(self, name: str, before: str | None) -> set[str]:
+        """Let `name` mean what it meant. Returns what it was taken away from, if that still is there."""
+        image = await self._engine.inspect(name)
+        now = None if image is None else image.local_id
+        if now == before:
+            return set()
+        if before is None:
+            await self._engine.untag(name)
+        else:
+            await self._engine.tag(before, name)
+        return set() if now is None else {now}
+
+    async def _drop(self, local_id: str) -> None:
+        """Take an image away that has no name; one that was there before under a name has it still."""
+        image = await self._engine.inspect(local_id)
+        if image is not None and not image.references:
+            await self._engine.untag(local_id)
 
 
 class _Checked:
-    """An archive on its way to the engine, looked at as it passes. The engine never gets the end of a bad one."""
+    """An archive on its way to the engine, looked at as it passes. The engine never gets the end of a bad one.
 
-    def __init__(self, archive: Archive) -> None:
+    before   each name in the archive and the local id of what had it until now; known just before the engine gets
+             the end, so all that can be said against the names is said before it loads anything
+    unnamed  local ids of what the engine loaded without a name
+    """
+
+    def __init__(self, archive: Archive, engine: Engine) -> None:
         self._archive = archive
+        self._engine = engine
         self.problem: CyroidError | None = None
-        self.names: list[str] = []
+        self.before: dict[str, str | None] = {}
+        self.unnamed: list[str] = []
 
     async def chunks(self) -> AsyncIterator[bytes]:
         check = ArchiveCheck(self._archive.origin)
         held = b""
         try:
             async for chunk in self._archive.chunks:
+                padding = check.ended
                 check.feed(chunk)
+                if padding:
+                    continue  # an engine that reads no further than a tar's end would begin to load
                 if held:
                     yield held
                 held = chunk
-            self.names = check.finish()
+            names = [str(Reference.parse(name)) for name in check.finish()]
+            self._judge(names, check.image_count)
+            self.before = {name: await self._local_id(name) for name in names}
         except CyroidError as problem:
             self.problem = problem
             raise
-        yield held
+        yield held + END if check.ended else held
+
+    def _judge(self, names: list[str], image_count: int) -> None:
+        origin = self._archive.origin
+        if self._archive.reference is None:
+            if not names:
+                raise BadInput(f"the image in {origin} has no name; say one with --as", code="no_name")
+        elif (found := max(len(names), image_count)) != 1:
+            raise BadInput(
+                f"{origin} holds {found} images or names, so --as cannot name it;"
+                " import it without --as, then `cyroid-images images promote` the one you want",
+                code="many_names",
+            )
+
+    async def _local_id(self, name: str) -> str | None:
+        image = await self._engine.inspect(name)
+        return None if image is None else image.local_id

@@ -10,16 +10,21 @@ import msgspec
 from events.bus import Speaker
 from events.streams import Streams
 from services.core.images import EngineImage
+from services.core.manifests import Manifest
 from services.core.prompts import Prompt, prompt_index, prompt_key
 from services.core.references import Reference
-from services.errors import BadReference, RegistryUnavailable
+from services.errors import BadInput, BadReference, CyroidError, RegistryUnavailable, WrongContent
 from services.ports import Engine, Registry
+from services.registry_config import registry_config
 
 _AT_ONCE = 16
 
 
 async def host_images(engine: Engine, registry: Registry) -> list[dict[str, Any]]:
-    """One row per name. `registry`: same, other (that name has other content there), no, or away."""
+    """One row per name. `registry`: same, other (that name has other content there), no, away, or unknown.
+
+    `-` stands where nothing can be there, for an image without a name.
+    """
     rows = [(name, image) for image in await engine.images() for name in image.references or ("<none>",)]
     slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -42,17 +47,34 @@ async def _state(name: str, image: EngineImage, registry: Registry) -> str:
     try:
         reference = Reference.parse(name)
         found = await registry.manifest(reference.repository, reference.registry_tag)
+        if found is None:
+            return "no"
+        return "same" if await _same(image, reference.repository, found[1], registry) else "other"
     except BadReference:
         return "-"
+    except BadInput:
+        return "other"  # an index, or what some other program left there
     except RegistryUnavailable:
         return "away"
-    if found is None:
-        return "no"
-    return "same" if found[1].body.config.digest == image.image_id else "other"
+    except CyroidError:
+        return "unknown"
+
+
+async def _same(image: EngineImage, repository: str, manifest: Manifest, registry: Registry) -> bool:
+    """An engine on a containerd store does not tell the config digest, so there the config's diff IDs are compared."""
+    image_id = manifest.body.config.digest
+    if image.image_id is not None:
+        return image.image_id == image_id
+    config = await registry_config(registry, repository, manifest)
+    return image.is_content(image_id, config.rootfs.diff_ids)
 
 
 async def registry_images(registry: Registry) -> list[dict[str, Any]]:
-    """One row per tag in the registry. Sizes are of the blobs as stored."""
+    """One row per tag in the registry. Sizes are of the blobs as stored.
+
+    `kind` is `image`, or `other` for a tag that names no image of one platform (an index, or what some other program
+    left there); of such a one only the name is known.
+    """
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def rows(repository: str) -> list[dict[str, Any]]:
@@ -61,16 +83,27 @@ async def registry_images(registry: Registry) -> list[dict[str, Any]]:
         return [row for row in await asyncio.gather(*(one(repository, tag) for tag in sorted(tags))) if row]
 
     async def one(repository: str, tag: str) -> dict[str, Any] | None:
-        async with slots:
-            found = await registry.manifest(repository, tag)
-        if found is None:  # deleted between the listing and now
-            return None
-        descriptor, manifest = found
         reference = Reference.from_registry(repository, tag)
-        return {
+        row: dict[str, Any] = {
             "reference": str(reference) if reference else None,
             "repository": repository,
             "tag": tag,
+            "kind": "other",
+            "manifest_digest": None,
+            "image_id": None,
+            "layers": None,
+            "size_bytes": None,
+        }
+        try:
+            async with slots:
+                found = await registry.manifest(repository, tag)
+        except (BadInput, WrongContent):
+            return row
+        if found is None:  # deleted between the listing and now
+            return None
+        descriptor, manifest = found
+        return row | {
+            "kind": "image",
             "manifest_digest": descriptor.digest,
             "image_id": manifest.body.config.digest,
             "layers": len(manifest.body.layers),

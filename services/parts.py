@@ -74,6 +74,7 @@ class Parts:
         self.host = socket.gethostname()
         self._stack = stack
         self._opened: dict[str, Any] = {}
+        self._sources: Sequence[LayerSource] | None = None
 
     async def _once(self, name: str, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         if name not in self._opened:
@@ -109,11 +110,17 @@ class Parts:
         return await self._once("registry", lambda: open_registry(self.settings))
 
     async def layer_sources(self) -> Sequence[LayerSource]:
-        """Ways to read layers of the host's engine, best first."""
+        """Ways to read layers of the host's engine, best first; the same for all roles: each config is read once.
+
+        What has to be unpacked on the way lies where exports lie, and not in a `/tmp` that may be memory.
+        """
         from services.adapters.layer_sources import layer_sources
 
-        root = self.settings.engine_root
-        return layer_sources(await self.host_engine(), engine_root=Path(root) if root else None)
+        if self._sources is None:
+            root, scratch = self.settings.engine_root, Path(self.settings.spool_folder)
+            engine = await self.host_engine()
+            self._sources = layer_sources(engine, engine_root=Path(root) if root else None, scratch=scratch)
+        return self._sources
 
     async def layer_forms(self) -> LayerForms:
         from services.pushing.layer_forms import LayerForms

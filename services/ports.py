@@ -50,7 +50,10 @@ class Engine(Pingable, Protocol):
     async def tag(self, source: str, reference: str) -> None: ...
 
     async def untag(self, reference: str) -> None:
-        """Remove one name. The image goes with its last name; a name that is not there is no error."""
+        """Remove one name, or an image without one by its local id.
+
+        The image goes with its last name; a name that is not there is no error.
+        """
 
     def pull(
         self, source: str, *, token: str | None = None

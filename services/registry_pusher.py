@@ -9,6 +9,7 @@ that came with `push: ask` becomes a prompt (`services.core.prompts`), which any
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -131,14 +132,24 @@ class RegistryPusher:
         envelope = delivery.envelope
         report = _reporter(delivery, reference)
         report(Tally(), "checking")
+        started, last = time.monotonic(), Tally()
+
+        def changed(tally: Tally) -> None:
+            nonlocal last
+            last = tally
+            report(tally, "sending")
+
         try:
-            pushed = await self._push.push(reference, image_id=image_id, changed=lambda tally: report(tally, "sending"))
+            pushed = await self._push.push(reference, image_id=image_id, changed=changed)
         except CyroidError as problem:
             report(Tally(), "failed")
             metrics.transfers.labels(kind="push", way="none", outcome=problem.code).inc()
             self._log.warning(
                 "push failed",
                 image=reference,
+                path="none",
+                bytes=last.done_bytes,
+                seconds=round(time.monotonic() - started, 3),
                 code=problem.code,
                 why=str(problem),
                 correlation_id=envelope.correlation_id,
@@ -163,7 +174,7 @@ class RegistryPusher:
             "pushed",
             image=pushed.reference,
             path=pushed.method,
-            sent_bytes=pushed.sent_bytes,
+            bytes=pushed.sent_bytes,
             reused_bytes=pushed.reused_bytes,
             seconds=pushed.seconds,
             image_id=pushed.image_id,

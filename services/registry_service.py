@@ -10,6 +10,7 @@ of it. Like the command line it is a door to what `services.parts` opens:
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -22,16 +23,18 @@ from events.messages import ImagePushed
 from events.streams import Streams
 from services import inventory
 from services.core.references import Reference
-from services.errors import NotFound, RedisUnavailable
+from services.errors import BadInput, CyroidError, EngineUnavailable, NotFound, RedisUnavailable
 from services.ports import Registry
 from services.pushing.image_push import ImagePush
 from services.pushing.layer_forms import LayerForms
 from services.pushing.tally import Tally
 from services.statistics import Statistics
+from services.telemetry import get_logger
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
+log = get_logger(role="registry-service")
 #: Called with `reference`, `phase` (checking, sending, done), `percent`, and bytes and layers, done and in all.
 ProgressCallback = Callable[[dict[str, Any]], None]
 
@@ -86,13 +89,24 @@ class RegistryService:
         tell = progress_callback or _nobody
         reference = Reference.parse(image_tag).familiar
         tell(_progress(reference, "checking", Tally()))
+        started, last = time.monotonic(), Tally()
+
+        def changed(tally: Tally) -> None:
+            nonlocal last
+            last = tally
+            tell(_progress(reference, "sending", tally))
+
         try:
-            pushed = await self._push.push(
-                image_tag, changed=lambda tally: tell(_progress(reference, "sending", tally))
-            )
+            pushed = await self._push.push(image_tag, changed=changed)
             await self._remember(pushed)
-        except BusError as problem:
-            raise RedisUnavailable(f"{problem}; start it or correct CYROID_REDIS_URL") from problem
+        except (CyroidError, BusError) as problem:
+            seconds = round(time.monotonic() - started, 3)
+            log.warning(
+                "push failed", image=reference, path="none", bytes=last.done_bytes, seconds=seconds, why=str(problem)
+            )
+            if isinstance(problem, BusError):
+                raise RedisUnavailable(f"{problem}; start it or correct CYROID_REDIS_URL") from problem
+            raise
         total_bytes = sum(layer.size_bytes for layer in set(pushed.layers))
         layers = len(set(pushed.layers))
         done = Tally(done_bytes=total_bytes, total_bytes=total_bytes, layers_done=layers, layers_total=layers)
@@ -102,13 +116,19 @@ class RegistryService:
     async def image_exists(self, image_tag: str) -> bool:
         """Whether the registry has something under this name. What exactly, `ensure_image_in_registry` looks after."""
         reference = Reference.parse(image_tag)
-        return await self._registry.manifest(reference.repository, reference.registry_tag) is not None
+        try:
+            return await self._registry.manifest(reference.repository, reference.registry_tag) is not None
+        except BadInput:
+            return True  # an index, or what some other program left there
 
     async def ensure_image_in_registry(self, image_tag: str, progress_callback: ProgressCallback | None = None) -> bool:
-        """As `push_image`: a tag that was rebuilt is pushed again. Enough is also what only the registry has."""
+        """As `push_image`: a tag that was rebuilt is pushed again. Enough is also what only the registry has.
+
+        A host's engine that is away has no say, so what the registry has is enough then as well.
+        """
         try:
             return await self.push_image(image_tag, progress_callback)
-        except NotFound:
+        except (NotFound, EngineUnavailable):
             if await self.image_exists(image_tag):
                 (progress_callback or _nobody)(_progress(Reference.parse(image_tag).familiar, "done", Tally()))
                 return True
@@ -137,6 +157,16 @@ class RegistryService:
         said = Envelope(message=pushed, source=self._source, subject=pushed.reference)
         seen = self._forms.seen([layer.diff_id for layer in pushed.layers], pushed.repository)
         await self._speaker.commit(Outcome(posts=(Post(self._streams.images, said),), index=seen.index))
+        log.info(
+            "pushed",
+            image=pushed.reference,
+            path=pushed.method,
+            bytes=pushed.sent_bytes,
+            reused_bytes=pushed.reused_bytes,
+            seconds=pushed.seconds,
+            image_id=pushed.image_id,
+            correlation_id=said.correlation_id,
+        )
 
 
 def _nobody(progress: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from events.messages import Failure
-from services.errors import CyroidError
+from services.errors import BadInput, CyroidError, WrongContent
 from services.ports import Registry
 
 _AT_ONCE = 16
@@ -27,7 +27,7 @@ class RegistryStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
     healthy: bool
     images: int = 0
-    """Tags."""
+    """Tags; one that names no image of one platform (an index) counts, but what it names is not in the bytes."""
     repositories: int = 0
     layers: int = 0
     """Different layers stored."""
@@ -71,8 +71,11 @@ class Statistics:
         logical = [0]
 
         async def image(repository: str, tag: str) -> bool:
-            async with slots:
-                found = await self._registry.manifest(repository, tag)
+            try:
+                async with slots:
+                    found = await self._registry.manifest(repository, tag)
+            except (BadInput, WrongContent):
+                return True  # an index, or what some other program left there: a tag whose blobs nobody names
             if found is None:
                 return False
             body = found[1].body

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import msgspec
@@ -25,7 +26,7 @@ from aiohttp import web
 from events.bus import BusError, Outcome, Record, RecordConflict, RecordWrite, Speaker, Subscription
 from services import metrics
 from services.core.offers import Offer, Refusal, offer_key
-from services.errors import CyroidError, Stalled
+from services.errors import BadInput, CyroidError, Stalled
 from services.exporting.exports import Exports
 from services.exporting.spool import Spool
 from services.telemetry import get_logger
@@ -86,20 +87,39 @@ class TarServer:
         return self._address
 
     async def run(self) -> None:
+        """Until cancelled. Raises BadInput when the spool folder cannot be used or the address is taken."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._exports.serving())
+            except OSError as problem:
+                raise BadInput(
+                    f"the spool folder cannot be used: {problem.filename}: {problem.strerror}; set CYROID_SPOOL_FOLDER"
+                    " to a folder in which this process may write"
+                ) from problem
+            refused = await self._serve()
+        raise BadInput(
+            f"cannot listen at {self._host}:{self._port}: {refused.strerror}; set CYROID_TAR_LISTEN"
+        ) from refused
+
+    async def _serve(self) -> OSError:
+        """Returns, with why, only if it cannot listen: raised here it would come out of the exports as a group."""
         application = web.Application()
         application.router.add_get("/transfers/{transfer_id}", self._answer)
         # A client that leaves ends its request at once, and the export with it if nobody else reads.
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=2, handler_cancellation=True)
-        async with self._exports.serving():
-            await runner.setup()
+        await runner.setup()
+        try:
             try:
                 await web.TCPSite(runner, self._host.strip("[]") or None, self._port).start()
-                host, port = runner.addresses[0][:2]
-                self._future().set_result(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-                log.info("listening", address=self._future().result())
-                await asyncio.Event().wait()
-            finally:
-                await runner.cleanup()
+            except OSError as problem:
+                return problem
+            host, port = runner.addresses[0][:2]
+            self._future().set_result(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            log.info("listening", address=self._future().result())
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+        raise AssertionError("an event that nobody sets")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         transfer_id = request.match_info["transfer_id"]

@@ -18,27 +18,30 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from events.bus import BusError
-from events.messages import Arrival, Failure
+from events.messages import Arrival, Failure, ImagePushed
 from services.agent.loading import load
 from services.agent.looking import Wanted, give_name, look
 from services.agent.pulling import Patience, pull
 from services.agent.stalls import Activity
 from services.core.abilities import layout, left_out
 from services.core.images import EngineImage
-from services.core.manifests import ImageConfig, sha256
+from services.core.manifests import sha256
 from services.core.offers import Layout, Offer
 from services.core.pull_progress import PullProgress
 from services.core.references import Reference
-from services.errors import CyroidError, EngineUnavailable, LayerUnreadable, NoSpace, NotFound
+from services.errors import CyroidError, EngineUnavailable, LayerUnreadable, NoSpace, NotFound, RegistryUnavailable
 from services.exporting.exports import Exports
+from services.exporting.spool import Spool, SpoolFolder
 from services.ports import Engine, LayerSource, Registry
 from services.pushing.image_push import ImagePush
+from services.registry_config import registry_config
 from services.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -78,7 +81,6 @@ async def transfer_image_to_dind(
     """
     from services.environment import read_settings
     from services.exporting.image_reader import ImageReader
-    from services.exporting.spool import SpoolFolder
     from services.parts import open_parts
 
     async with open_parts(settings or read_settings(os.environ)) as parts:
@@ -132,37 +134,50 @@ class Transfer:
             named = wanted.reference in here.references
             await give_name(moving.engine, wanted, here)
             return moving.moved(wanted, "present" if named else "retagged", 0, len(wanted.diff_ids))
+        pushed: ImagePushed | None = None
         try:
-            return await self._by_registry(moving, wanted, reference)
-        except (EngineUnavailable, NoSpace):
-            raise
-        except (CyroidError, BusError) as problem:
+            pushed = await self._pushed(moving, wanted, reference)
+        except (CyroidError, BusError) as problem:  # a full registry, or the host's engine away: not the range's
             moving.passed_over(problem)
         info = await moving.engine.info()
         images = [image.diff_ids for image in await moving.engine.images()]
-        present = left_out(info.store, wanted.diff_ids, images)
-        if present:
+        present, form = left_out(info.store, wanted.diff_ids, images), layout(info.store)
+        pull = [partial(self._by_registry, moving, wanted, pushed)] if pushed is not None else []
+        thin = [partial(self._by_tar, moving, wanted, present, form)] if present else []
+        only_config = set(present).issuperset(wanted.diff_ids)  # a pull may bring layers again that came by load
+        for way in (*thin, *pull) if only_config else (*pull, *thin):
             try:
-                return await self._by_tar(moving, wanted, present, layout(info.store))
+                return await way()
             except (EngineUnavailable, NoSpace):
                 raise
             except CyroidError as problem:
                 moving.passed_over(problem)
-        return await self._by_tar(moving, wanted, (), layout(info.store))
+        return await self._by_tar(moving, wanted, (), form)
 
     async def _resolve(self, reference: Reference) -> Wanted:
-        """What the host's engine has under the name; where it has nothing, what the registry has."""
-        image = await self.host.inspect(str(reference))
+        """What the host's engine has under the name; where it has nothing or is away, what the registry has."""
+        away: EngineUnavailable | None = None
+        try:
+            image = await self.host.inspect(str(reference))
+        except EngineUnavailable as problem:
+            image, away = None, problem
         if image is not None:
             image_id = image.image_id or sha256(await self._config(image))
             return Wanted(reference=str(reference), image_id=image_id, diff_ids=image.diff_ids)
+        try:
+            return await self._resolve_in_registry(reference)
+        except (NotFound, RegistryUnavailable) as problem:
+            if away is None:
+                raise
+            raise EngineUnavailable(f"{away}; nor is there another place to have it from: {problem}") from problem
+
+    async def _resolve_in_registry(self, reference: Reference) -> Wanted:
         found = await self.registry.manifest(reference.repository, reference.registry_tag)
         if found is None:
             raise NotFound(f"neither the host's engine nor the registry has {reference.familiar}: build or import it")
-        config = found[1].body.config
-        async with self.registry.open_blob(reference.repository, config.digest) as chunks:
-            diff_ids = ImageConfig.parse(b"".join([chunk async for chunk in chunks])).rootfs.diff_ids
-        return Wanted(reference=str(reference), image_id=config.digest, diff_ids=diff_ids)
+        manifest = found[1]
+        config = await registry_config(self.registry, reference.repository, manifest)
+        return Wanted(reference=str(reference), image_id=manifest.body.config.digest, diff_ids=config.rootfs.diff_ids)
 
     async def _config(self, image: EngineImage) -> bytes:
         last: LayerUnreadable | None = None
@@ -173,14 +188,18 @@ class Transfer:
                 last = problem
         raise LayerUnreadable(f"no way to read the config of {image.local_id} on the host: {last}") from last
 
-    async def _by_registry(self, moving: _Moving, wanted: Wanted, reference: Reference) -> Transferred:
+    async def _pushed(self, moving: _Moving, wanted: Wanted, reference: Reference) -> ImagePushed:
+        """What the registry has of it, or has now."""
         pushed = await self.push.present(reference, wanted.image_id, wanted.diff_ids)
-        if pushed is None:
-            pushed = await self.push.push(
-                str(reference),
-                image_id=wanted.image_id,
-                changed=lambda tally: moving.say("sending", tally.done_bytes, tally.total_bytes),
-            )
+        if pushed is not None:
+            return pushed
+        return await self.push.push(
+            str(reference),
+            image_id=wanted.image_id,
+            changed=lambda tally: moving.say("sending", tally.done_bytes, tally.total_bytes),
+        )
+
+    async def _by_registry(self, moving: _Moving, wanted: Wanted, pushed: ImagePushed) -> Transferred:
         source = f"{self.registry.address}/{pushed.repository}@{pushed.manifest_digest}"
         sourced = Wanted(
             reference=wanted.reference,
@@ -207,17 +226,24 @@ class Transfer:
             lifetime_seconds=0,
             range_id=moving.range_id,
         )
-        async with self.exports.serving(), self.exports.join(offer) as spool:
-            total = spool.total_bytes or 0
-            received = await load(
-                moving.engine,
-                wanted,
-                spool.read(),
-                activity=self.activity,
-                patience=self.patience,
-                report=lambda done, ended: moving.say("extracting" if ended else "downloading", done, total),
-            )
+        received = 0
+        failed: CyroidError | None = None
+        async with self.exports.serving():
+            try:
+                async with self.exports.join(offer) as spool:
+                    received = await self._load(moving, wanted, spool)
+            except CyroidError as problem:  # raised outside: the group of tasks that serves would wrap it
+                failed = problem
+        if failed is not None:
+            raise failed
         return moving.moved(wanted, "loaded", received, sum(one in present for one in wanted.diff_ids))
+
+    async def _load(self, moving: _Moving, wanted: Wanted, spool: Spool) -> int:
+        def report(done: int, ended: bool) -> None:
+            moving.say("extracting" if ended else "downloading", done, spool.total_bytes or 0)
+
+        activity, patience = self.activity, self.patience
+        return await load(moving.engine, wanted, spool.read(), activity=activity, patience=patience, report=report)
 
 
 class _Moving:

@@ -22,6 +22,7 @@ from events.streams import Streams
 #: Reading begins this much before now, by this machine's clock: Redis' own may be a little behind.
 SKEW_SECONDS = 60.0
 OnProgress = Callable[[TransferProgress], None]
+OnNote = Callable[[str], None]
 
 
 def recently() -> str:
@@ -30,9 +31,12 @@ def recently() -> str:
 
 
 async def watch(
-    speaker: Speaker, streams: Streams, request: DeploymentRequested, *, on_progress: OnProgress
+    speaker: Speaker, streams: Streams, request: DeploymentRequested, *, on_progress: OnProgress, on_note: OnNote
 ) -> DeploymentEnded:
-    """Return how it ended. Runs as long as the deployment does; end it by cancelling."""
+    """Return how it ended. Runs as long as the deployment does; end it by cancelling.
+
+    `on_note` gets what the deployer remarks about the deployment as a whole: what it waits for, what it does instead.
+    """
     entries: AsyncIterator[Tailed] = speaker.tail((streams.deployments, streams.progress), after=recently())
     async with aclosing(entries) as tail:  # type: ignore[type-var]  # tails are generators, the port says less
         since = None
@@ -43,9 +47,13 @@ async def watch(
             elif isinstance(message, DeploymentSucceeded | DeploymentFailed | DeploymentCancelled):
                 if message.deployment_id == request.deployment_id:
                     return message
-            elif isinstance(message, TransferProgress) and _concerns(message, request):
+            elif isinstance(message, TransferProgress):
                 of_an_earlier_one = since is None or _moment(entry) < since
-                if not of_an_earlier_one:
+                if of_an_earlier_one:
+                    continue
+                if message.transfer_id == request.deployment_id and message.note:
+                    on_note(message.note)
+                elif _concerns(message, request):
                     on_progress(message)
     raise RuntimeError("a tail that follows does not end")
 

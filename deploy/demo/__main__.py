@@ -16,6 +16,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.markup import escape
+
 from deploy.demo.show import Show
 from deploy.demo.stage import Stage, StoryFailed
 from deploy.demo.start import start
@@ -25,25 +27,24 @@ from deploy.lab.role_server import ROOT
 from deploy.lab.system import System
 
 INTERRUPTED = 130
+PROBLEMS = (StoryFailed, LabError, OSError, subprocess.SubprocessError)
+"""What can go wrong on a machine. Anything else is a mistake in the demonstration: its traceback is wanted, too."""
 
 
 def main() -> int:
     arguments = _arguments()
     show = Show()
     show.title("Images on their way: host engine → registry → two ranges, and as tar when the registry is down")
-    status = 0
-    for earlier in ("contexts", "logs"):
-        shutil.rmtree(arguments.folder / earlier, ignore_errors=True)
+    status = 1
     with _signals():
         try:
             with Lab(arguments.folder / "lab") as lab:
                 status = _play(lab, show, arguments.folder, arguments.exit)
-        except LabError as problem:
-            show.failed(str(problem))
+        except PROBLEMS as problem:
             status = 1
+            show.failed(_words(problem))
         except KeyboardInterrupt:
             status = INTERRUPTED
-    shutil.rmtree(arguments.folder / "contexts", ignore_errors=True)
     with contextlib.suppress(OSError):
         arguments.folder.rmdir()  # stays when logs were kept in it
     show.say(
@@ -54,24 +55,32 @@ def main() -> int:
 
 def _play(lab: Lab, show: Show, folder: Path, ends_itself: bool) -> int:
     """The whole story. Whatever ends it, the laboratory is still open: its logs can be kept."""
+    for earlier in ("contexts", "logs"):
+        shutil.rmtree(folder / earlier, ignore_errors=True)
+    failed = True
     try:
         system = start(lab, show)
         with system.logbook() as book:
             stage = Stage(system=system, book=book, show=show, folder=folder / "contexts")
             for chapter in CHAPTERS:
                 chapter(stage)
+        failed = False
         show.say("\n[bold green]Every step did what it says.[/]")
         if not ends_itself:
             _stay(system, show)
-    except (StoryFailed, LabError, subprocess.TimeoutExpired) as problem:
-        show.failed(str(problem))
-        show.say(f"the logs are kept in {_keep_logs(lab, folder)}")
-        return 1
+    except PROBLEMS as problem:
+        show.failed(_words(problem))
+    except KeyboardInterrupt:
+        failed = False
+        raise
     finally:
         # From here on a further Ctrl-C must not stop the cleaning up.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-    return 0
+        shutil.rmtree(folder / "contexts", ignore_errors=True)  # first: a full disk has room for the logs then
+        if failed:
+            _keep_logs(lab, show, folder)
+    return int(failed)
 
 
 def _stay(system: System, show: Show) -> None:
@@ -85,7 +94,8 @@ def _stay(system: System, show: Show) -> None:
         ("host engine", f"docker -H {system.host.url} images"),
         *((name, f"docker -H {engine.url} images") for name, engine in system.ranges.items()),
     ]
-    show.table(("WHAT", "WHERE"), rows)
+    for name, where in rows:  # no table: it would fold what is meant to be copied
+        show.say(f"{name:<12} {escape(where)}")
     show.say("\nWorth trying in another terminal:")
     show.command(f"{redis_cli} XRANGE {streams.images} - +")
     show.command(f"{redis_cli} XREVRANGE {streams.deployments} + - COUNT 2")
@@ -96,13 +106,23 @@ def _stay(system: System, show: Show) -> None:
     show.say("\nstopping")
 
 
-def _keep_logs(lab: Lab, folder: Path) -> Path:
+def _keep_logs(lab: Lab, show: Show, folder: Path) -> None:
     kept = folder / "logs"
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir(parents=True)
-    for log in lab.folder.glob("*/log"):
-        shutil.copy(log, kept / f"{log.parent.name}.log")
-    return kept
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        for log in lab.folder.glob("*/log"):
+            shutil.copy(log, kept / f"{log.parent.name}.log")
+    except OSError as problem:
+        show.failed(f"not all logs could be kept: {_words(problem)}")
+    show.say(f"the logs are kept in {kept}")
+
+
+def _words(problem: Exception) -> str:
+    """One line for a person where the machine itself said no, what the error says otherwise."""
+    if isinstance(problem, OSError) and problem.strerror:
+        on = f"{problem.filename}: " if problem.filename else ""
+        return f"the machine cannot go on: {on}{problem.strerror}"
+    return str(problem)
 
 
 @contextlib.contextmanager

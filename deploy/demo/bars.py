@@ -18,6 +18,8 @@ from events.messages import TransferProgress
 
 LINE_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+ENDS = ("done", "failed")
+"""The last phase of a transfer. After `failed` it may come another way, or by another try."""
 
 
 @contextmanager
@@ -52,21 +54,21 @@ def _follow(
     book: LogBook, mark: Mark, over: threading.Event, notes: _Notes, update: Callable[[TransferProgress], None]
 ) -> None:
     last = False
+    done: set[str] = set()  # the tracker's copy of what a range said before comes later than the range's own word
     while not last:
         last = over.wait(LOOK_SECONDS)
         for envelope in book.follow(mark):
-            if isinstance(envelope.message, TransferProgress) and not notes.take(envelope.message):
-                update(envelope.message)
+            step = envelope.message
+            if not isinstance(step, TransferProgress) or step.transfer_id in done or notes.take(step):
+                continue
+            update(step)
+            if step.phase == "done":
+                done.add(step.transfer_id)
 
 
 def _name(step: TransferProgress) -> str:
     where = {"push": "registry", "export": "spool"}.get(step.kind, step.range_id or "range")
     return f"{short(step.reference)} → {where}"
-
-
-def _is_over(step: TransferProgress) -> bool:
-    whole = step.total_bytes > 0 and step.done_bytes >= step.total_bytes
-    return step.phase == "done" or (step.phase == "extracting" and whole)
 
 
 class _Notes:
@@ -103,13 +105,14 @@ class _Bars:
     def update(self, step: TransferProgress) -> None:
         if step.transfer_id not in self._known:
             self._known[step.transfer_id] = self._progress.add_task("", name=_name(step), total=None, amount="")
-        over = _is_over(step)
+        known = step.total_bytes > 0
         self._progress.update(
             self._known[step.transfer_id],
-            description="done" if over else step.phase,
-            completed=1 if over and not step.total_bytes else step.done_bytes,
-            total=1 if over and not step.total_bytes else step.total_bytes or None,
-            amount=f"{size(step.done_bytes)} of {size(step.total_bytes)}" if step.total_bytes else "",
+            description=f"[red]{step.phase}[/]" if step.phase == "failed" else step.phase,
+            # Without a total the bar runs to and fro, which one that ended must not.
+            completed=step.done_bytes if known else int(step.phase == "done"),
+            total=step.total_bytes if known else 1 if step.phase in ENDS else None,
+            amount=f"{size(step.done_bytes)} of {size(step.total_bytes)}" if known else "",
         )
 
 
@@ -120,7 +123,7 @@ class _Lines:
 
     def update(self, step: TransferProgress) -> None:
         now = time.monotonic()
-        if now - self._last.setdefault(step.transfer_id, now) >= LINE_SECONDS:
+        if now - self._last.setdefault(step.transfer_id, now) >= LINE_SECONDS or step.phase == "failed":
             self._last[step.transfer_id] = now
             amount = f" {size(step.done_bytes)} of {size(step.total_bytes)}" if step.total_bytes else ""
             self._show.say(f"{_name(step)}: {step.phase}{amount}")

@@ -6,8 +6,8 @@ bytes from the registry's, content from a container started in the range.
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,13 +107,23 @@ class Stage:
         return found
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """The manifest that the registry has under a name."""
+        """The manifest that the registry has under a name. Raises StoryFailed when it has none, or is away."""
         reference = Reference.parse(name)
-        url = f"{self.system.registry.url}/v2/{reference.repository}/manifests/{reference.registry_tag}"
-        request = urllib.request.Request(url, headers={"Accept": _MANIFESTS})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+        path = f"/v2/{reference.repository}/manifests/{reference.registry_tag}"
+        # Not urllib: with `http_proxy` set it would ask the proxy for what is on loopback.
+        connection = http.client.HTTPConnection(self.system.registry.address, timeout=10)
+        try:
+            connection.request("GET", path, headers={"Accept": _MANIFESTS})
+            answer = connection.getresponse()
+            said = answer.read()
+        except (OSError, http.client.HTTPException) as problem:
+            raise StoryFailed(f"the registry at {self.system.registry.address} does not answer: {problem}") from problem
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise StoryFailed(f"the registry has no manifest of {name}: it answers {answer.status} to GET {path}")
+        found: dict[str, Any] = json.loads(said)
+        return found
 
     # ---- to the ranges ----------------------------------------------------------------------------------------
 

@@ -4,16 +4,16 @@ Nothing that the engine *says* makes an image: a pull or load that ends well has
 there. Leaving one of the context managers closes its connection, which stops the engine's own work.
 
 Time: a plain call gets `answer_seconds`; a transfer may be silent for `stall_seconds`; what an engine does without a
-word (writing a save's temporary folder, a build's long step, unpacking, a commit) gets `quiet_seconds`.
+word (writing a save's temporary folder, a build's long step, unpacking, a commit, a pull behind others) gets
+`quiet_seconds`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -22,10 +22,10 @@ import msgspec
 from events.task_group import TaskGroup
 from services.adapters.engine_errors import engine_error
 from services.adapters.engine_http import ByteStream, EngineConnection, LineStream, image_name
-from services.adapters.engine_progress import BuildLog, Progress
+from services.adapters.engine_images import Listed, image_of, named
+from services.adapters.engine_progress import BuildLog, Limits, Progress
 from services.core.images import EngineImage, EngineInfo
-from services.core.references import Reference
-from services.errors import BadArchive, BadReference, BuildFailed, NotFound
+from services.errors import BadArchive, BuildFailed, NotFound
 from services.ports import Chunks, EngineProgress
 
 _CONTAINERD = "io.containerd.snapshotter"
@@ -40,6 +40,7 @@ class DockerEngine:
         self._connection = connection
         self._stall_seconds = stall_seconds
         self._quiet_seconds = quiet_seconds
+        self._inspected: dict[str, EngineImage] = {}
 
     @classmethod
     @asynccontextmanager
@@ -80,11 +81,16 @@ class DockerEngine:
         except NotFound:
             return None
         # A containerd store names images whose content did not all arrive; such a one has no platform and no layers.
-        return _image(said) if said.get("Os") else None
+        return image_of(said) if said.get("Os") else None
 
     async def images(self) -> list[EngineImage]:
+        """Layers and platform of an id never change, so each image is inspected once."""
+        listed: dict[str, Listed] = {}
         async with self._connection.call("list images") as docker:
-            listed = {entry["Id"] for entry in await docker.images.list()}
+            for entry in await docker.images.list():
+                names = listed.setdefault(entry["Id"], Listed())
+                names.tags += entry.get("RepoTags") or ()
+                names.digests += entry.get("RepoDigests") or ()
         slots = asyncio.Semaphore(_INSPECTS_AT_ONCE)
 
         async def inspect(local_id: str) -> EngineImage | None:
@@ -92,8 +98,14 @@ class DockerEngine:
                 return await self.inspect(local_id)
 
         async with TaskGroup() as tasks:
-            inspected = [tasks.create_task(inspect(local_id)) for local_id in sorted(listed)]
-        return [image for task in inspected if (image := task.result()) is not None]
+            new = [
+                tasks.create_task(inspect(local_id)) for local_id in sorted(listed) if local_id not in self._inspected
+            ]
+        known = {local_id: image for local_id, image in self._inspected.items() if local_id in listed}
+        found = {image.local_id: image for task in new if (image := task.result()) is not None}
+        self._inspected = {**known, **found}
+        renamed = {local_id: named(image, listed[local_id]) for local_id, image in known.items()}
+        return [image for _, image in sorted({**renamed, **found}.items())]
 
     async def tag(self, source: str, reference: str) -> None:
         repository, tag = _split(image_name(reference))
@@ -117,7 +129,9 @@ class DockerEngine:
         async with self._connection.stream(
             what, "POST", "images/create", params=params, headers=headers, quiet_seconds=self._stall_seconds
         ) as reply:
-            yield Progress(LineStream(reply, what, self.url), reply)
+            # What an engine makes wait for its other pulls is not standing still: how long it may, a caller knows.
+            limits = Limits(moving_seconds=self._stall_seconds, queued_seconds=self._quiet_seconds)
+            yield Progress(LineStream(reply, what, self.url), reply, limits)
 
     @asynccontextmanager
     async def push(self, reference: str) -> AsyncIterator[AsyncIterator[EngineProgress]]:
@@ -241,28 +255,6 @@ class DockerEngine:
 
 def _on_containerd(info: Mapping[str, Any]) -> bool:
     return any(_CONTAINERD in str(value) for _, value in info.get("DriverStatus") or ())
-
-
-def _image(said: Mapping[str, Any]) -> EngineImage:
-    # Only an image on a containerd store has a descriptor, and its Id is that descriptor's digest.
-    on_containerd = bool(said.get("Descriptor"))
-    platform = f"{said['Os']}/{said['Architecture']}"
-    return EngineImage(
-        local_id=said["Id"],
-        image_id=None if on_containerd else said["Id"],
-        diff_ids=tuple((said.get("RootFS") or {}).get("Layers") or ()),
-        references=tuple(sorted(_normalised(tag for tag in said.get("RepoTags") or () if "@" not in tag))),
-        repo_digests=tuple(sorted(_normalised(said.get("RepoDigests") or ()))),
-        size_bytes=int(said.get("Size") or 0),
-        platform=f"{platform}/{said['Variant']}" if said.get("Variant") else platform,
-    )
-
-
-def _normalised(tags: Iterable[str]) -> Iterator[str]:
-    for tag in tags:
-        # Dangling images are called `<none>:<none>`; older engines hold names that today's rules refuse.
-        with contextlib.suppress(BadReference):
-            yield str(Reference.parse(tag))
 
 
 def _split(reference: str) -> tuple[str, str]:

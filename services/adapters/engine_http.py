@@ -66,6 +66,10 @@ class Reply:
         self._advanced_at = asyncio.get_running_loop().time()
         self.response: aiohttp.ClientResponse | None = None
 
+    def bear(self, quiet_seconds: float) -> None:
+        """How long the engine may be silent from its next word on."""
+        self._quiet_seconds = quiet_seconds
+
     def touch(self) -> None:
         """Something moved."""
         if self._deadline is not None and not self._deadline.expired():

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from services.adapters.engine_http import Line, Reply
+from services.core.pull_progress import PullProgress
 from services.ports import EngineProgress
 
 #: What an engine says of a layer that waits for bytes. Anything else it does itself, and may take long over.
 _WAITING = {"Downloading", "Pushing", "Waiting", "Pulling fs layer", "Preparing"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a pull may be silent: one that moves, and one that the engine makes wait for its other pulls."""
+
+    moving_seconds: float
+    queued_seconds: float
 
 
 class Progress(AsyncIterator[EngineProgress]):
@@ -17,9 +27,11 @@ class Progress(AsyncIterator[EngineProgress]):
     An engine on a containerd store says ten times a second how far each layer is, also while nothing comes.
     """
 
-    def __init__(self, lines: AsyncIterator[Line], reply: Reply | None = None) -> None:
+    def __init__(self, lines: AsyncIterator[Line], reply: Reply | None = None, limits: Limits | None = None) -> None:
         self._lines = lines
         self._reply = reply
+        self._limits = limits
+        self._pull = PullProgress()
         self._last: dict[str | None, EngineProgress] = {}
 
     async def __anext__(self) -> EngineProgress:
@@ -32,6 +44,10 @@ class Progress(AsyncIterator[EngineProgress]):
                     done_bytes=max(int(detail.get("current") or 0), 0),
                     total_bytes=max(int(detail.get("total") or 0), 0),
                 )
+                if self._reply is not None and self._limits is not None:
+                    self._pull.take(status, line.id, progress.done_bytes, progress.total_bytes)
+                    queued = self._pull.queued
+                    self._reply.bear(self._limits.queued_seconds if queued else self._limits.moving_seconds)
                 if self._reply is not None:
                     self._reply.advanced(status not in _WAITING or self._last.get(line.id) != progress)
                     self._last[line.id] = progress

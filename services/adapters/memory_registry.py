@@ -24,19 +24,27 @@ class MemoryRegistry:
     """The port `services.ports.Registry` without a registry.
 
     `away` makes every call fail as a stopped registry does. `uploaded` lists what came in by upload, in order, as
-    (repository, digest, bytes): the promise that nothing is sent twice is read from it.
+    (repository, digest, bytes): the promise that nothing is sent twice is read from it. `foreign` is what other
+    programs left under (repository, tag): an index, or something that is no manifest at all.
     """
 
     def __init__(self, address: str = "registry:5000") -> None:
         self._address = address
         self.away = False
         self.uploaded: list[tuple[str, str, int]] = []
+        self.foreign: dict[tuple[str, str], bytes] = {}
         self._content: dict[str, bytes] = {}
         self._repositories: dict[str, _Repository] = {}
 
     @property
     def address(self) -> str:
         return self._address
+
+    def lose(self, digest: str) -> None:
+        """As a disk that lost a blob: no repository has it any more, and every manifest stays."""
+        del self._content[digest]
+        for repository in self._repositories.values():
+            repository.blobs.discard(digest)
 
     async def ping(self) -> None:
         if self.away:
@@ -82,6 +90,9 @@ class MemoryRegistry:
 
     async def manifest(self, repository: str, reference: str) -> tuple[Descriptor, Manifest] | None:
         await self.ping()
+        if (repository, reference) in self.foreign:
+            left = Manifest.parse(self.foreign[repository, reference])
+            return left.descriptor, left
         place = self._at(repository)
         manifest = place.manifests.get(place.tags.get(reference, reference))
         return None if manifest is None else (manifest.descriptor, manifest)
@@ -108,12 +119,13 @@ class MemoryRegistry:
 
     async def repositories(self) -> AsyncIterator[str]:
         await self.ping()
-        for repository in sorted(self._repositories):
+        for repository in sorted({*self._repositories, *(repository for repository, _ in self.foreign)}):
             yield repository
 
     async def tags(self, repository: str) -> list[str]:
         await self.ping()
-        return sorted(self._at(repository).tags)
+        left = (tag for place, tag in self.foreign if place == repository)
+        return sorted({*self._at(repository).tags, *left})
 
     def _at(self, repository: str) -> _Repository:
         """For reading: a repository that is not there is empty."""

@@ -69,8 +69,12 @@ class MemoryStore:
     def remove_name(self, name: str) -> None:
         """The image goes with its last name, and each layer with its last image.
 
-        As in the engine, a repository's digests go with the last tag of that repository.
+        As in the engine, a repository's digests go with the last tag of that repository, and an image without a name is
+        removed by its local id.
         """
+        if name in self.images and name not in {*self.names.values(), *self.digests.values()}:
+            self._remove(name)
+            return
         reference = Reference.parse(name)
         table = self.digests if reference.digest else self.names
         local_id = table.pop(str(reference), None)
@@ -82,9 +86,12 @@ class MemoryStore:
                 if Reference.parse(digest).name == reference.name:
                     del self.digests[digest]
         if local_id not in {*self.names.values(), *self.digests.values()}:
-            del self.images[local_id]
-            used = {one for image in self.images.values() for one in image.diff_ids}
-            self.layers = {one: content for one, content in self.layers.items() if one in used}
+            self._remove(local_id)
+
+    def _remove(self, local_id: str) -> None:
+        del self.images[local_id]
+        used = {one for image in self.images.values() for one in image.diff_ids}
+        self.layers = {one: content for one, content in self.layers.items() if one in used}
 
     def knows(self, diff_ids: Sequence[str]) -> bool:
         """Whether the top layer of this chain need not be sent: a classic store knows a layer by its whole chain."""

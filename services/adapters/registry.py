@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Self
 
 import aiohttp
@@ -158,13 +158,17 @@ class HttpRegistry:
         what = f"a download of {digest[:19]} from {repository}"
         headers = {"Range": f"bytes={start}-"} if start else {}
         try:
-            async with self._http.stream(
-                "GET",
-                f"/v2/{repository}/blobs/{digest}",
-                scopes=_scopes(repository, "pull"),
-                accept=(206,) if start else (200,),
-                headers=headers,
-            ) as answer:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._http.stall_seconds):
+                    answer = await stack.enter_async_context(
+                        self._http.stream(
+                            "GET",
+                            f"/v2/{repository}/blobs/{digest}",
+                            scopes=_scopes(repository, "pull"),
+                            accept=(206,) if start else (200,),
+                            headers=headers,
+                        )
+                    )
                 while True:
                     async with asyncio.timeout(self._http.stall_seconds):
                         chunk = await answer.content.read(CHUNK_BYTES)
@@ -181,6 +185,7 @@ class HttpRegistry:
             scopes=_scopes(repository, "pull"),
             accept=(200, 404),
             headers=_ACCEPT,
+            limit_bytes=_MANIFEST_LIMIT_BYTES,
         )
         if answer.status == 404:
             return None

@@ -36,6 +36,8 @@ _AWAY = frozenset({429, 502, 503, 504})
 _PAUSES_SECONDS = (0.1, 0.5)
 _ERROR_LIMIT_BYTES = 64 * 1024
 _AT_ONCE_BYTES = 512 * 1024
+#: A page of a catalogue or of tags is the longest answer that is read whole.
+ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 CONNECTION_PROBLEMS = (aiohttp.ClientError, ConnectionError)
 
 
@@ -72,8 +74,12 @@ class RegistryHttp:
         body: bytes | None = None,
         again: bool = True,
         answer_seconds: float | None = None,
+        limit_bytes: int = ANSWER_LIMIT_BYTES,
     ) -> tuple[aiohttp.ClientResponse, bytes]:
-        """A whole answer in memory. With `again`, connection problems are tried again: only for idempotent requests."""
+        """A whole answer in memory. With `again`, connection problems are tried again: only for idempotent requests.
+
+        Raises TransferFailed for an answer of more than `limit_bytes`: somebody else's server may send without end.
+        """
         pauses = _PAUSES_SECONDS if again else ()
         for pause in (*pauses, None):
             try:
@@ -81,7 +87,12 @@ class RegistryHttp:
                     asyncio.timeout(answer_seconds or self.answer_seconds),
                     self.stream(method, location, scopes=scopes, accept=accept, headers=headers, body=body) as answer,
                 ):
-                    return answer, await answer.read()
+                    content = bytearray()
+                    async for chunk in answer.content.iter_any():
+                        content += chunk
+                        if len(content) > limit_bytes:
+                            raise TransferFailed(f"{answer.url} of the registry has more than {limit_bytes} bytes")
+                    return answer, bytes(content)
             except aiohttp.ClientConnectorError as problem:
                 raise self.away(problem) from problem  # nobody listens: the roles wait for it, not one request
             except (*CONNECTION_PROBLEMS, TimeoutError) as problem:

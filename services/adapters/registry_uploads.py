@@ -6,6 +6,11 @@ this process's CPU and find nothing more. registry:2 keeps what it refuses, so t
 What fits in one chunk goes with the PUT. Longer blobs are streamed in one PATCH, because `registry:2` syncs its file at
 the end of every request: many small ones would wait for the disk each time.
 
+**A broken upload starts over.** registry:2 keeps what came of a PATCH that was cut off, and then finds that its file is
+longer than the signed state in the session's location says: it answers BLOB_UPLOAD_INVALID to everything and cancels
+the session (2.8, blobupload.go, "upload resumed at wrong offset"). So there is no offset to go on from, chunked or not;
+what does go on is the push: the layers that were finished are there, and only the broken one is sent again.
+
 **A session that is not finished is cancelled.** registry:2 accepts a DELETE only at the `Location` that its last answer
 gave, so when the source fails, or the task is cancelled, the body is *ended* (not cut), the answer's new location is
 awaited, and that one is deleted. Only where the connection itself broke, something stays behind: the registry purges

@@ -12,6 +12,7 @@ for in a pass of its own unless an earlier pass came by it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import tempfile
 from collections import OrderedDict
@@ -22,12 +23,12 @@ from typing import IO
 
 from services.adapters.chunk_streams import from_thread
 from services.adapters.tar_stream import TarStream
-from services.adapters.unpacking import unpacked
 from services.core.images import EngineImage
 from services.core.manifests import ImageConfig, sha256
 from services.core.tar_headers import Header
 from services.errors import BadArchive, BadInput, LayerUnreadable, NoSpace, NotFound, TransferFailed
 from services.ports import Chunks, Engine, OpenLayer
+from services.unpacking import unpacked
 
 _CONFIG_LIMIT_BYTES = 8 << 20
 _CONFIGS_KEPT = 32
@@ -37,7 +38,10 @@ _NO_SPACE_LEFT = 28
 
 
 class SaveStream:
-    """The `SequentialSource` port on any engine. `scratch` is a folder for one layer at a time."""
+    """The `SequentialSource` port on any engine. `scratch` is a folder for one layer at a time, made when needed.
+
+    Without one, or where it cannot be made, a layer lies where the system keeps temporary files.
+    """
 
     def __init__(self, engine: Engine, scratch: Path | None = None) -> None:
         self._engine = engine
@@ -117,15 +121,23 @@ class SaveStream:
     async def _spooled(self, tar: TarStream) -> AsyncIterator[tuple[str, int, IO[bytes]]]:
         """The entry at hand, unpacked, in a file that goes when this is left; its diff ID and size before it."""
         state = hashlib.sha256()
+        folder = await asyncio.to_thread(self._folder)
         try:
-            with tempfile.TemporaryFile(dir=self._scratch, prefix="layer-", buffering=0) as file:
+            with tempfile.TemporaryFile(dir=folder, prefix="layer-", buffering=0) as file:
                 async for chunk in unpacked(tar.content(), "a layer of the archive"):
                     await asyncio.to_thread(_append, file, state.update, chunk)
                 yield f"sha256:{state.hexdigest()}", file.tell(), file
         except OSError as problem:
             if problem.errno == _NO_SPACE_LEFT:
-                raise NoSpace(f"no room for a layer in {self._scratch or tempfile.gettempdir()}") from problem
-            raise LayerUnreadable(f"a layer cannot be kept in {self._scratch}: {problem}") from problem
+                raise NoSpace(f"no room for a layer in {folder}: make some, or set CYROID_SPOOL_FOLDER") from problem
+            raise LayerUnreadable(f"a layer cannot be kept in {folder}: {problem}") from problem
+
+    def _folder(self) -> Path:
+        if self._scratch is not None:
+            with contextlib.suppress(OSError):
+                self._scratch.mkdir(parents=True, exist_ok=True)
+                return self._scratch
+        return Path(tempfile.gettempdir())
 
     @asynccontextmanager
     async def _open(self, image: EngineImage) -> AsyncIterator[TarStream]:

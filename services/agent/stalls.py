@@ -29,6 +29,11 @@ class Watch:
         """Something moved: the patience begins anew."""
         self._until(self._patience)
 
+    def bear(self, seconds: float) -> None:
+        """From now on the other side may take so long over a step."""
+        self._patience = seconds
+        self.alive()
+
     def hurry(self, seconds: float) -> None:
         """The other side said that it has trouble: wait no longer than this for the next movement."""
         if self._scope is not None:

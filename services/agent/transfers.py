@@ -1,5 +1,6 @@
 """One request, one answer: which way an image comes to the engine, and what is said when a way fails.
 
+only a new config  → image.tar_requested for an archive without a layer; the pull, if that does not work
 failed pull        → image.tar_requested, with the layers that the engine has
 refused thin tar   → image.tar_requested for a whole one
 broken-off tar     → image.tar_requested again; the deployer counts
@@ -9,8 +10,9 @@ engine away        → raised: the entry is tried again when it is back
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections import OrderedDict
 from dataclasses import replace
 
 from events.messages import (
@@ -21,7 +23,6 @@ from events.messages import (
     LoadOffered,
     PullRequested,
     TarRequested,
-    TransferProgress,
 )
 from services import metrics
 from services.agent.fetching import OfferRefused, TarServerAway, fetch
@@ -29,15 +30,22 @@ from services.agent.loading import load
 from services.agent.looking import Wanted, give_name, look
 from services.agent.pulling import Patience, pull
 from services.agent.stalls import Activity
+from services.agent.telling import Report, Telling
 from services.core.abilities import layout, left_out
-from services.core.pull_progress import PullProgress
+from services.core.images import Store
 from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
 from services.ports import Engine
 from services.telemetry import get_logger
 
 Request = PullRequested | LoadOffered
 Answer = ImageReady | ImageFailed | TarRequested
-Report = Callable[[TransferProgress], None]
+
+
+#: A config alone that is not there by then is not waited for: the pull needs nobody's turn.
+CONFIG_SECONDS = 5.0
+_SAME_LAYERS = "all layers are here, only the config is missing"
+#: Requests whose config alone was asked for, to be pulled if it does not come. A run that forgot one asks for a tar.
+_TO_PULL_LIMIT = 1000
 
 
 class Transfers:
@@ -48,6 +56,7 @@ class Transfers:
         self._range_id = range_id
         self._patience = patience
         self._coming: set[str] = set()
+        self._to_pull: OrderedDict[str, PullRequested] = OrderedDict()
         self._activity = Activity()
         self._log = get_logger(role="agent", range=range_id)
 
@@ -56,13 +65,16 @@ class Transfers:
         started = time.monotonic()
         kind = "pull" if isinstance(request, PullRequested) else "load"
         answer: Answer | None = None
+        telling = Telling(request, self._range_id, report)
         try:
-            answer = await self._answer(request, report)
+            answer = await self._answer(request, telling)
             return answer
         finally:
-            self._note(request, kind, answer, time.monotonic() - started)
+            # An interrupted one counts as failed too: if it is taken up again, that try's reports follow.
+            telling.ended(well=isinstance(answer, ImageReady))
+            self._note(request, kind, answer, telling.done_bytes, time.monotonic() - started)
 
-    async def _answer(self, request: Request, report: Report) -> Answer:
+    async def _answer(self, request: Request, telling: Telling) -> Answer:
         started = time.monotonic()
         wanted = _wanted(request)
         here = await look(self._engine, wanted)
@@ -71,10 +83,55 @@ class Transfers:
             await give_name(self._engine, wanted, here)
             return _ready(request, how, 0, len(wanted.diff_ids), started)
         if isinstance(request, PullRequested):
-            return await self._pull(request, wanted, report, started)
-        return await self._load(request, wanted, report, started)
+            asked = await self._ask_for_config(request)
+            return asked or await self._pull(request, wanted, telling, started)
+        pull = self._to_pull.get(request.transfer_id)
+        if pull is None:
+            return await self._load(request, wanted, telling, started)
+        answer = await self._load_or_pull(request, pull, telling, started)
+        self._to_pull.pop(request.transfer_id, None)
+        return answer
 
-    async def _pull(self, request: PullRequested, wanted: Wanted, report: Report, started: float) -> Answer:
+    async def _ask_for_config(self, request: PullRequested) -> TarRequested | None:
+        """For an image whose layers are all here: an archive without any.
+
+        An engine on the classic store knows layers that came by `load` only by what they hold, not by the blobs that a
+        manifest names, so it would download them all for a pull.
+        """
+        if request.source is None or not request.diff_ids:
+            return None
+        images = await self._engine.images()
+        store: Store = "classic" if all(image.image_id is not None for image in images) else "containerd"
+        present = left_out(store, request.diff_ids, [image.diff_ids for image in images])
+        if not set(present).issuperset(request.diff_ids):
+            return None
+        self._to_pull[request.transfer_id] = request
+        while len(self._to_pull) > _TO_PULL_LIMIT:
+            self._to_pull.popitem(last=False)
+        reason = Failure(code="same_layers", message=_SAME_LAYERS, retryable=True)
+        return TarRequested(
+            transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(store), thin=True
+        )
+
+    async def _load_or_pull(
+        self, request: LoadOffered, pull: PullRequested, telling: Telling, started: float
+    ) -> Answer:
+        """Load what was asked for in place of a pull; if that does not work, the pull is as good as ever."""
+        try:
+            async with asyncio.timeout(CONFIG_SECONDS):
+                answer = await self._load(request, _wanted(request), telling, started)
+        except TarServerAway as problem:
+            why = str(problem)
+        except TimeoutError:
+            why = f"the config alone was not loaded within {CONFIG_SECONDS:g} s"
+        else:
+            if isinstance(answer, ImageReady):
+                return answer
+            why = (answer.reason if isinstance(answer, TarRequested) else answer.error).message
+        self._log.info("pulling after all", image=request.reference, transfer=request.transfer_id, why=why)
+        return await self._pull(pull, _wanted(pull), telling, started)
+
+    async def _pull(self, request: PullRequested, wanted: Wanted, telling: Telling, started: float) -> Answer:
         if wanted.source is None:
             nowhere = Failure(code="no_source", message="the registry cannot be pulled from now", retryable=True)
             return await self._ask_for_tar(request, nowhere)
@@ -84,7 +141,7 @@ class Transfers:
                 wanted,
                 activity=self._activity,
                 patience=self._patience,
-                report=lambda progress: report(self._pull_report(request, progress)),
+                report=telling.pulling,
                 coming=self._coming,
             )
         except EngineUnavailable:
@@ -95,7 +152,7 @@ class Transfers:
             return await self._ask_for_tar(request, problem.failure())
         return _ready(request, "pulled", progress.received_bytes, progress.layers_reused, started)
 
-    async def _load(self, request: LoadOffered, wanted: Wanted, report: Report, started: float) -> Answer:
+    async def _load(self, request: LoadOffered, wanted: Wanted, telling: Telling, started: float) -> Answer:
         held = set(request.held)
         thin = not held.issuperset(request.diff_ids)
         try:
@@ -107,7 +164,7 @@ class Transfers:
                     fetched.chunks,
                     activity=self._activity,
                     patience=self._patience,
-                    report=lambda done, ended: report(self._load_report(request, done, total, ended)),
+                    report=lambda done, ended: telling.loading(done, total, ended),
                 )
         except (EngineUnavailable, TarServerAway):
             raise
@@ -134,33 +191,8 @@ class Transfers:
             transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(info.store), thin=thin
         )
 
-    def _pull_report(self, request: PullRequested, progress: PullProgress) -> TransferProgress:
-        return TransferProgress(
-            transfer_id=request.transfer_id,
-            reference=request.reference,
-            kind="pull",
-            phase=progress.phase,
-            range_id=self._range_id,
-            done_bytes=progress.done_bytes,
-            total_bytes=progress.total_bytes or request.total_bytes,
-            layers_done=progress.layers_done,
-            layers_total=progress.layers_total,
-        )
-
-    def _load_report(self, request: LoadOffered, done: int, total: int, ended: bool) -> TransferProgress:
-        return TransferProgress(
-            transfer_id=request.transfer_id,
-            reference=request.reference,
-            kind="load",
-            phase="extracting" if ended else "downloading",
-            range_id=self._range_id,
-            done_bytes=done,
-            total_bytes=total,
-            layers_total=len(request.diff_ids),
-        )
-
-    def _note(self, request: Request, kind: str, answer: Answer | None, seconds: float) -> None:
-        """One line and the numbers, however it ended."""
+    def _note(self, request: Request, kind: str, answer: Answer | None, came: int, seconds: float) -> None:
+        """One line and the numbers, however it ended; `came` is how many bytes came of one that did not end well."""
         about = {"image": request.reference, "transfer": request.transfer_id, "seconds": round(seconds, 3)}
         if isinstance(answer, ImageReady):
             metrics.transfers.labels(kind, answer.how, "done").inc()
@@ -174,11 +206,17 @@ class Transfers:
                 kind, "none", "tar_requested" if isinstance(answer, TarRequested) else "failed"
             ).inc()
             self._log.warning(
-                kind, path="none", said=type(answer).__name__, code=error.code, why=error.message, **about
+                kind,
+                path="none",
+                bytes=came,
+                said=type(answer).__name__,
+                code=error.code,
+                why=error.message,
+                **about,
             )
         else:
             metrics.transfers.labels(kind, "none", "interrupted").inc()
-            self._log.info(kind, path="none", said="interrupted", **about)
+            self._log.info(kind, path="none", bytes=came, said="interrupted", **about)
 
 
 def _wanted(request: Request) -> Wanted:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
 
 from events.lease import Bus
 from events.streams import Streams
@@ -134,14 +132,14 @@ class PushBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class DeployBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """POST /api/v1/deployments"""
+    """POST /api/v1/deployments. What may be asked for is checked in `services.asking`, as for the command line."""
 
     range_id: str
-    images: Annotated[list[str], Meta(min_length=1, max_length=100)]
+    images: list[str]
     deployment_id: str | None = None
     platform: str | None = None
     engine_url: str | None = None
-    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    priority: int = 5
 
 
 def deployment_id_of(key: str) -> str:

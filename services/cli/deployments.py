@@ -34,9 +34,9 @@ FAILED_STATUS = 5
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Wait no longer than this."
 )
 @click.option("--id", "deployment_id", metavar="ID", help="The deployment's id; made up by default.")
-@click.option("--platform", metavar="OS/ARCH", help="For images of several platforms.")
-@click.option("--engine-url", metavar="URL", help="The range's engine, for a range without an agent.")
-@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="9 goes first.")
+@click.option("--platform", metavar="OS/ARCH", help="Refuse images of another platform.")
+@click.option("--engine-url", metavar="URL", help="The range's engine (tcp://…), for a range without an agent.")
+@click.option("--priority", type=int, default=5, show_default=True, help="0 to 9; 9 goes first.")
 @json_flag
 @click.pass_context
 def deploy(context: click.Context, /, *, wait: bool, timeout: float | None, as_json: bool, **request: Any) -> None:
@@ -88,6 +88,7 @@ async def _wait(parts: Parts, request: DeploymentRequested, timeout: float | Non
                     on_progress=lambda step: shown.show(
                         f"{step.kind} {step.reference}", step.phase, step.done_bytes, step.total_bytes
                     ),
+                    on_note=lambda note: talk(plain(note)),
                 )
                 patience.cancel()
                 return ended
@@ -108,8 +109,9 @@ async def _say_who_is_missing(parts: Parts, request: DeploymentRequested, shown:
         await asyncio.sleep(LINE_SECONDS / 2)
         (alive,) = await bus.beats([parts.streams.alive(request.range_id)])
         statuses = await bus.groups([parts.streams.deployments])
-        waiting = not any(status.group == "deployer" and status.lag == 0 for status in statuses)
-        if waiting:
+        # Where Redis cannot tell the lag nothing is known against the deployer.
+        taken = any(status.group == "deployer" and status.lag in (0, None) for status in statuses)
+        if not taken:
             shown.show("deployment", "no deployer has taken it yet: is `cyroid-images serve deployer` running?")
         elif alive is None and request.engine_url is None:
             shown.show("deployment", f"range {request.range_id} has no agent that answers")

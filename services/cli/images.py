@@ -100,9 +100,7 @@ def build(
 
 @images.command("import")
 @click.argument("sources", nargs=-1, required=True, metavar="ARCHIVE|REFERENCE|-…")
-@click.option(
-    "--as", "name", metavar="REFERENCE", help="A further name for the archive's image, the first if it has none."
-)
+@click.option("--as", "name", metavar="REFERENCE", help="The name for the archive's one image, instead of its own.")
 @_push_choice
 @json_flag
 @click.pass_context
@@ -245,8 +243,8 @@ def _path(source: str) -> Path | None:
 
 def _item(source: str, name: str | None) -> Archive | str:
     from services.adapters.files import file_chunks, stdin_chunks
-    from services.adapters.unpacking import unpacked
     from services.importer import Archive
+    from services.unpacking import unpacked
 
     path = _path(source)
     if path is None:

@@ -57,7 +57,7 @@ def talk(text: str) -> None:
 
 
 class Progress:
-    """`show(name, what, done, total)`: bars on a terminal, otherwise a line per name every ten seconds."""
+    """`show(name, what, done, total)`: bars on a terminal, otherwise lines, one per name in ten seconds."""
 
     def __init__(self, update: Callable[[str, str, int, int], None]) -> None:
         self._update = update
@@ -77,14 +77,15 @@ def progress() -> Iterator[Progress]:
 
 
 class _Lines:
-    """For logs and pipes: nothing that moves, and not more than a line per ten seconds and name."""
+    """For logs and pipes: nothing that moves. The first line per name at once, then at most one in ten seconds."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
     def update(self, name: str, what: str, done_bytes: int, total_bytes: int) -> None:
         now = time.monotonic()
-        if now - self._last.setdefault(name, now) >= LINE_SECONDS:
+        last = self._last.get(name)
+        if last is None or now - last >= LINE_SECONDS:
             self._last[name] = now
             amount = f" {size(done_bytes)}" + (f" of {size(total_bytes)}" if total_bytes else "") if done_bytes else ""
             talk(f"{name}: {what}{amount}")
@@ -110,6 +111,9 @@ def _bars() -> Iterator[Progress]:
         def update(name: str, what: str, done_bytes: int, total_bytes: int) -> None:
             if name not in known:
                 known[name] = bars.add_task(what, name=name, total=None)
-            bars.update(known[name], description=what, completed=done_bytes, total=total_bytes or None)
+            # Without a total the bar runs to and fro, which one that ended must not.
+            total = total_bytes or (1 if what in ("done", "failed") else None)
+            completed = done_bytes if total_bytes else int(what == "done")
+            bars.update(known[name], description=what, completed=completed, total=total)
 
         yield Progress(update)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.cli.output import Progress
     from services.core.prompts import Prompt
     from services.parts import Parts
+    from services.ports import Registry
 
 FAILED_STATUS = 5
 
@@ -95,22 +96,32 @@ async def _wait(
 
 
 async def _say_why_it_waits(parts: Parts, shown: Progress) -> None:
-    """Somebody who waits should know when nothing can happen: no pusher, or no registry."""
-    from services.errors import RegistryUnavailable
-
+    """Somebody who waits should know when nothing can happen: no registry (told at once), or no pusher."""
     bus, registry = await parts.bus(), await parts.registry()
+    why = await _why_no_registry(registry)
+    if why is not None:
+        shown.show("push", why)
     while True:
         await asyncio.sleep(LINE_SECONDS / 2)
         statuses = await bus.groups([parts.streams.images])
-        if not any(status.group == "registry-pusher" and status.lag == 0 for status in statuses):
+        # Where Redis cannot tell the lag nothing is known against the pusher.
+        if not any(status.group == "registry-pusher" and status.lag in (0, None) for status in statuses):
             shown.show("push", "no registry-pusher has taken it yet: is `cyroid-images serve registry-pusher` running?")
-            continue
-        try:
-            await registry.ping()
-        except RegistryUnavailable:
-            shown.show("push", "the registry does not answer; it goes in once that is back")
         else:
-            shown.show("push", "under way")
+            shown.show("push", await _why_no_registry(registry) or "under way")
+
+
+async def _why_no_registry(registry: Registry) -> str | None:
+    """None when it answers. Any other answer is the pusher's to deal with, waiting for it goes on."""
+    from services.errors import CyroidError, RegistryUnavailable
+
+    try:
+        await registry.ping()
+    except RegistryUnavailable as problem:
+        return f"{problem}; it goes in once that is back"
+    except CyroidError as problem:
+        return f"the registry is not well: {problem}"
+    return None
 
 
 def _print_ends(asked: Sequence[Mapping[str, str]], ended: Mapping[str, ImagePushed | ImagePushFailed]) -> None:

@@ -67,11 +67,22 @@ class ArchiveCheck:
         self._entries: set[str] = set()
         self._ended = False
         self._seen_bytes = 0
+        self._image_count = 0
 
     @property
     def seen_bytes(self) -> int:
         """How much went by."""
         return self._seen_bytes
+
+    @property
+    def ended(self) -> bool:
+        """Whether the tar's own end went by; what follows it is padding."""
+        return self._ended
+
+    @property
+    def image_count(self) -> int:
+        """Different images inside, named or not; known after `finish()`."""
+        return self._image_count
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the (uncompressed) archive."""
@@ -164,6 +175,7 @@ class ArchiveCheck:
             for path in (image.config, *image.layers):
                 if path not in self._entries:
                     raise BadArchive(f"{self._name} is not whole: {path} is missing; get it again, or save it again")
+        self._image_count = len({image.config for image in images})
         return list(dict.fromkeys(tag for image in images for tag in image.tags or ()))
 
     def _oci_names(self) -> list[str]:
@@ -174,5 +186,6 @@ class ArchiveCheck:
         for pointer in index.manifests:
             if f"blobs/{pointer.digest.replace(':', '/')}" not in self._entries:
                 raise BadArchive(f"{self._name} is not whole: blob {pointer.digest} is missing; save it again")
+        self._image_count = len({pointer.digest for pointer in index.manifests})
         names = (pointer.annotations.get(_NAME_ANNOTATION) for pointer in index.manifests)
         return list(dict.fromkeys(name for name in names if name))

@@ -5,7 +5,10 @@ layer fixes its form in a record, before a byte is sent; who comes second finds 
 
     raw     digest == diff ID, known before a byte is read; every engine since 20.10 takes it
     zstd    smaller on disk and on the wire; engines since 23.0 take it; only where a probe of the layer shrinks well
-    gzip    never chosen here: what an engine's own push makes
+    gzip    never chosen here: what an engine's own push makes, or a containerd store keeps. It cannot be made again, so
+            a layer whose gzip blob is gone becomes raw: nobody can take the old form up once more
+
+A layer that goes by once (a save) is probed by its first megabytes, one that can be opened twice by its first 64.
 """
 
 from __future__ import annotations

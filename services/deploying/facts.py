@@ -27,9 +27,10 @@ from services.core.manifests import (
 )
 from services.core.ranges import KnownRange, RangeKeys
 from services.core.references import Reference
+from services.deploying.host_content import HostContent
 from services.deploying.signs import Signs
 from services.errors import BadInput, CyroidError, TransferFailed, WrongContent
-from services.ports import Engine, Registry
+from services.ports import Engine, LayerSource, Registry
 
 _CODECS: dict[str, LayerCodec] = {DOCKER_LAYER_GZIP: "gzip", OCI_LAYER_GZIP: "gzip", OCI_LAYER_ZSTD: "zstd"}
 _CONFIG_LIMIT_BYTES = 8 * 1024 * 1024
@@ -40,7 +41,10 @@ class _Beat(msgspec.Struct, frozen=True):
 
 
 class Finder:
-    """Finds out facts. Configs are remembered by manifest digest, which names their content for ever."""
+    """Finds out facts. Configs are remembered by manifest digest, which names their content for ever.
+
+    `sources` tell the content of an image where the host's engine itself cannot.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Finder:
         registry: Registry,
         streams: Streams,
         signs: Signs,
+        sources: Sequence[LayerSource] = (),
         timeout_seconds: float = 20.0,
         parallel: int = 8,
         remembered: int = 1000,
@@ -60,6 +65,7 @@ class Finder:
         self._streams = streams
         self._range_keys = RangeKeys(streams.prefix)
         self._signs = signs
+        self._content = HostContent(sources)
         self._timeout = timeout_seconds
         self._parallel = asyncio.Semaphore(parallel)
         self._remembered = remembered
@@ -92,11 +98,13 @@ class Finder:
             return ImageFacts(heard_at=life.heard_at, advanced_at=life.advanced_at)
         if image.state not in ("resolving", "pushing"):
             return ImageFacts()
-        async with self._parallel:
-            host, host_away = await self._host(image)
-            registry, registry_away = await self._in_registry(image.reference)
+        async with self._parallel, TaskGroup() as tasks:
+            asked = tasks.create_task(self._on_host(image))
+            looked_up = tasks.create_task(self._in_registry(image.reference))
+        found, host_away = asked.result()
+        registry, registry_away = looked_up.result()
         return ImageFacts(
-            host=host,
+            host=await self._host(image, found) if found is not None else None,
             host_away=host_away,
             registry=registry,
             registry_away=registry_away,
@@ -104,7 +112,7 @@ class Finder:
             pusher_heard_at=self._signs.any_push,
         )
 
-    async def _host(self, image: ImageState) -> tuple[HostImage | None, str | None]:
+    async def _on_host(self, image: ImageState) -> tuple[EngineImage | None, str | None]:
         """By name; content that is already chosen is also looked for by its id, the name may have moved on."""
         try:
             async with asyncio.timeout(self._timeout):
@@ -117,10 +125,16 @@ class Finder:
             return None, str(problem)
         if found is None or (image.image_id is not None and not _is_wanted(found, image)):
             return None, None
-        known = HostImage(
-            image_id=found.image_id, diff_ids=found.diff_ids, size_bytes=found.size_bytes, platform=found.platform
+        return found, None
+
+    async def _host(self, image: ImageState, found: EngineImage) -> HostImage | None:
+        """With the config digest, also where that has to be read for it; None if it is other content after all."""
+        image_id = await self._content.image_id(found)
+        if None not in (image_id, image.image_id) and image_id != image.image_id:
+            return None
+        return HostImage(
+            image_id=image_id, diff_ids=found.diff_ids, size_bytes=found.size_bytes, platform=found.platform
         )
-        return known, None
 
     async def _in_registry(self, text: str) -> tuple[RegistryImage | None, str | None]:
         reference = Reference.parse(text)

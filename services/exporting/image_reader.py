@@ -1,25 +1,28 @@
 """Reads an image for an export: from the registry's blobs where it has them, else out of the host's engine.
 
 A registry blob with the diff ID as its digest *is* the uncompressed layer, and reading it costs the engine nothing. A
-layer that breaks off half-way goes on from the next place at the same byte: all places hold the same bytes, and the
-sha256 of the whole is compared at the end, before the last of them counts. What only a source that is one stream has
-(`docker save`) is taken in one pass, in that stream's order.
+compressed one is unpacked on the way, where no other place has the layer plain. A layer that breaks off half-way, for
+whatever reason, goes on from the next place at the same byte: all places hold the same bytes, and the sha256 of the
+whole is compared at the end, before the last of them counts. What only a source that is one stream has (`docker save`)
+is taken in one pass, in that stream's order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+from services import metrics
 from services.core.images import EngineImage
 from services.core.manifests import ImageConfig, sha256
 from services.core.references import Reference
-from services.errors import CyroidError, LayerUnreadable, NotFound, Unavailable, WrongContent
+from services.errors import BadInput, CyroidError, LayerUnreadable, NotFound, Unavailable, WrongContent
 from services.ports import Chunks, Engine, LayerSource, OpenLayer, Registry, SequentialSource
 from services.telemetry import get_logger
+from services.unpacking import unpacked
 
 log = get_logger(role="tar-server")
 CONFIG_LIMIT_BYTES = 16 * 1024 * 1024
@@ -63,8 +66,11 @@ class ReadableImage:
                         digest.update(chunk)
                         done += len(chunk)
                         yield chunk
-            except (LayerUnreadable, Unavailable, NotFound, WrongContent) as failed:
+            except CyroidError as failed:
+                if done and isinstance(failed, WrongContent):
+                    raise  # what was wrong is in the archive already
                 log.warning("a layer broke off", layer=diff_id, place=name, at_bytes=done, why=str(failed))
+                metrics.source_fallbacks.labels(source=name, reason=failed.code).inc()
                 problem = failed
                 continue
             if "sha256:" + digest.hexdigest() != diff_id:
@@ -121,7 +127,7 @@ class ImageReader:
 
         Raises NotFound if it is nowhere, or Unavailable if it may be where nobody answers now.
         """
-        stored = await self._in_registry(Reference.parse(reference).repository, image_id)
+        stored = await self._in_registry(Reference.parse(reference), image_id)
         local, away = await self._on_host(reference, image_id)
         config = stored.config if stored is not None else None
         if local is not None:
@@ -156,7 +162,8 @@ class ImageReader:
             known: list[Place] = []
             sizes[diff_id] = size = await stored.size(diff_id, self._patience) if stored is not None else None
             if size is not None and stored is not None:
-                known.append(("the registry", stored.layer))
+                known.append(("registry", stored.layer))
+            packed = size is None and stored is not None and diff_id in stored.packed
             for source in self._sources if local is not None else ():
                 if isinstance(source, SequentialSource) or local is None:
                     continue
@@ -164,16 +171,20 @@ class ImageReader:
                     size = await source.size(local, diff_id)
                 except LayerUnreadable as problem:
                     log.info("a source cannot read a layer", layer=diff_id, place=source.name, why=str(problem))
+                    metrics.source_fallbacks.labels(source=source.name, reason=problem.code).inc()
                     continue
                 sizes[diff_id] = size if sizes[diff_id] is None else sizes[diff_id]
                 known.append((source.name, _of(source, local)))
+            if packed and stored is not None:
+                known.append(("registry_compressed", stored.unpacked_layer))
             places[diff_id] = tuple(known)
             if diff_id in held and not known and not streams:
-                raise LayerUnreadable(f"no place that can be read now has layer {diff_id} uncompressed")
+                raise LayerUnreadable(f"no place that can be read now has layer {diff_id}")
         return ReadableImage(config, sizes, places, (streams[0], local) if streams and local is not None else None)
 
-    async def _in_registry(self, repository: str, image_id: str) -> _Stored | None:
+    async def _in_registry(self, reference: Reference, image_id: str) -> _Stored | None:
         """What the registry has of it; None also when it does not answer."""
+        repository = reference.repository
         try:
             async with asyncio.timeout(self._patience):
                 size = await self._registry.blob_size(repository, image_id)
@@ -181,10 +192,26 @@ class ImageReader:
                     return None
                 async with self._registry.open_blob(repository, image_id) as chunks:
                     config = b"".join([chunk async for chunk in chunks])
+                if sha256(config) != image_id:
+                    return None
+                return _Stored(self._registry, repository, config, await self._packed(reference, image_id, config))
         except (CyroidError, TimeoutError) as problem:
             log.info("reading from the host alone", repository=repository, why=str(problem) or "no answer")
             return None
-        return _Stored(self._registry, repository, config) if sha256(config) == image_id else None
+
+    async def _packed(self, reference: Reference, image_id: str, config: bytes) -> dict[str, str]:
+        """Blobs by diff ID, of layers that are kept compressed. Nothing if the tag names other content by now."""
+        try:
+            found = await self._registry.manifest(reference.repository, reference.registry_tag)
+        except BadInput:
+            return {}  # what some other program left there
+        if found is None or found[1].body.config.digest != image_id:
+            return {}
+        diff_ids, blobs = ImageConfig.parse(config).rootfs.diff_ids, found[1].body.layers
+        if len(diff_ids) != len(blobs):
+            return {}
+        pairs = zip(diff_ids, blobs, strict=True)
+        return {diff_id: blob.digest for diff_id, blob in pairs if blob.digest != diff_id}
 
     async def _on_host(self, reference: str, image_id: str) -> tuple[EngineImage | None, Unavailable | None]:
         try:
@@ -199,11 +226,12 @@ class ImageReader:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """An image in one repository of the registry."""
+    """An image in one repository of the registry. `packed` are the blobs of compressed layers, by diff ID."""
 
     registry: Registry
     repository: str
     config: bytes
+    packed: Mapping[str, str]
 
     async def size(self, diff_id: str, patience_seconds: float) -> int | None:
         """Bytes of the layer if it lies there uncompressed."""
@@ -215,6 +243,15 @@ class _Stored:
 
     def layer(self, diff_id: str) -> AbstractAsyncContextManager[Chunks]:
         return self.registry.open_blob(self.repository, diff_id)
+
+    @asynccontextmanager
+    async def unpacked_layer(self, diff_id: str) -> AsyncIterator[Chunks]:
+        what = f"the blob {self.packed[diff_id]} in {self.repository}"
+        async with (
+            self.registry.open_blob(self.repository, self.packed[diff_id]) as chunks,
+            aclosing(unpacked(chunks, what)) as plain,
+        ):
+            yield plain
 
 
 def _of(source: LayerSource, image: EngineImage) -> Callable[[str], AbstractAsyncContextManager[Chunks]]:

@@ -62,7 +62,11 @@ class SpoolFolder:
                 f"the spool folder {self._path} may hold {self._limit} bytes, {self._taken} are taken and"
                 f" {size_bytes} more are needed: wait for running exports, or allow it more"
             )
-        free = shutil.disk_usage(self._path).free - self._unwritten - self._spare
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)  # somebody may have tidied it away
+            free = shutil.disk_usage(self._path).free - self._unwritten - self._spare
+        except OSError as problem:
+            raise NoSpace(f"no spool can be made in {self._path}: {problem.strerror}") from problem
         if size_bytes > free:
             raise NoSpace(
                 f"the disk under {self._path} has room for {max(free, 0)} bytes more (with {self._spare} kept free),"
@@ -84,7 +88,6 @@ class SpoolFolder:
         self.take(total_bytes if total_bytes is not None else STEP_BYTES)
         reserved = total_bytes if total_bytes is not None else STEP_BYTES
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(suffix=_SUFFIX, dir=self._path)
             with contextlib.suppress(FileNotFoundError):  # another process may be cleaning the same folder
                 os.unlink(name)

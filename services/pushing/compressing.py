@@ -12,6 +12,9 @@ from services.core.codecs import PROBE_BYTES, PROBE_SPAN_BYTES, PROBE_STRIDE
 from services.errors import WrongContent
 from services.ports import Chunks
 
+#: What is kept in memory of a layer that goes by once, to see whether it shrinks.
+HEAD_BYTES = 8 * PROBE_BYTES
+
 
 class CompressedLayer:
     """`digest` and `size_bytes` are of the compressed blob, and hold after `chunks` has ended."""
@@ -62,3 +65,22 @@ async def samples_of(chunks: Chunks) -> list[bytes]:
         if position * PROBE_BYTES >= PROBE_SPAN_BYTES:
             return samples
     return samples or [bytes(window)]
+
+
+async def head_of(chunks: Chunks) -> tuple[list[bytes], Chunks]:
+    """Samples out of the first megabytes of a layer that cannot be read twice, and all of it from its first byte."""
+    head = bytearray()
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            break
+    content = bytes(head)
+    samples = [content[start : start + PROBE_BYTES] for start in range(0, len(content), 2 * PROBE_BYTES)]
+    return samples, _chained(content, chunks)
+
+
+async def _chained(head: bytes, rest: Chunks) -> AsyncIterator[bytes]:
+    for start in range(0, len(head), PROBE_BYTES):
+        yield head[start : start + PROBE_BYTES]
+    async for chunk in rest:
+        yield chunk

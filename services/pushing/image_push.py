@@ -1,7 +1,7 @@
 """Gets one image of the host's engine into the registry, whole, under one repository and tag.
 
-    inspect ─▶ config ─▶ the tag's manifest names this config? done: present
-                     └─▶ layers (`layer_push`) ─▶ config blob ─▶ still the same image? ─▶ manifest, tag last
+    inspect ─▶ config ─▶ the tag's manifest names this config, and all its blobs are there? done: present
+                     └─▶ layers (`layer_push`), config blob beside them ─▶ still the same image? ─▶ manifest, tag last
 
 The manifest is written here, so nothing is visible under the tag before everything it names is there, and the config
 digest is the host's image id. What no layer source gives is left to the engine's own push.
@@ -15,19 +15,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 
 from events.messages import ImagePushed, Layer, PushMethod
+from services import metrics
 from services.core.codecs import MEDIA_TYPES, codec_of
 from services.core.images import EngineImage
 from services.core.manifests import OCI_CONFIG, Descriptor, ImageConfig, Manifest, sha256
 from services.core.references import Reference
 from services.errors import BadInput, LayerUnreadable, NotFound, Rebuilt, WrongContent
 from services.ports import Engine, LayerSource, Registry
-from services.pushing.layer_push import MISMATCH, LayerPush
+from services.pushing.layer_push import MISMATCH, LayerPush, together
 from services.pushing.tally import Tally
 from services.telemetry import get_logger
 
 #: How often an image may be rebuilt under a push before the push is given up for this time.
 _REBUILDS = 3
-#: By the source's name; a push that sent no layer counts as the best way.
+#: By the name of the last source used; a push that sent no layer counts as the best way.
 _METHODS: dict[str, PushMethod] = {"layers": "layers", "blobs": "blobs", "save": "save"}
 
 
@@ -104,16 +105,15 @@ class ImagePush:
     ) -> ImagePushed | None:
         """None if the image was rebuilt meanwhile, so that all is to be looked at again."""
         present = await self.present(reference, image_id, image.diff_ids)
-        if present is not None:
+        if present is not None and await self._is_whole(present):
             return present
         try:
             if config is None:
                 raise LayerUnreadable(f"no source gives the config of {reference.familiar}")
-            layers, used = await self._layers.bring(image, reference.repository, tally)
+            layers, used = await self._bring(image, reference.repository, config, tally)
         except LayerUnreadable as problem:
             await self._inspect(reference)  # an image deleted meanwhile is NotFound, and that is the whole story
             return await self._engine_push(reference, image, image_id, problem)
-        await self._put_config(reference.repository, config)
         now = await self._inspect(reference)
         if now.local_id != image.local_id:
             return None
@@ -131,6 +131,32 @@ class ImagePush:
             method=_METHODS.get(used, "layers"),
         )
 
+    async def _is_whole(self, pushed: ImagePushed) -> bool:
+        """Whether every blob that a living manifest names is there: one that was lost is sent again."""
+        digests = dict.fromkeys([pushed.image_id, *(layer.digest for layer in pushed.layers)])
+        lost: list[str] = []
+
+        async def look(digest: str) -> None:
+            if await self._registry.blob_size(pushed.repository, digest) is None:
+                lost.append(digest)
+
+        await together(look(digest) for digest in digests)
+        if lost:
+            self._log.warning("the registry lost blobs of an image", image=pushed.reference, blobs=lost)
+        return not lost
+
+    async def _bring(
+        self, image: EngineImage, repository: str, config: bytes, tally: Tally
+    ) -> tuple[tuple[Layer, ...], str]:
+        """Layers and config, at the same time: a small push is a matter of round trips."""
+        brought: list[tuple[tuple[Layer, ...], str]] = []
+
+        async def layers() -> None:
+            brought.append(await self._layers.bring(image, repository, tally))
+
+        await together((layers(), self._put_config(repository, config)))
+        return brought[0]
+
     async def _inspect(self, reference: Reference) -> EngineImage:
         image = await self._engine.inspect(str(reference))
         if image is None:
@@ -146,11 +172,13 @@ class ImagePush:
                 config = await source.config(image)
             except MISMATCH as problem:
                 self._log.warning("a layer source does not give a config", source=source.name, why=str(problem))
+                metrics.source_fallbacks.labels(source=source.name, reason=problem.code).inc()
                 continue
             wrong = image.image_id is not None and sha256(config) != image.image_id
             if not wrong and ImageConfig.parse(config).rootfs.diff_ids == image.diff_ids:
                 return config
             self._log.warning("a layer source gives another image's config", source=source.name, image=image.local_id)
+            metrics.source_fallbacks.labels(source=source.name, reason=WrongContent.code).inc()
         if image.image_id is None:
             raise LayerUnreadable(f"no source gives the config of {image.local_id}, and its engine does not name it")
         return None
@@ -163,22 +191,27 @@ class ImagePush:
     async def _engine_push(
         self, reference: Reference, image: EngineImage, image_id: str, why: LayerUnreadable
     ) -> ImagePushed:
-        """The engine's own push, under a name for the registry that is gone afterwards whatever happens."""
+        """The engine's own push, under a name for the registry that is gone afterwards whatever happens.
+
+        A name under the registry's own address is ours, also one that a push left which was killed: it goes as well.
+        """
         name = f"{self._engine_registry}/{reference.repository}:{reference.registry_tag}"
         self._log.warning("the engine pushes this image itself", image=str(reference), why=str(why))
-        known = str(Reference.parse(name)) in image.references
-        if not known:
+        metrics.source_fallbacks.labels(source="all", reason=why.code).inc()
+        ours = Reference.parse(name) != reference
+        if ours:
             await self._engine.tag(image.local_id, name)
         try:
             async with self._engine.push(name) as lines:
                 async for _ in lines:
                     pass
         finally:
-            if not known:
+            if ours:
                 await self._engine.untag(name)
         pushed = await self.present(reference, image_id, image.diff_ids)
         if pushed is None:
             raise WrongContent(f"the engine pushed {reference.familiar}, but the registry has no such image there")
+        await self._layers.adopt(pushed.layers, pushed.repository)
         sent_bytes = sum(layer.size_bytes for layer in set(pushed.layers))
         return msgspec.structs.replace(pushed, method="docker_push", sent_bytes=sent_bytes, reused_bytes=0)
 

@@ -21,7 +21,7 @@ from services.core.codecs import RAW, CodecSetting, LayerForm, choose
 from services.core.images import EngineImage
 from services.errors import LayerUnreadable, WrongContent
 from services.ports import BlobSource, Chunks, LayerSource, OpenLayer, Registry, SequentialSource
-from services.pushing.compressing import CompressedLayer, samples_of
+from services.pushing.compressing import CompressedLayer, head_of, samples_of
 from services.pushing.layer_forms import LayerForms
 from services.pushing.tally import Counted, Tally
 from services.telemetry import get_logger
@@ -76,7 +76,7 @@ class LayerPush:
         distinct = tuple(dict.fromkeys(image.diff_ids))
         tally.layers_total = len(distinct)
         forms = await self._forms.known(distinct)
-        await _all(self._look(work, diff_id, forms.get(diff_id)) for diff_id in distinct)
+        await together(self._look(work, diff_id, forms.get(diff_id)) for diff_id in distinct)
         used = ""
         for source in self._sources:
             if not work.missing:
@@ -90,6 +90,19 @@ class LayerPush:
         if work.missing:
             raise LayerUnreadable(f"no source gives the layers {', '.join(work.missing)} of {image.local_id}")
         return tuple(work.layers[diff_id] for diff_id in image.diff_ids), used
+
+    async def adopt(self, layers: Iterable[Layer], repository: str) -> None:
+        """Fix the forms of what the engine's own push brought, so that the next image finds those layers."""
+        for layer in dict.fromkeys(layers):
+            form = (
+                RAW
+                if layer.codec == "raw"
+                else LayerForm(
+                    codec=layer.codec, digest=layer.digest, size_bytes=layer.size_bytes, repository=repository
+                )
+            )
+            await self._forms.fix(layer.diff_id, form)
+            self._forms.note(layer.diff_id, repository)
 
     # ---- looking ----
 
@@ -117,7 +130,7 @@ class LayerPush:
             hints = await self._forms.places(diff_id, but=repository)
             for place in dict.fromkeys([*hints, *([form.repository] if form.repository else [])]):
                 if await self._registry.mount_blob(repository, digest, place):
-                    size_bytes = await self._registry.blob_size(repository, digest)
+                    size_bytes = form.size_bytes or await self._registry.blob_size(repository, digest)
                     break
         return None if size_bytes is None else form.layer(diff_id, digest, size_bytes)
 
@@ -147,7 +160,7 @@ class LayerPush:
                     work.tally.total_bytes -= sizes[diff_id]
                     self._fall_through(source, diff_id, problem)
 
-        await _all(one(diff_id) for diff_id in sorted(sizes, key=lambda diff_id: -sizes[diff_id]))
+        await together(one(diff_id) for diff_id in sorted(sizes, key=lambda diff_id: -sizes[diff_id]))
 
     async def _one(self, work: Work, source: LayerSource, diff_id: str, size_bytes: int | None) -> None:
         async with self._turns.setdefault(diff_id, asyncio.Lock()):
@@ -179,15 +192,16 @@ class LayerPush:
             async with source.layers(work.image, tuple(work.missing)) as opened:
                 async for layer in opened:
                     work.tally.total_bytes += layer.size_bytes or 0
-                    form = work.missing[layer.diff_id] or await self._forms.fix(layer.diff_id, RAW)
-                    await self._send(work, layer, form)
+                    form, chunks = await self._form_in_passing(work, layer)
+                    await self._send(work, OpenLayer(layer.diff_id, layer.size_bytes, chunks), form)
         except MISMATCH as problem:
             self._fall_through(source, "", problem)
 
     async def _size(self, source: LayerSource, image: EngineImage, diff_id: str) -> int | None:
         try:
             return await source.size(image, diff_id)
-        except MISMATCH:
+        except MISMATCH as problem:  # reading it will say so again, and count it
+            self._log.info("a layer source does not tell a size", source=source.name, layer=diff_id, why=str(problem))
             return None
 
     def _fall_through(self, source: LayerSource, diff_id: str, problem: LayerUnreadable | WrongContent) -> None:
@@ -208,6 +222,19 @@ class LayerPush:
                 samples = await samples_of(chunks)
         return await self._forms.fix(diff_id, choose(self._codec, all_read_zstd=all_read_zstd, samples=samples))
 
+    async def _form_in_passing(self, work: Work, layer: OpenLayer) -> tuple[LayerForm, Chunks]:
+        """As `_form`, of a layer that goes by once: it is probed by its first megabytes, which are kept so long."""
+        form = work.missing[layer.diff_id]
+        if form is not None:
+            return form, layer.chunks
+        samples: list[bytes] = []
+        chunks = layer.chunks
+        all_read_zstd = self._codec != "raw" and await self._all_read_zstd()
+        if all_read_zstd:
+            samples, chunks = await head_of(layer.chunks)
+        chosen = choose(self._codec, all_read_zstd=all_read_zstd, samples=samples)
+        return await self._forms.fix(layer.diff_id, chosen), chunks
+
     async def _send(self, work: Work, layer: OpenLayer, form: LayerForm, *, blob: Layer | None = None) -> None:
         """Upload one layer in its form, or as the `blob` that the chunks are."""
         counted = Counted(work.tally, layer)
@@ -215,9 +242,11 @@ class LayerPush:
             if blob is not None:
                 await self._registry.put_blob(work.repository, blob.digest, blob.size_bytes, counted.chunks())
                 sent = blob
-            elif form.codec != "zstd":  # somebody else's gzip cannot be made again: then raw beside it
+            elif form.codec != "zstd":
                 await self._registry.put_blob(work.repository, layer.diff_id, layer.size_bytes, counted.chunks())
                 sent = RAW.layer(layer.diff_id, layer.diff_id, counted.read_bytes)
+                if form.codec == "gzip":  # somebody else's, gone, and not to be made again: from now on it is raw
+                    await self._forms.measured(layer.diff_id, RAW, replaces=form.digest)
             else:
                 sent = await self._send_compressed(work, layer.diff_id, counted.chunks(), form)
         except BaseException:
@@ -244,7 +273,7 @@ class LayerPush:
         return measured.layer(diff_id, compressed.digest, compressed.size_bytes)
 
 
-async def _all(steps: Iterable[Coroutine[Any, Any, object]]) -> None:
+async def together(steps: Iterable[Coroutine[Any, Any, object]]) -> None:
     """Run all at once; the first error ends the others and comes out as itself."""
     failure: Exception | None = None
     try:

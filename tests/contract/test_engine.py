@@ -161,6 +161,34 @@ async def test_an_image_goes_with_its_last_name(subject: Subject, unique: str) -
     await subject.engine.untag(second)
 
 
+async def test_an_image_without_a_name_goes_by_its_local_id(subject: Subject, unique: str) -> None:
+    """It lost its name to another one; that one is untouched."""
+    name = f"docker.io/{unique}/moved:1"
+    first = await import_image(subject.engine, name, tar_of({"first": os.urandom(100)}))
+    second = await import_image(subject.engine, name, tar_of({"second": os.urandom(100)}))
+    left = await subject.engine.inspect(first.local_id)
+    if left is not None:  # a containerd store may have let it go with its name
+        assert left.references == ()
+        await subject.engine.untag(first.local_id)
+    assert await subject.engine.inspect(first.local_id) is None
+    assert await subject.engine.inspect(name) == second
+
+
+async def test_a_name_that_a_load_took_over_can_be_given_back(subject: Subject, unique: str) -> None:
+    """The image that had it is there by its local id."""
+    name = f"docker.io/{unique}/taken:1"
+    theirs = await import_image(subject.engine, name, tar_of({"theirs": os.urandom(100)}))
+    archive = await saved(subject.engine, [name])
+    await subject.engine.untag(name)
+    mine = await import_image(subject.engine, name, tar_of({"mine": os.urandom(100)}))
+    await load(subject.engine, archive)
+    taken = await subject.engine.inspect(name)
+    assert taken is not None
+    assert taken.diff_ids == theirs.diff_ids
+    await subject.engine.tag(mine.local_id, name)
+    assert await subject.engine.inspect(name) == mine
+
+
 async def test_tagging_what_is_not_there_is_not_found(subject: Subject, unique: str) -> None:
     """A tag needs its image."""
     with pytest.raises(NotFound):

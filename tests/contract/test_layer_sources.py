@@ -142,6 +142,17 @@ async def test_leaving_a_layer_early_leaves_nothing_open(made: Made, tmp_path: P
     assert below(tmp_path) == files
 
 
+@pytest.mark.parametrize("place", ["new/folder", "file/folder"])
+async def test_what_a_save_unpacks_lies_in_the_scratch_folder(tmp_path: Path, place: str) -> None:
+    """It is made when first needed; where it cannot be, the system's own place serves."""
+    (tmp_path / "file").touch()
+    engine = MemoryEngine(version="20.10.24")
+    image = engine.add_image("test/image:1", LAYERS)
+    source = SaveStream(engine, tmp_path / place)
+    assert await read(source, image, image.diff_ids[1]) == LAYERS[1]
+    assert (tmp_path / place).is_dir() == place.startswith("new")
+
+
 @pytest.mark.parametrize("version", ["20.10.24", "28.5.2"])
 async def test_a_save_gives_all_wanted_layers_in_one_pass(tmp_path: Path, version: str) -> None:
     """One export, each wanted layer once, and the config comes with it."""

@@ -163,3 +163,29 @@ async def test_where_layers_can_be_read(
     async with source.layer(image, sha256(layer)) as chunks:
         assert b"".join([chunk async for chunk in chunks]) == layer
     assert {"layers": "layer store", "blobs": "content store"}[source.name] == said["layers from"]
+
+
+async def test_a_list_of_images_inspects_each_once(
+    engine: DockerEngine, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names come and go and are told as they are; what an id stands for is asked for once."""
+    one, two = f"docker.io/test/{unique}:1", f"docker.io/test/{unique}:2"
+    inspects: list[str] = []
+    inspect = engine.inspect
+
+    async def counted(reference: str) -> EngineImage | None:
+        inspects.append(reference)
+        return await inspect(reference)
+
+    monkeypatch.setattr(engine, "inspect", counted)
+    async with engine.import_root(pieces(tar_of({"file": unique.encode()})), reference=one) as lines:
+        async for _ in lines:
+            pass
+    assert [image.references for image in await engine.images() if one in image.references] == [(one,)]
+    await engine.tag(one, two)
+    inspects.clear()
+    assert await inspect(two) in await engine.images()
+    assert inspects == []
+    await engine.untag(one)
+    await engine.untag(two)
+    assert not [image for image in await engine.images() if two in image.references]

@@ -17,6 +17,7 @@ import pytest
 from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer
 from deploy.lab.server import poll
 from deploy.lab.system import System
+from tests.integration.tcp_door import tcp_door
 
 
 @dataclass
@@ -195,7 +196,8 @@ def test_a_range_without_an_agent_is_driven_from_the_host(
     """The deployment gives the engine's address; the agent-pool does what an agent in the range would."""
     engine, name = range_engine_servers[1], f"pooled-{unique}:1"
     setting.ok("images", "build", str(context), "-t", name)
-    (image,) = setting.ok("deploy", f"pooled-{unique}", name, "--engine-url", engine.url)["images"]
+    with tcp_door(engine.socket) as url:
+        (image,) = setting.ok("deploy", f"pooled-{unique}", name, "--engine-url", url)["images"]
     assert image["how"] == "pulled"
     assert setting.docker(engine, "images", "--no-trunc", "-q", name) == image["image_id"]
 

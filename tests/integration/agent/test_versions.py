@@ -62,7 +62,7 @@ async def site(  # noqa: PLR0917  pytest hands fixtures over by name
 
 
 async def test_every_way_an_image_comes(site: Site, unique: str) -> None:
-    """Pulled, present, the rebuilt config pulled without a layer, a thin archive, a config-only one, a whole one."""
+    """Pulled, present, the rebuilt config loaded without a layer, a thin archive, a config-only one, a whole one."""
     info = await site.engine.info()
     thin = "thin_oci" if info.store == "containerd" else "thin_docker"
     assert abilities(info) == ("zstd", thin)
@@ -91,9 +91,11 @@ async def test_every_way_an_image_comes(site: Site, unique: str) -> None:
         assert site.files(names[1], ["/data/new", "/data/big"]) == {"/data/new": new, "/data/big": big["big"]}
 
         labelled = await _relabelled(site, names[2], base.references[0])
-        await site.say(site.pull_request(await site.push(names[2]), "config"))
-        ready = await site.ready("config")
-        assert (ready.how, ready.received_bytes) == ("pulled", 0)
+        request = site.pull_request(await site.push(names[2]), "config")
+        await site.say(request)
+        await site.say(await site.offer(request, await site.asks_for_tar("config")))
+        ready = await site.ready("config", skip=1)
+        assert (ready.how, ready.received_bytes < 20_000, ready.layers_reused) == ("loaded", True, 2)
         await site.assert_named_alone(names[2], labelled)
 
         whole = await build(site.host, names[3], {"other": os.urandom(2 * MEGABYTE)})

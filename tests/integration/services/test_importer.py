@@ -2,17 +2,19 @@
 
 import gzip
 import io
+import json
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.lab import EngineServer, RegistryServer
 from services.adapters.files import file_chunks
-from services.adapters.unpacking import unpacked
 from services.errors import BadArchive, BadInput, NotFound
 from services.importer import Archive
+from services.unpacking import unpacked
 from tests.integration.services.conftest import Host
 
 
@@ -116,6 +118,58 @@ async def test_an_image_without_a_name_needs_one(host: Host, context: Path, tmp_
     assert message.image_id == image_id == host.image_id(f"named-{unique}:1")
 
 
+async def test_an_archive_whose_second_image_is_broken_leaves_nothing_of_the_first(
+    host: Host, saved: Path, context: Path, tmp_path: Path, unique: str
+) -> None:
+    """The first one's new name is gone, the one that it took over means again what it meant."""
+    (context / "content").write_text(f"second {unique}")
+    broken, taken, new = (f"{word}-{unique}:1" for word in ("broken", "taken", "new"))
+    host.docker("build", "-q", "-t", broken, str(context))
+    second = tmp_path / "second.tar"
+    host.docker("save", "-o", str(second), broken)
+    (context / "content").write_text(f"mine {unique}")
+    mine = host.docker("build", "-q", "-t", taken, str(context))
+    host.docker("rmi", broken)
+    contents, listing = _contents(saved), []
+    for number, (path, names) in enumerate([(saved, [taken, new]), (second, [broken])]):
+        (entry,) = json.loads(_contents(path)["manifest.json"])
+        contents |= _contents(path)
+        if number:
+            top = entry["Layers"][-1]
+            contents[top] = contents[top].replace(f"second {unique}".encode(), f"Second {unique}".encode())
+        listing.append(entry | {"RepoTags": names})
+    contents["manifest.json"] = json.dumps(listing).encode()
+    path = tmp_path / "both.tar"
+    path.write_bytes(_tar({name: content for name, content in contents.items() if name in _named(listing)}))
+    before = host.all_images()
+    with pytest.raises(BadArchive, match=r"engine at .* says"):
+        await (await host.parts.importer()).import_archive(_archive(path))
+    assert (host.image_id(taken), host.image_id(new)) == (mine, "")
+    assert host.all_images() == before
+    with pytest.raises(BadInput, match="holds 3 images or names"):
+        await (await host.parts.importer()).import_archive(_archive(path, f"x-{unique}:1"))
+    assert host.all_images() == before
+    assert await host.said() == []
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path) as archive:
+        files = {info.name: archive.extractfile(info) for info in archive.getmembers() if info.isreg()}
+        return {name: file.read() for name, file in files.items() if file is not None}
+
+
+def _named(listing: list[dict[str, Any]]) -> set[str]:
+    """The files of these images, without the OCI layout that lies beside."""
+    return {"manifest.json", *(path for entry in listing for path in (entry["Config"], *entry["Layers"]))}
+
+
+async def test_another_name_takes_the_place_of_the_archives_own(host: Host, saved: Path, unique: str) -> None:
+    """Only the announced name is there afterwards."""
+    (message,) = await (await host.parts.importer()).import_archive(_archive(saved, f"other-{unique}:1"))
+    assert message.image_id == host.image_id(f"other-{unique}:1")
+    assert host.image_id(f"saved-{unique}:1") == ""
+
+
 async def test_an_unnamed_archive_of_a_named_image_takes_nothing_away(
     host: Host, context: Path, tmp_path: Path, unique: str
 ) -> None:
@@ -152,9 +206,7 @@ async def test_an_archive_of_a_newer_layout_is_imported(
     host: Host, saved: Path, tmp_path: Path, unique: str, host_engine_server: EngineServer
 ) -> None:
     """The OCI layout that `docker save` writes since engine 25 has manifest.json too, in another order."""
-    with tarfile.open(saved) as archive:
-        contents = {info.name: archive.extractfile(info) for info in archive.getmembers() if info.isreg()}
-        plain = {name: file.read() for name, file in contents.items() if file is not None}
+    plain = _contents(saved)
     reordered = tmp_path / "reordered.tar"
     reordered.write_bytes(_tar({name: plain[name] for name in sorted(plain, reverse=True)}))
     (message,) = await (await host.parts.importer()).import_archive(_archive(reordered))

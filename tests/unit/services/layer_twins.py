@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from events.memory import MemoryBus
 from services.adapters.memory_engine import MemoryEngine
+from services.adapters.memory_registry import MemoryRegistry
 from services.core.images import EngineImage
 from services.core.manifests import sha256
 from services.errors import LayerUnreadable
 from services.ports import Chunks, OpenLayer
+from services.pushing.image_push import ImagePush
+from services.pushing.layer_forms import LayerForms
+from services.pushing.layer_push import LayerPush
 
 CHUNK_BYTES = 1000
+#: What `docker buildx` leaves under a tag.
+INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
 
 
 class TwinSource:
@@ -77,3 +84,16 @@ class TwinStream(TwinSource):
 def layer(seed: str, size: int = 3000) -> bytes:
     """Bytes of a layer that differ by `seed`."""
     return (sha256(seed.encode()).encode() * (size // 71 + 1))[:size]
+
+
+def twin_push(engine: MemoryEngine, registry: MemoryRegistry, bus: MemoryBus | None = None) -> ImagePush:
+    """A push from one twin to the other, out of a source that reads everything."""
+    sources = (TwinSource(engine),)
+    forms = LayerForms(speaker=bus or MemoryBus(), prefix="t")
+    return ImagePush(
+        engine=engine,
+        registry=registry,
+        sources=sources,
+        layers=LayerPush(registry=registry, sources=sources, forms=forms),
+        engine_registry=registry.address,
+    )

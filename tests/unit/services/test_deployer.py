@@ -16,6 +16,7 @@ from events.messages import (
     ImageReady,
 )
 from services.core.deployment import Policy
+from services.core.manifests import sha256
 
 pytestmark = pytest.mark.looptime
 
@@ -265,3 +266,14 @@ async def test_a_range_cannot_speak_for_another() -> None:
         await world.say(world.streams.deployments, request("d2", "r1"))
         await world.ended("d2", within_seconds=10)
         assert (await world.deployment("d1")) == before
+
+
+async def test_without_the_registry_images_of_a_containerd_host_go_by_tar() -> None:
+    """That engine names manifests only: the config digest is read out of it, so the tar's way is open all the same."""
+    async with World(host_store="containerd") as world:
+        world.registry.away = True
+        world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request())
+        ended = await world.ended("d1", within_seconds=30)
+        assert (ended.state, ended.images[0].how) == ("succeeded", "loaded")
+        assert ended.images[0].image_id == sha256(world.host.config(APP))

@@ -1,5 +1,8 @@
 """Importing archives and references, against the engine's twin."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
 from events.messages import ImageImported
@@ -7,7 +10,26 @@ from services.adapters.memory_archives import tar_of
 from services.adapters.memory_engine import MemoryEngine
 from services.errors import BadArchive, BadInput, NotFound, RedisUnavailable
 from services.importer import Archive, Importer
+from services.ports import Chunks, EngineProgress
 from tests.unit.services.twins import World, chunks
+
+
+class _Listening(MemoryEngine):
+    """Remembers which pieces of an archive it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[bytes] = []
+
+    @asynccontextmanager
+    async def load(self, archive: Chunks) -> AsyncIterator[AsyncIterator[EngineProgress]]:
+        async with super().load(self._noted(archive)) as lines:
+            yield lines
+
+    async def _noted(self, archive: Chunks) -> AsyncIterator[bytes]:
+        async for chunk in archive:
+            self.given.append(chunk)
+            yield chunk
 
 
 def _importer(world: World) -> Importer:
@@ -20,6 +42,10 @@ async def _saved(*references: str) -> bytes:
         other.add_image(reference, [tar_of({"f": b"%d" % number})])
     async with other.save(references) as archive:
         return b"".join([chunk async for chunk in archive])
+
+
+def _names(world: World) -> set[str]:
+    return set(world.engine.store.names)
 
 
 async def test_every_name_of_an_archive_is_announced() -> None:
@@ -36,23 +62,67 @@ async def test_every_name_of_an_archive_is_announced() -> None:
         assert (message.image_id, message.origin, message.push) == (image.image_id, "a.tar", "always")
 
 
-async def test_an_archives_image_can_get_a_further_name() -> None:
-    """The event tells the name that was asked for."""
+async def test_an_archives_image_can_get_another_name() -> None:
+    """The event tells the name that was asked for, and the engine has only that one: nothing is there unannounced."""
     world = World()
     archive = Archive(chunks=chunks(await _saved("web:1")), origin="a.tar", reference="shop/web:9")
     (message,) = await _importer(world).import_archive(archive)
     assert message.reference == "docker.io/shop/web:9"
-    assert await world.engine.inspect("shop/web:9") is not None
+    assert _names(world) == {"docker.io/shop/web:9"}
+
+
+async def test_another_name_may_be_the_archives_own() -> None:
+    """Then it stays."""
+    world = World()
+    archive = Archive(chunks=chunks(await _saved("web:1")), origin="a.tar", reference="web:1")
+    (message,) = await _importer(world).import_archive(archive)
+    assert {message.reference} == _names(world) == {"docker.io/library/web:1"}
+
+
+async def test_another_name_leaves_the_hosts_own_image_of_that_name_alone() -> None:
+    """The archive is called web:1, and so is something else here: that one keeps its name."""
+    world = World()
+    mine = world.engine.add_image("web:1", [tar_of({"f": b"mine"})])
+    archive = Archive(chunks=chunks(await _saved("web:1")), origin="a.tar", reference="shop/web:9")
+    (message,) = await _importer(world).import_archive(archive)
+    assert message.image_id != mine.image_id
+    assert await world.engine.inspect("web:1") == mine
+    assert _names(world) == {"docker.io/library/web:1", "docker.io/shop/web:9"}
 
 
 async def test_one_name_for_several_images_is_refused() -> None:
-    """Nobody could know which is meant."""
+    """Nobody could know which is meant; the engine is as it was, tags that the archive holds too."""
     world = World()
+    mine = world.engine.add_image("web:1", [tar_of({"f": b"mine"})])
     archive = Archive(chunks=chunks(await _saved("web:1", "db:2")), origin="a.tar", reference="x:1")
     with pytest.raises(BadInput, match="holds 2 images or names") as caught:
         await _importer(world).import_archive(archive)
     assert caught.value.code == "many_names"
+    assert await world.engine.images() == [mine]
     assert await world.said() == []
+
+
+async def test_an_archive_that_fails_at_its_second_image_leaves_nothing_of_the_first() -> None:
+    """New names are gone again, one that was overwritten means what it meant."""
+    world = World()
+    mine = world.engine.add_image("web:1", [tar_of({"f": b"mine"})])
+    broken = (await _saved("web:1", "cache:3", "db:2")).replace(tar_of({"f": b"2"}), tar_of({"f": b"X"}))
+    with pytest.raises(BadArchive, match="came as"):
+        await _importer(world).import_archive(Archive(chunks=chunks(broken), origin="a.tar"))
+    assert await world.engine.images() == [mine]
+    assert await world.said() == []
+
+
+async def test_an_engine_gets_a_tars_end_only_after_the_archive_was_judged() -> None:
+    """It may read no further than that end: padding that follows must not let it begin before."""
+    engine = _Listening()
+    world = World(engine=engine)
+    content = (await _saved("web:1", "db:2")).rstrip(b"\0")
+    content += bytes(-len(content) % 512)
+    ending = [content, bytes(512), bytes(512), *[bytes(10240)] * 3]
+    with pytest.raises(BadInput, match="holds 2 images or names"):
+        await _importer(world).import_archive(Archive(chunks=chunks(*ending), origin="a.tar", reference="x:1"))
+    assert engine.given == [content]
 
 
 @pytest.mark.parametrize(

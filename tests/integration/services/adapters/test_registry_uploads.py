@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from deploy.lab import Lab, RegistryServer
 from services.adapters.registry import HttpRegistry
 from services.core.manifests import sha256
 from services.errors import NoSpace, RegistryUnavailable, Stalled, TransferFailed, WrongContent
+from tests.integration.agent.site import until
 from tests.integration.engines import pieces
 
 pytestmark = pytest.mark.real
@@ -147,3 +152,54 @@ async def test_a_read_only_registry_is_unavailable(lab: Lab, unique: str) -> Non
                 await registry.put_blob(unique, NOWHERE, None, pieces(b"x"))
     finally:
         server.stop()
+
+
+async def test_a_session_whose_body_was_cut_is_lost(registry_server: RegistryServer, unique: str) -> None:
+    """Why a broken upload starts over: the registry disowns the session, though it has the bytes."""
+
+    async def some_arrived() -> bool:
+        return any(file.stat().st_size for file in unfinished(registry_server, unique))
+
+    async def cut() -> AsyncIterator[bytes]:
+        for _ in range(6):
+            yield os.urandom(MEGABYTE)
+        await until(some_arrived)
+        raise ConnectionError("cut")
+
+    async with aiohttp.ClientSession(registry_server.url) as session, asyncio.timeout(30):
+        async with session.post(f"/v2/{unique}/blobs/uploads/") as begun:
+            location = begun.headers["Location"]
+        with pytest.raises(aiohttp.ClientError):
+            await session.patch(location, data=cut())
+        async with session.get(location) as asked:
+            assert asked.status == 404
+            assert "BLOB_UPLOAD_INVALID" in await asked.text()
+
+
+async def test_a_manifest_without_end_is_not_read() -> None:
+    """Somebody else's server that answers with more than a manifest can be costs no memory."""
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b" " * MEGABYTE)
+        return response
+
+    async with _serving(endless) as url, HttpRegistry.open(url, answer_seconds=20) as registry:
+        with pytest.raises(TransferFailed, match="more than 4194304 bytes"):
+            await registry.manifest("some/repository", "1")
+
+
+@asynccontextmanager
+async def _serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield "http://{}:{}".format(*runner.addresses[0][:2])
+    finally:
+        await runner.cleanup()

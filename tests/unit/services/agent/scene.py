@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 
 from events.envelope import Envelope
 from events.memory import MemoryBus
-from events.messages import ImageFailed, ImageReady, Layer, LoadOffered, Message, PullRequested, TarRequested
+from events.messages import (
+    ImageFailed,
+    ImageReady,
+    Layer,
+    LoadOffered,
+    Message,
+    PullRequested,
+    TarRequested,
+    TransferProgress,
+)
 from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker import Worker
@@ -98,6 +107,12 @@ class Scene:
                         return message
                     skip -= 1
         raise AssertionError("the outbox ended")
+
+    async def told(self, transfer_id: str = "t1") -> list[TransferProgress]:
+        """What was told of a transfer's progress, oldest first."""
+        entries = self.bus.tail([self.streams.range_progress(RANGE)], after="0", follow=False)
+        said = [entry.envelope.message async for entry in entries if entry.envelope]
+        return [one for one in said if isinstance(one, TransferProgress) and one.transfer_id == transfer_id]
 
     def agent(self, patience: Patience | None = None) -> Agent:
         return Agent(

@@ -23,7 +23,7 @@ from services.errors import BadArchive, LayerUnreadable, NoSpace
 from services.exporting.exports import Exports
 from services.exporting.image_reader import ImageReader
 from services.exporting.spool import SpoolFolder
-from services.ports import Chunks, OpenLayer
+from services.ports import Chunks, EngineProgress, OpenLayer
 from services.tar_server import TarServer
 from tests.unit.services.agent.scene import APP, BASE, REFERENCE, TOOLS, Scene, until
 
@@ -165,6 +165,8 @@ async def test_an_offered_archive_is_loaded(store: Store, tmp_path: Path) -> Non
     assert found is not None
     assert (found.diff_ids, found.references) == (image.diff_ids, (REFERENCE,))
     assert scene.engine.config(REFERENCE) == scene.host.config(REFERENCE)
+    last = (await scene.told())[-1]
+    assert (last.kind, last.phase, last.done_bytes) == ("load", "done", last.total_bytes)
 
 
 @pytest.mark.parametrize("store", BOTH)
@@ -195,6 +197,77 @@ async def test_another_config_on_known_layers_is_loaded_without_a_layer(store: S
     assert (ready.how, ready.layers_reused) == ("loaded", 1)
     assert b"after" in scene.engine.config(REFERENCE)
     assert server.source.reads == []
+
+
+@pytest.mark.parametrize("store", BOTH)
+async def test_a_new_config_is_loaded_without_a_layer(store: Store, tmp_path: Path) -> None:
+    """Asked to pull what lacks a config alone, the agent takes an archive of some thousand bytes."""
+    scene = Scene(store)
+    scene.engine.add_image("old:1", [BASE, TOOLS], author="first")
+    image = scene.build(BASE, TOOLS, author="second")
+    async with serving(scene, tmp_path) as server, scene.listening():
+        await scene.say(await scene.pull_request(image))
+        assert isinstance(await scene.answer(), TarRequested)
+        await server.offered(image, held=())
+        ready = await scene.answer(skip=1)
+    assert isinstance(ready, ImageReady)
+    assert (ready.how, ready.layers_reused, ready.layers_total) == ("loaded", 2, 2)
+    assert ready.received_bytes < 20_000
+    assert scene.engine.counts == {"load": 1}
+
+
+@pytest.mark.parametrize("fault", ["away", "refused", "forgotten", "silent"])
+async def test_a_config_that_does_not_come_leads_to_the_pull(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No tar server, no such offer, an archive of no use, or none in time: the registry has the image all the same."""
+    monkeypatch.setattr("services.agent.transfers.CONFIG_SECONDS", 0.5)
+    scene = Scene()
+    scene.engine.add_image("old:1", [BASE, TOOLS], author="first")
+    image = scene.build(BASE, TOOLS, author="second")
+    if fault == "forgotten":
+        scene.engine.faults["load"] = Fault(error=BadArchive("it cannot be used"))
+    if fault == "silent":
+        scene.engine.faults["load"] = Fault(stall=True)
+    async with serving(scene, tmp_path) as server, scene.listening():
+        await scene.say(await scene.pull_request(image))
+        assert isinstance(await scene.answer(), TarRequested)
+        url, token = await server.offer(image, held=())
+        if fault == "away":
+            url = "http://127.0.0.1:1/transfers/t1"
+        if fault == "refused":
+            token = "another"
+        await scene.say(scene.load_offer(image, url, token, held=()))
+        ready = await scene.answer(skip=1)
+    assert isinstance(ready, ImageReady)
+    assert (ready.how, ready.received_bytes, ready.layers_reused) == ("pulled", 0, 2)
+    found = await scene.engine.inspect(REFERENCE)
+    assert found is not None
+    assert found.image_id == image.image_id
+
+
+class Forgetting(MemoryEngine):
+    """A load ends well and leaves nothing, as in a containerd store that lacks a layer which was left out."""
+
+    @asynccontextmanager
+    async def load(self, archive: Chunks) -> AsyncIterator[AsyncIterator[EngineProgress]]:
+        async with super().load(archive) as lines:
+            yield lines
+        self.store.remove_name(REFERENCE)
+
+
+async def test_a_thin_archive_that_leaves_nothing_leads_to_a_whole_one(tmp_path: Path) -> None:
+    """The engine said that all is well and does not have the image: the next archive leaves nothing out."""
+    scene = Scene("containerd")
+    scene.engine = Forgetting(store="containerd")
+    scene.engine.add_image("base:1", [BASE])
+    image = scene.build(BASE, TOOLS)
+    async with serving(scene, tmp_path) as server, scene.listening():
+        await server.offered(image, held=image.diff_ids[1:])
+        asked = await scene.answer()
+    assert isinstance(asked, TarRequested)
+    assert (asked.thin, asked.diff_ids, asked.reason.code) == (False, (), "wrong_content")
+    assert "does not have it" in asked.reason.message
 
 
 async def test_a_refused_thin_archive_leads_to_a_whole_one(tmp_path: Path) -> None:

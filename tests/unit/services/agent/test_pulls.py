@@ -33,6 +33,10 @@ async def test_a_missing_image_is_pulled_verified_and_named(store: Store) -> Non
     found = await scene.engine.inspect(REFERENCE)
     assert found is not None
     assert (found.diff_ids, found.references, found.repo_digests) == (image.diff_ids, (REFERENCE,), ())
+    last = (await scene.told())[-1]
+    whole = len(BASE) + len(TOOLS)
+    assert (last.kind, last.phase, last.done_bytes, last.total_bytes) == ("pull", "done", whole, whole)
+    assert (last.layers_done, last.layers_total) == (2, 2)
 
 
 @pytest.mark.parametrize("store", BOTH)
@@ -72,6 +76,7 @@ async def test_the_same_image_again_moves_nothing(store: Store) -> None:
         again = await scene.answer("t2")
     assert isinstance(again, ImageReady)
     assert (again.how, again.received_bytes, again.layers_reused) == ("present", 0, 2)
+    assert await scene.told("t2") == []
     assert scene.engine.counts == {"pull": 1}
 
 
@@ -119,7 +124,7 @@ async def test_a_rebuilt_tag_brings_the_new_content(store: Store) -> None:
 
 @pytest.mark.parametrize("store", BOTH)
 async def test_an_image_with_another_config_on_the_same_layers_is_another_image(store: Store) -> None:
-    """A changed environment alone brings the new image, without a layer's byte."""
+    """A changed environment alone is not there: an archive is asked for that leaves out every layer."""
     scene = Scene(store)
     first = await scene.pull_request(scene.build(BASE, author="first"))
     second = await scene.pull_request(scene.build(BASE, author="second"), "t2")
@@ -127,10 +132,10 @@ async def test_an_image_with_another_config_on_the_same_layers_is_another_image(
         await scene.say(first)
         await scene.answer()
         await scene.say(second)
-        ready = await scene.answer("t2")
-    assert isinstance(ready, ImageReady)
-    assert (ready.how, ready.received_bytes, ready.layers_reused) == ("pulled", 0, 1)
-    assert b"second" in scene.engine.config(REFERENCE)
+        asked = await scene.answer("t2")
+    assert isinstance(asked, TarRequested)
+    assert (asked.reason.code, asked.diff_ids, asked.thin) == ("same_layers", second.diff_ids, True)
+    assert scene.engine.counts == {"pull": 1}
 
 
 async def test_without_a_source_a_tar_is_asked_for() -> None:
@@ -185,6 +190,7 @@ async def test_a_pull_that_breaks_leads_to_a_tar() -> None:
         asked = await scene.answer()
     assert isinstance(asked, TarRequested)
     assert asked.reason.code == "transfer_failed"
+    assert (await scene.told())[-1].phase == "failed"
 
 
 async def test_a_pull_that_stands_still_is_ended() -> None:

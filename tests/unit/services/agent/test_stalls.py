@@ -1,12 +1,20 @@
 """Watching for work that stands still."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from services.adapters.memory_engine import MemoryEngine
 from services.agent.cancelling import Cancellation, Cancelled
+from services.agent.loading import RETELL_SECONDS, UNPACKED_BYTES_PER_SECOND, load
+from services.agent.looking import Wanted
+from services.agent.pulling import Patience
 from services.agent.stalls import Activity, Watch
+from services.core.images import EngineImage
 from services.errors import Stalled
+from services.ports import Chunks, EngineProgress
 
 pytestmark = pytest.mark.looptime
 
@@ -102,3 +110,55 @@ async def test_a_cancelled_id_is_remembered() -> None:
     with pytest.raises(Cancelled, match="before it began"):
         async with cancellation.scope("one"):
             raise AssertionError("it began")
+
+
+async def test_a_load_may_be_silent_for_as_long_as_unpacking_takes() -> None:
+    """After its last byte an engine writes what it got, without a word; it is told of meanwhile, and not for ever."""
+    image = MemoryEngine().add_image("app:1", [b"app"])
+    wanted = Wanted(reference="docker.io/library/app:1", image_id=image.local_id, diff_ids=image.diff_ids)
+    size, piece = 100 * UNPACKED_BYTES_PER_SECOND, UNPACKED_BYTES_PER_SECOND
+    loop = asyncio.get_running_loop()
+
+    async def told_until(unpacking_seconds: float) -> list[tuple[int, bool]]:
+        told: list[tuple[int, bool]] = []
+        await load(
+            Unpacking(image, unpacking_seconds),
+            wanted,
+            _pieces(bytes(piece), size // piece),
+            activity=Activity(),
+            patience=Patience(stall_seconds=60),
+            report=lambda done, ended: told.append((done, ended)),
+        )
+        return told
+
+    assert (await told_until(150)).count((size, True)) >= 150 / RETELL_SECONDS
+    began = loop.time()
+    with pytest.raises(Stalled):
+        await told_until(1000)
+    assert loop.time() - began == pytest.approx(60 + 100, abs=1)
+
+
+class Unpacking(MemoryEngine):
+    """Takes an archive, then is silent, then has `image`."""
+
+    def __init__(self, image: EngineImage, seconds: float) -> None:
+        super().__init__()
+        self._image = image
+        self._seconds = seconds
+
+    @asynccontextmanager
+    async def load(self, archive: Chunks) -> AsyncIterator[AsyncIterator[EngineProgress]]:
+        async for _ in archive:
+            pass
+        await asyncio.sleep(self._seconds)
+        self.add_image("app:1", [b"app"])
+        yield _lines()
+
+
+async def _lines() -> AsyncIterator[EngineProgress]:
+    yield EngineProgress(status="Loaded image: app:1")
+
+
+async def _pieces(content: bytes, times: int) -> AsyncIterator[bytes]:
+    for _ in range(times):
+        yield content

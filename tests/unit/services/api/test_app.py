@@ -238,6 +238,27 @@ async def test_an_idempotency_key_names_one_deployment(service: Service) -> None
     assert len((await service.get("/api/v1/deployments"))["items"]) == 2
 
 
+async def test_an_id_that_is_taken_is_a_conflict(service: Service) -> None:
+    """The deployer would refuse it where nobody hears it; asking for the same again is the same deployment."""
+    body = {"range_id": "r1", "images": ["web:1"], "deployment_id": "d1"}
+    await service.post("/api/v1/deployments", body)
+    taken = Deployment(
+        deployment_id="d1",
+        range_id="r1",
+        state="running",
+        asked=("docker.io/library/web:1",),
+        images=(),
+        requested_at=datetime.now(UTC),
+        correlation_id="c",
+    )
+    record = RecordWrite(DeploymentKeys(STREAMS.prefix).record("d1"), msgspec.json.encode(taken))
+    await service.world.bus.commit(Outcome(records=(record,)))
+    await service.post("/api/v1/deployments", body)
+    async with service.client.post("/api/v1/deployments", json={**body, "range_id": "r2"}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (409, "duplicate_deployment")
+    assert len(await service.world.said(STREAMS.deployments)) == 2
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "detail"),
     [
@@ -246,7 +267,8 @@ async def test_an_idempotency_key_names_one_deployment(service: Service) -> None
         ("/api/v1/registry/push", {}, 400, "bad_input", "missing required field `reference`"),
         ("/api/v1/registry/push", {"reference": "a", "x": 1}, 400, "bad_input", "unknown field `x`"),
         ("/api/v1/deployments", {"range_id": "a/b", "images": ["a"]}, 400, "bad_input", "range_id 'a/b'"),
-        ("/api/v1/deployments", {"range_id": "r", "images": []}, 400, "bad_input", "length >= 1"),
+        ("/api/v1/deployments", {"range_id": "r", "images": []}, 400, "bad_input", "at least one image"),
+        ("/api/v1/deployments", {"range_id": "r", "images": ["a"], "priority": 10}, 400, "bad_input", "from 0 to 9"),
         ("/api/v1/deployments", {"range_id": "r", "images": ["A"]}, 400, "bad_reference", "must be lower case"),
         ("/api/v1/deployments/none/cancel", None, 404, "not_found", "no deployment 'none'"),
         ("/nowhere", None, 404, "http_error", "Not Found"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from events.lease import GroupStatus
 from services import parts
 from services.cli import main
 from services.settings import Settings
@@ -58,3 +59,23 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.setattr(parts, "open_engine", opens(world.engine))
     monkeypatch.setattr(parts, "open_registry", opens(world.registry))
     return Shell(world)
+
+
+def stands_at(shell: Shell, monkeypatch: pytest.MonkeyPatch, group: str, lag: int | None) -> None:
+    """The group stands so on every stream that is asked about."""
+
+    async def groups(streams: Sequence[str], entries: int = 0) -> list[GroupStatus]:
+        return [
+            GroupStatus(
+                stream=stream,
+                group=group,
+                lag=lag,
+                pending=0,
+                deferred=0,
+                oldest_unacked_seconds=0,
+                oldest_undelivered_seconds=0,
+            )
+            for stream in streams
+        ]
+
+    monkeypatch.setattr(shell.world.bus, "groups", groups)

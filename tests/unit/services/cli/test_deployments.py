@@ -1,6 +1,7 @@
 """`deploy` and `deployments …`."""
 
 import asyncio
+import importlib
 import json
 from datetime import UTC, datetime
 
@@ -22,7 +23,7 @@ from events.messages import (
 )
 from services.core.deployment import Deployment, ImageState
 from services.core.deployment_index import DeploymentKeys, index_writes
-from tests.unit.services.cli.conftest import Shell
+from tests.unit.services.cli.conftest import Shell, stands_at
 from tests.unit.services.twins import STREAMS
 
 WEB = "docker.io/library/web:1"
@@ -35,6 +36,26 @@ def _say(shell: Shell, message: Message, stream: str = STREAMS.deployments) -> N
 
 def _said(shell: Shell) -> list[Message]:
     return asyncio.run(shell.world.said(STREAMS.deployments))
+
+
+def _deployment(*images: ImageState) -> Deployment:
+    return Deployment(
+        deployment_id="d1",
+        range_id="r1",
+        state="running",
+        asked=tuple(image.reference for image in images),
+        images=images,
+        requested_at=NOW,
+        correlation_id="c",
+    )
+
+
+def _record(shell: Shell, deployment: Deployment) -> None:
+    """As the deployer stores it."""
+    keys = DeploymentKeys(STREAMS.prefix)
+    record = RecordWrite(keys.record(deployment.deployment_id), msgspec.json.encode(deployment))
+    outcome = Outcome(records=(record,), index=index_writes(keys, None, deployment))
+    asyncio.run(shell.world.bus.commit(outcome))
 
 
 def test_without_waiting_the_id_is_printed(shell: Shell) -> None:
@@ -119,7 +140,12 @@ def test_a_timeout_ends_the_waiting_only(shell: Shell) -> None:
         (("r1", "UPPER"), "must be lower case"),
         (("r1",), "Missing argument 'IMAGE…'"),
         (("r1", "web:1", "--id", "a b"), "deployment_id 'a b' is not allowed"),
-        (("r1", "web:1", "--priority", "10"), "is not in the range"),
+        (("r1", "web:1", "--priority", "10"), "priority 10 is not allowed: it is a whole number from 0 to 9"),
+        (("r1", "web:1", "--id", "a" * 113), "at most 112 are possible"),
+        (("r1", *(f"web:{number}" for number in range(501))), "at most 500 are possible"),
+        (("r1", "web:1", "--engine-url", "unix:///var/run/docker.sock"), "reached as tcp://HOST:PORT"),
+        (("r1", "web:1", "--engine-url", "range:2375"), "reached as tcp://HOST:PORT"),
+        (("r1", "web:1", "--platform", "amd64"), "say OS/ARCH or OS/ARCH/VARIANT"),
     ],
 )
 def test_what_cannot_be_asked_for(shell: Shell, arguments: tuple[str, ...], message: str) -> None:
@@ -128,6 +154,48 @@ def test_what_cannot_be_asked_for(shell: Shell, arguments: tuple[str, ...], mess
     assert result.exit_code == 2
     assert message in result.stderr
     assert _said(shell) == []
+
+
+def test_an_id_that_is_taken_is_told_at_once(shell: Shell) -> None:
+    """Nothing would come of it but a dead letter; the same request again is the same deployment."""
+    _record(shell, _deployment(ImageState(reference=WEB, state="queued", since=NOW)))
+    result = shell.run("deploy", "r1", "db:1", "--id", "d1")
+    assert result.exit_code == 2
+    assert "deployment d1 exists and asks for something else" in result.stderr
+    assert _said(shell) == []
+    assert shell.run("deploy", "r1", "web:1", "--id", "d1", "--no-wait").exit_code == 0
+
+
+def test_what_the_deployer_remarks_is_told_at_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each as a line on stderr, so that nobody waits without knowing for what."""
+    notes = ["range r1 has no live agent: waiting 60 s for it", "goes by tar: the registry is away"]
+    publish = shell.world.bus.publish
+
+    async def deployer(stream: str, *envelopes: Envelope) -> None:
+        """Remarks two things as soon as it is asked."""
+        await publish(stream, *envelopes)
+        for note in notes:
+            remark = TransferProgress(
+                transfer_id="d1", reference="", kind="pull", phase="waiting", range_id="r1", note=note
+            )
+            await publish(STREAMS.progress, Envelope(message=remark, source="deployer@t", subject="r1"))
+
+    monkeypatch.setattr(shell.world.bus, "publish", deployer)
+    result = shell.run("deploy", "r1", "web:1", "--id", "d1", "--timeout", "0.3")
+    assert result.stderr.splitlines()[:3] == ["deployment d1", *notes]
+
+
+@pytest.mark.parametrize(
+    ("lag", "told"), [(1, "no deployer has taken it yet"), (None, "range r1 has no agent that answers")]
+)
+def test_a_lag_that_redis_cannot_tell_is_nobodys_fault(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, lag: int | None, told: str
+) -> None:
+    """Only a lag that is known says that no deployer works."""
+    stands_at(shell, monkeypatch, "deployer", lag)
+    monkeypatch.setattr(importlib.import_module("services.cli.deployments"), "LINE_SECONDS", 0.02)
+    result = shell.run("deploy", "r1", "web:1", "--timeout", "0.3")
+    assert told in result.stderr
 
 
 def test_cancel_and_retry_are_published(shell: Shell) -> None:
@@ -161,23 +229,11 @@ def test_ls_shows_the_latest_first(shell: Shell) -> None:
 def test_show_has_a_line_per_image(shell: Shell) -> None:
     """As the deployer's record has them: state, place in the queue, and why not."""
     failure = Failure(code="no_space", message="the disk is full")
-    images = (
+    deployment = _deployment(
         ImageState(reference=WEB, state="queued", since=NOW, size_bytes=5),
         ImageState(reference="docker.io/library/db:1", state="failed", since=NOW, error=failure),
     )
-    deployment = Deployment(
-        deployment_id="d1",
-        range_id="r1",
-        state="running",
-        asked=tuple(image.reference for image in images),
-        images=images,
-        requested_at=NOW,
-        correlation_id="c",
-    )
-    keys = DeploymentKeys(STREAMS.prefix)
-    record = RecordWrite(keys.record("d1"), msgspec.json.encode(deployment))
-    outcome = Outcome(records=(record,), index=index_writes(keys, None, deployment))
-    asyncio.run(shell.world.bus.commit(outcome))
+    _record(shell, deployment)
     shown = shell.run("deployments", "show", "d1")
     assert "queued (number 1 in the queue)" in shown.stdout
     assert "the disk is full" in shown.stdout

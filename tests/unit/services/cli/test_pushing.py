@@ -14,13 +14,14 @@ from events.worker import Worker
 from services import parts
 from services.adapters.memory_archives import tar_of
 from services.core.images import EngineImage
+from services.errors import TransferFailed
 from services.inventory import open_prompts
 from services.pushing.image_push import ImagePush
 from services.pushing.layer_forms import LayerForms
 from services.pushing.layer_push import LayerPush
 from services.registry_pusher import RegistryPusher
 from services.settings import Settings
-from tests.unit.services.cli.conftest import Shell
+from tests.unit.services.cli.conftest import Shell, stands_at
 from tests.unit.services.layer_twins import TwinSource
 from tests.unit.services.twins import STREAMS, World
 
@@ -133,6 +134,39 @@ def test_a_push_that_fails_is_exit_status_5(shell_with_pusher: Shell) -> None:
     assert result.exit_code == 5
     assert result.stdout == "docker.io/library/db:1\n"
     assert "(rebuilt)" in result.stderr
+
+
+def test_a_registry_that_is_away_is_said_at_once(shell: Shell) -> None:
+    """Not after the first seconds of silence: nobody is there to take it."""
+    shell.world.engine.add_image("web:1", [tar_of({"f": b"1"})])
+    shell.world.registry.away = True
+    result = shell.run("images", "push", "web:1", "--timeout", "0.3")
+    assert result.stderr.startswith("push: the registry registry:5000 does not answer: check that it runs; it goes in")
+
+
+def test_a_registry_that_is_not_well_does_not_end_the_waiting(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of another kind is told too, and the push goes on."""
+    shell.world.engine.add_image("web:1", [tar_of({"f": b"1"})])
+
+    async def ping() -> None:
+        raise TransferFailed("the registry said 500")
+
+    monkeypatch.setattr(shell.world.registry, "ping", ping)
+    result = shell.run("images", "push", "web:1", "--timeout", "0.3")
+    assert result.exit_code == 5
+    assert "push: the registry is not well: the registry said 500" in result.stderr
+    assert "it goes on" in result.stderr
+
+
+@pytest.mark.parametrize(("lag", "told"), [(1, "no registry-pusher has taken it yet"), (None, "under way")])
+def test_a_lag_that_redis_cannot_tell_is_nobodys_fault(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, lag: int | None, told: str
+) -> None:
+    """Only a lag that is known says that no pusher works."""
+    shell.world.engine.add_image("web:1", [tar_of({"f": b"1"})])
+    stands_at(shell, monkeypatch, "registry-pusher", lag)
+    monkeypatch.setattr("services.cli.pushing.LINE_SECONDS", 0.02)
+    assert f"push: {told}" in shell.run("images", "push", "web:1", "--timeout", "0.3").stderr
 
 
 def test_a_prompt_is_listed_until_it_is_answered(shell_with_pusher: Shell) -> None:

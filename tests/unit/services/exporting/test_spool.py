@@ -113,6 +113,17 @@ async def test_a_spool_of_unknown_size_takes_room_as_it_grows(tmp_path: Path) ->
     assert spools.taken_bytes == 0
 
 
+async def test_a_folder_that_was_tidied_away_is_made_again(tmp_path: Path) -> None:
+    """While the tar server runs; where that cannot be, the export has no room, and the server goes on."""
+    spools = folder(tmp_path / "spools")
+    spools.open(10).close()
+    (tmp_path / "spools").rmdir()
+    spools.open(10).close()
+    (tmp_path / "file").touch()
+    with pytest.raises(NoSpace, match="no spool can be made"):
+        folder(tmp_path / "file").open(10)
+
+
 async def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
     """The file has no name while it is used; one that an earlier run left with a name is removed."""
     (tmp_path / "old.spool").write_bytes(b"left")

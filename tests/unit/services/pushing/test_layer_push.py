@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,7 +20,7 @@ from services.pushing.compressing import samples_of
 from services.pushing.layer_forms import LayerForms
 from services.pushing.layer_push import LayerPush
 from services.pushing.tally import Tally
-from tests.unit.services.layer_twins import TwinSource, layer
+from tests.unit.services.layer_twins import TwinSource, TwinStream, layer
 
 TEXT = b"shrinks well " * 20_000
 
@@ -118,6 +119,30 @@ async def test_a_layer_that_is_raw_already_stays_raw() -> None:
     setup.registry = MemoryRegistry()
     (again,), _ = await setup.layers("raw", Kept(setup.engine)).bring(setup.image, "a", Tally())
     assert again == raw
+
+
+async def test_a_layer_out_of_one_stream_is_kept_as_zstd_too() -> None:
+    """Without the engine's folders a layer goes by once: its first megabytes tell whether it shrinks."""
+    setup = Setup()
+    (sent,), used = await setup.layers("auto", TwinStream(setup.engine)).bring(setup.image, "a", Tally())
+    assert (sent.codec, used) == ("zstd", "save")
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(await setup.stored("a", sent.digest)) == TEXT
+    other = setup.engine.add_image("other:1", [os.urandom(100_000)])
+    (raw,), _ = await setup.layers("auto", TwinStream(setup.engine)).bring(other, "a", Tally())
+    assert (raw.codec, raw.digest) == ("raw", other.diff_ids[0])
+
+
+async def test_gzip_that_is_gone_becomes_raw_once() -> None:
+    """Nobody can make those bytes again: the layer is raw from then on, and not sent anew for each image."""
+    setup = Setup()
+    push = setup.layers("raw")
+    diff_id = setup.image.diff_ids[0]
+    await push.adopt([Layer(digest=sha256(b"gone"), diff_id=diff_id, size_bytes=4, codec="gzip")], "old")
+    (first,), _ = await push.bring(setup.image, "a", Tally())
+    assert (first.codec, first.digest) == ("raw", diff_id)
+    (second,), _ = await push.bring(setup.image, "b", Tally())
+    assert second == first
+    assert len(setup.registry.uploaded) == 1
 
 
 async def test_a_probe_reads_the_beginning_alone() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import zstandard
 
@@ -23,7 +23,7 @@ _PIECE_BYTES = 4 * 1024 * 1024
 _INPUT_BYTES = 64 * 1024
 
 
-async def unpacked(chunks: Chunks, name: str) -> AsyncIterator[bytes]:
+async def unpacked(chunks: Chunks, name: str) -> AsyncGenerator[bytes, None]:
     """The content of `chunks`. Raises BadArchive where the packing is broken, cut off, or one that is not known."""
     first, rest = await _head(chunks)
     if first.startswith((_BZIP2, _XZ)):

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import zstandard
 
-from services.adapters.unpacking import unpacked
 from services.errors import BadArchive
+from services.unpacking import unpacked
 
 CONTENT = os.urandom(300_000) + bytes(9_000_000)
 
