@@ -96,9 +96,8 @@ async def test_a_layer_pulled_compressed_is_given_either_way(
         assert await digest_of(SaveStream(engine), image, sha256(layer)) == (sha256(layer), len(layer))
 
 
-async def test_an_index_of_many_platforms_gives_the_hosts_own(engine_servers: Servers, unique: str) -> None:
-    """On a containerd store the image is an index; its layers are those of the platform that the engine runs."""
-    server, name = engine_servers("28.5-containerd"), f"docker.io/test/{unique}:1"
+def many_platforms(name: str, unique: str) -> tuple[bytes, str, dict[str, bytes]]:
+    """An archive of an index of two platforms; the index's digest, and each platform's one layer."""
     contents: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
 
     def put_in(content: bytes, media_type: str) -> Descriptor:
@@ -115,13 +114,20 @@ async def test_an_index_of_many_platforms_gives_the_hosts_own(engine_servers: Se
     index = put_in(msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": described}), OCI_INDEX)
     annotated = {**msgspec.to_builtins(index), "annotations": {"io.containerd.image.name": name}}
     contents["index.json"] = msgspec.json.encode({"schemaVersion": 2, "manifests": [annotated]})
+    return tar_of(contents), index.digest, layers
+
+
+async def test_an_index_of_many_platforms_gives_the_hosts_own(engine_servers: Servers, unique: str) -> None:
+    """On a containerd store the image is an index; its layers are those of the platform that the engine runs."""
+    server, name = engine_servers("28.5-containerd"), f"docker.io/test/{unique}:1"
+    archive, index_digest, layers = many_platforms(name, unique)
     async with DockerEngine.open(server.url) as engine:
-        async with engine.load(pieces(tar_of(contents))) as progress:
+        async with engine.load(pieces(archive)) as progress:
             async for _ in progress:
                 pass
         image = await engine.inspect(name)
         assert image is not None
-        assert (image.platform, image.local_id) == ("linux/amd64", index.digest)
+        assert (image.platform, image.local_id) == ("linux/amd64", index_digest)
         wanted = sha256(layers["amd64"])
         assert image.diff_ids == (wanted,)
         sources: list[LayerSource] = [Folders(server.root), SaveStream(engine)]
@@ -130,22 +136,28 @@ async def test_an_index_of_many_platforms_gives_the_hosts_own(engine_servers: Se
             assert sha256(await source.config(image)) == sha256(config_of([wanted], architecture="amd64"))
 
 
+def sparse_tar(folder: Path, tar_format: str, unique: str) -> bytes:
+    """Seven megabytes in less than one: what lies between is left out."""
+    sparse = folder / "t/sparse"
+    sparse.parent.mkdir()
+    with sparse.open("wb") as file:
+        file.write(unique.encode())
+        file.seek(3 << 20)
+        file.write(b"middle")
+        file.truncate(7 << 20)
+    packed = subprocess.run(
+        ["tar", "--sparse", f"--format={tar_format}", "-C", str(folder), "-c", "t"], check=True, capture_output=True
+    ).stdout
+    assert len(packed) < 1 << 20
+    return packed
+
+
 @pytest.mark.parametrize("tar_format", ["gnu", "posix"])
 async def test_a_sparse_file_arrives_right_or_not_at_all(
     engine_servers: Servers, registry_server: RegistryServer, unique: str, tmp_path: Path, tar_format: str
 ) -> None:
     """Tar-split does not know sparse entries: whatever the engine made of one, no source gives other bytes as it."""
-    sparse = tmp_path / "t/sparse"
-    sparse.parent.mkdir()
-    with sparse.open("wb") as file:
-        file.write(b"begin")
-        file.seek(3 << 20)
-        file.write(b"middle")
-        file.truncate(7 << 20)
-    packed = subprocess.run(
-        ["tar", "--sparse", f"--format={tar_format}", "-C", str(tmp_path), "-c", "t"], check=True, capture_output=True
-    ).stdout
-    assert len(packed) < 1 << 20
+    packed = sparse_tar(tmp_path, tar_format, unique)
     server = engine_servers("machine")
     async with DockerEngine.open(server.url) as engine:
         try:
