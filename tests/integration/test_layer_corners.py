@@ -7,23 +7,28 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from deploy.lab import EngineServer, RegistryServer
+from events.memory import MemoryBus
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders, layer_sources
 from services.adapters.registry import HttpRegistry
 from services.adapters.save_stream import SaveStream
-from services.core.manifests import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Manifest, sha256
+from services.core.manifests import OCI_CONFIG, OCI_LAYER_GZIP, Descriptor, Manifest, sha256
 from services.errors import CyroidError, LayerUnreadable
 from services.ports import BlobSource, LayerSource
-from tests.images import config_of, tar_of
+from services.pushing.image_push import ImagePush
+from services.pushing.layer_forms import LayerForms
+from services.pushing.layer_push import LayerPush
+from services.pushing.tally import Tally
+from tests.images import config_of, many_platforms, tar_of
 from tests.integration.engines import pieces, pull
 from tests.integration.test_layer_sources import Pair, digest_of, load, pair, put
 
@@ -94,27 +99,6 @@ async def test_a_layer_pulled_compressed_is_given_either_way(
         async with source.stored(stored) as chunks:
             assert b"".join([chunk async for chunk in chunks]) == blob
         assert await digest_of(SaveStream(engine), image, sha256(layer)) == (sha256(layer), len(layer))
-
-
-def many_platforms(name: str, unique: str) -> tuple[bytes, str, dict[str, bytes]]:
-    """An archive of an index of two platforms; the index's digest, and each platform's one layer."""
-    contents: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-
-    def put_in(content: bytes, media_type: str) -> Descriptor:
-        contents[f"blobs/sha256/{sha256(content).removeprefix('sha256:')}"] = content
-        return Descriptor(media_type=media_type, digest=sha256(content), size=len(content))
-
-    described, layers = [], {}
-    for architecture in ("arm64", "amd64"):
-        layers[architecture] = layer = tar_of({"t/arch": f"{architecture} {unique}".encode() * 1000})
-        config = put_in(config_of([sha256(layer)], architecture=architecture), OCI_CONFIG)
-        manifest = Manifest.write(config, (put_in(gzip.compress(layer), OCI_LAYER_GZIP),))
-        plain = msgspec.to_builtins(put_in(manifest.content, OCI_MANIFEST))
-        described.append({**plain, "platform": {"architecture": architecture, "os": "linux"}})
-    index = put_in(msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": described}), OCI_INDEX)
-    annotated = {**msgspec.to_builtins(index), "annotations": {"io.containerd.image.name": name}}
-    contents["index.json"] = msgspec.json.encode({"schemaVersion": 2, "manifests": [annotated]})
-    return tar_of(contents), index.digest, layers
 
 
 async def test_an_index_of_many_platforms_gives_the_hosts_own(engine_servers: Servers, unique: str) -> None:
@@ -197,33 +181,47 @@ class HugeLayer:
         return chunk
 
 
-async def test_a_file_of_nine_gigabytes(engine_servers: Servers, unique: str) -> None:
-    """Its size does not fit the tar header's octal digits; memory stays flat while it is read."""
+async def test_a_file_of_nine_gigabytes(engine_servers: Servers, registry_server: RegistryServer, unique: str) -> None:
+    """Its size does not fit the tar header's octal digits; it is pushed with memory flat, and the registry counts its
+    digest. A pull would write it a third time, which takes a minute and shows nothing that other pulls do not.
+    """
     server, huge = engine_servers("machine"), HugeLayer(unique)
     name = f"docker.io/test/{unique}:1"
-    async with DockerEngine.open(server.url) as engine:
+    before, most = resident_bytes(), 0
+
+    def note(tally: Tally) -> None:
+        nonlocal most
+        most = max(most, resident_bytes())
+
+    async with DockerEngine.open(server.url) as engine, HttpRegistry.open(registry_server.url) as registry:
         async with engine.import_root(huge.chunks(), reference=name) as progress:
             async for _ in progress:
                 pass
+        digest = f"sha256:{huge.state.hexdigest()}"
         try:
             image = await engine.inspect(name)
             assert image is not None
-            assert image.diff_ids == (f"sha256:{huge.state.hexdigest()}",)
+            assert image.diff_ids == (digest,)
             source = Folders(server.root)
-            size = await source.size(image, image.diff_ids[0])
-            assert size is not None
-            assert size > huge.size
-            before = resident_bytes()
-            read, most, state = 0, 0, hashlib.sha256()
-            async with source.layer(image, image.diff_ids[0]) as chunks:
-                async for chunk in chunks:
-                    await asyncio.to_thread(state.update, chunk)
-                    read += len(chunk)
-                    most = max(most, resident_bytes()) if read % (64 << 20) < len(chunk) else most
-            assert (read, f"sha256:{state.hexdigest()}") == (size, image.diff_ids[0])
-            assert most - before < 64 << 20
+            push = ImagePush(
+                engine=engine,
+                registry=registry,
+                sources=(source,),
+                layers=LayerPush(
+                    registry=registry, sources=(source,), forms=LayerForms(speaker=MemoryBus(), prefix="t")
+                ),
+                engine_registry=registry_server.address,
+            )
+            pushed = await push.push(name, changed=note)
+            assert (pushed.method, pushed.layers[0].digest) == ("layers", digest)
+            assert pushed.layers[0].size_bytes == await registry.blob_size(pushed.repository, digest)
+            assert pushed.layers[0].size_bytes > huge.size
+            assert before < most < before + (64 << 20)
+            await registry.delete_manifest(pushed.repository, pushed.manifest_digest)
         finally:
             await engine.untag(name)
+            kept = registry_server.storage / "docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:]
+            await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
 
 
 def resident_bytes() -> int:

@@ -14,10 +14,11 @@ from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders
 from services.core.manifests import sha256
 from services.errors import LayerDamaged, TransferFailed
+from tests.images import many_platforms
 from tests.integration.agent.conftest import open_site
 from tests.integration.agent.site import Site
 from tests.integration.engines import pieces
-from tests.integration.test_layer_corners import many_platforms, sparse_tar
+from tests.integration.test_layer_corners import sparse_tar
 from tests.integration.test_layer_sources import digest_of, files_of, load
 
 pytestmark = pytest.mark.real
