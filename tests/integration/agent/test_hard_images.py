@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.lab import EngineServer, RedisServer, RegistryServer
-from events.messages import ImageReady, PushMethod, TarRequested
+from events.messages import ImageReady, PullRequested, PushMethod, TarRequested
 from services.adapters.layer_sources import Folders
 from services.core.images import EngineImage
 from services.core.manifests import sha256
@@ -47,20 +47,23 @@ class Way:
         pushed = await self.site.push(name)
         # A push that sent no layer counts as the best way; a config is some hundred bytes.
         assert pushed.method == (self.method if pushed.sent_bytes > 5000 else "layers")
-        await self.site.say(self.site.pull_request(pushed, transfer_id))
-        return await self.site.ready(transfer_id)
+        return await self._ended(self.site.pull_request(pushed, transfer_id))
 
     async def by_tar(self, image: EngineImage, name: str, transfer_id: str = "t1") -> ImageReady:
         """Never pushed, so that every byte comes from the host's engine; agent and tar server run already."""
         config = await Folders(self.host.root).config(image)  # a containerd store does not tell its digest
         request = self.site.tar_request(replace(image, image_id=sha256(config)), name, transfer_id)
+        return await self._ended(request)
+
+    async def _ended(self, request: PullRequested) -> ImageReady:
+        """Said, and answered with a tar if the agent asks for one: always where only a config is missing."""
         await self.site.say(request)
-        asked = await self.site.answer(transfer_id)
-        if isinstance(asked, ImageReady):
-            return asked  # its content is there under another name
-        assert isinstance(asked, TarRequested)
-        await self.site.say(await self.site.offer(request, asked))
-        return await self.site.ready(transfer_id, skip=1)
+        answer = await self.site.answer(request.transfer_id)
+        if isinstance(answer, TarRequested):
+            await self.site.say(await self.site.offer(request, answer))
+            return await self.site.ready(request.transfer_id, skip=1)
+        assert isinstance(answer, ImageReady), answer
+        return answer
 
     async def assert_arrived(self, name: str, image: EngineImage) -> EngineImage:
         """The same layers, each byte for byte as the range has it, and the same files with all that is told of them."""
