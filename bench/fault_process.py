@@ -61,6 +61,8 @@ async def tell(address: tuple[str, int], prefix: str, step: str, when: str, sign
             return sign != "SIGKILL"
 
         setattr(fault, when, strike)
+        if step == "renew":  # it is the long one's lease that is to be on its way
+            fault.armed = lambda: any(subject == "long" for subject, _ in began)
         await insist(bus, streams.images, envelopes())
         two = Worker(bus, subscription(bus, streams, journal.begin), name="two")
         async with TaskGroup() as tasks:

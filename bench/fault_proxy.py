@@ -35,7 +35,8 @@ class Fault:
     is to get it at all (a killed process sends nothing more; what a stopped one sent may arrive much later); `after` is
     called once Redis has done it, before the reply.
 
-    With `marker` it is the first reply with these bytes in it that is dropped, whatever was asked.
+    Requests before it is `armed` do not count. With `marker` it is the first reply with these bytes in it that is
+    dropped, whatever was asked.
     """
 
     step: str
@@ -46,14 +47,17 @@ class Fault:
     before: Callable[[], Awaitable[bool]] | None = None
     after: Callable[[], Awaitable[object]] | None = None
     marker: bytes | None = None
+    armed: Callable[[], bool] = lambda: True
     injected: asyncio.Event = field(default_factory=asyncio.Event)
     seen: Counter[str] = field(default_factory=Counter)
     came: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
 
     def strikes(self, step: str) -> bool:
         """Whether it is this request's turn; counts."""
-        self.seen[step] += 1
         self.came[step].set()
+        if step == self.step and not self.armed():
+            return False
+        self.seen[step] += 1
         if step != self.step or self.seen[step] != self.nth or self.injected.is_set():
             return False
         self.injected.set()

@@ -62,6 +62,10 @@ class BusAway(BusError):
     """Redis cannot be reached, is starting, failing over or out of memory; what was asked may have taken effect."""
 
 
+class BusDenied(BusAway):
+    """Redis does not take our user or password: it stays away until somebody corrects one side."""
+
+
 class BusRefused(BusError):
     """What was asked cannot be done as it is: too large, not permitted, a key of another kind. Nothing took effect."""
 

@@ -19,6 +19,8 @@ from events.messages import Message
 
 #: An entry larger than this (all names and values together) is neither published nor handled.
 ENTRY_LIMIT_BYTES = 1_048_576
+#: An entry of more fields is not handled: Lua hands a command some 8,000 values, so it could never be added again.
+FIELDS_LIMIT = 1000
 #: Attributes that end up in keys and logs are kept short: `id` and `source` (bytes of UTF-8).
 ATTRIBUTE_LIMIT_BYTES = 512
 
@@ -42,7 +44,11 @@ class Undecodable(Exception):
         self.code = code
 
 
-class TooLarge(ValueError):
+class Unencodable(ValueError):
+    """An envelope that makes no entry: text that is no Unicode (a lone surrogate), a field of another type."""
+
+
+class TooLarge(Unencodable):
     """An envelope that would make an entry over the limit."""
 
 
@@ -64,7 +70,23 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode(envelope: Envelope, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> dict[bytes, bytes]:
-    """The entry's fields in the order they are read. Raises TooLarge."""
+    """The entry's fields in the order they are read. Raises Unencodable, TooLarge among them."""
+    try:
+        fields = _fields(envelope)
+    except (UnicodeEncodeError, AttributeError, TypeError) as error:
+        raise Unencodable(f"a {type(envelope.message).__name__} cannot be encoded: {error}") from error
+    size = entry_bytes(fields)
+    if size > limit_bytes:
+        raise TooLarge(
+            f"{wire_type(envelope.message)} {envelope.id} makes an entry of {size} bytes, over {limit_bytes}"
+        )
+    for name in (b"id", b"source"):
+        if not 0 < len(fields[name]) <= ATTRIBUTE_LIMIT_BYTES:
+            raise TooLarge(f"{name.decode()} must have 1 to {ATTRIBUTE_LIMIT_BYTES} bytes, has {len(fields[name])}")
+    return fields
+
+
+def _fields(envelope: Envelope) -> dict[bytes, bytes]:
     fields = {
         b"id": envelope.id.encode(),
         b"type": _TAGS[type(envelope.message)].encode(),
@@ -78,14 +100,6 @@ def encode(envelope: Envelope, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> dict[
     if envelope.traceparent:
         fields[b"traceparent"] = envelope.traceparent.encode()
     fields[b"data"] = encode_message(envelope.message)
-    size = entry_bytes(fields)
-    if size > limit_bytes:
-        raise TooLarge(
-            f"{wire_type(envelope.message)} {envelope.id} makes an entry of {size} bytes, over {limit_bytes}"
-        )
-    for name in (b"id", b"source"):
-        if not 0 < len(fields[name]) <= ATTRIBUTE_LIMIT_BYTES:
-            raise TooLarge(f"{name.decode()} must have 1 to {ATTRIBUTE_LIMIT_BYTES} bytes, has {len(fields[name])}")
     return fields
 
 
@@ -94,6 +108,8 @@ def decode(fields: Fields, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> Envelope:
     size = entry_bytes(fields)
     if size > limit_bytes:
         raise Undecodable("too_large", f"the entry has {size} bytes, the limit is {limit_bytes}")
+    if len(fields) > FIELDS_LIMIT:
+        raise Undecodable("too_large", f"the entry has {len(fields)} fields, the limit is {FIELDS_LIMIT}")
     missing = [name.decode() for name in _REQUIRED if name not in fields]
     if missing:
         raise Undecodable("missing_field", f"the entry has no field {', '.join(missing)}")

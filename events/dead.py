@@ -1,19 +1,19 @@
 """Dead letters: an entry that a group gave up on, with the reason and every byte it had.
 
 A letter is plain fields as well: `reason` (a stable code), `message`, `stream`, `group`, `entry`, `failed`, `crashed`,
-`time`, then the entry's own fields, each under its name behind `raw:`. An entry of very many fields has them packed
-(MessagePack) in the one field `packed`.
+`time`, then the entry's own fields, each under its name behind `raw:`. An entry of very many fields, or with a name
+that comes twice, has them packed (MessagePack: a map, or a list of names and values in turn) in the field `packed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from events.bus import Speaker
-from events.codec import Fields, Undecodable, decode
+from events.bus import BusRefused, Speaker
+from events.codec import FIELDS_LIMIT, Fields, Undecodable, decode
 from events.envelope import Envelope
 from events.lease import Lease, Letter, identity_of
 
@@ -25,7 +25,7 @@ _MOST_FIELDS = 500
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One letter, read. `envelope` is None where the entry cannot be decoded."""
+    """One letter, read. `envelope` is None where the entry cannot be decoded; `flat` as in `events.lease.Lease`."""
 
     letter_id: str
     reason: str
@@ -37,6 +37,7 @@ class DeadLetter:
     crashed: int
     time: str
     fields: Fields = field(repr=False)
+    flat: Sequence[bytes] = field(default=(), repr=False)
 
     @property
     def identity(self) -> bytes:
@@ -62,7 +63,9 @@ def write_letter(lease: Lease, letter: Letter) -> dict[bytes, bytes]:
         b"crashed": b"%d" % lease.crashed,
         b"time": letter.time.encode(),
     }
-    if len(lease.fields) > _MOST_FIELDS:
+    if lease.flat:
+        fields[_PACKED] = msgspec.msgpack.encode(lease.flat)
+    elif len(lease.fields) > _MOST_FIELDS:
         fields[_PACKED] = msgspec.msgpack.encode(dict(lease.fields))
     else:
         for name, value in lease.fields.items():
@@ -74,8 +77,11 @@ def read_letter(letter_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | N
     """A letter of these fields; None for an entry that is none."""
     try:
         text = {name: fields[name].decode(errors="replace") for name in (b"reason", b"message", b"time")}
+        flat: Sequence[bytes] = ()
         if _PACKED in fields:
-            raw = msgspec.msgpack.decode(fields[_PACKED], type=dict[bytes, bytes])
+            packed = msgspec.msgpack.decode(fields[_PACKED], type=dict[bytes, bytes] | list[bytes])
+            flat = packed if isinstance(packed, list) else ()
+            raw = packed if isinstance(packed, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
         else:
             raw = {name.removeprefix(_RAW): value for name, value in fields.items() if name.startswith(_RAW)}
         return DeadLetter(
@@ -89,9 +95,19 @@ def read_letter(letter_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | N
             crashed=int(fields[b"crashed"]),
             time=text[b"time"],
             fields=raw,
+            flat=flat,
         )
     except (KeyError, ValueError, msgspec.DecodeError):
         return None
+
+
+def check_fields(letter: DeadLetter) -> None:
+    """Raises BusRefused for an entry that nobody could add again, nor read."""
+    if max(len(letter.fields), len(letter.flat) // 2) > FIELDS_LIMIT:
+        raise BusRefused(
+            f"the entry of dead letter {letter.letter_id} has {len(letter.fields)} fields, over {FIELDS_LIMIT}:"
+            " nobody would read it; look at it with `events dead show`, then drop it"
+        )
 
 
 async def dead_letters(bus: Speaker, dead_stream: str) -> list[DeadLetter]:

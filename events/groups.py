@@ -29,7 +29,7 @@ def _group(now_ms: int, reply: Sequence[Any]) -> GroupStatus:
 
 
 def _entry(now_ms: int, reply: Sequence[Any]) -> PendingEntry:
-    entry_id, owner, idle_ms, deliveries, progress = reply
+    entry_id, owner, idle_ms, deliveries, progress, lease_ms = reply
     return PendingEntry(
         entry_id=entry_id.decode(),
         owner=None if owner == DEFERRED.encode() else owner.decode(),
@@ -37,6 +37,7 @@ def _entry(now_ms: int, reply: Sequence[Any]) -> PendingEntry:
         deliveries=deliveries,
         age_seconds=_age(now_ms, entry_id),
         progress=progress or None,
+        lease_left_seconds=(int(lease_ms) - idle_ms) / 1000 if lease_ms else None,
     )
 
 

@@ -6,7 +6,10 @@ another entry with the same key is being handled           → put aside until t
 handler returns                                            → outcome committed with the acknowledgement
 handler raises Permanent / too many failures or crashes    → dead letter, with what `give_up` says
 handler raises Unavailable / Redis away                    → put aside, not counted
-handler raises anything else                               → put aside, counted
+handler raises anything else, or ends in a cancellation
+that nobody asked for; the key cannot be told              → put aside, counted
+what `give_up` says cannot be said                         → dead letter without it
+even the dead letter is refused                            → put aside, not counted
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
+
+import msgspec
 
 from events.backoff import backoff
 from events.bus import (
@@ -31,9 +36,10 @@ from events.bus import (
     Post,
     RecordConflict,
     Subscription,
+    Transient,
     Unavailable,
 )
-from events.codec import ENTRY_LIMIT_BYTES, Undecodable, decode, format_time
+from events.codec import ENTRY_LIMIT_BYTES, Undecodable, Unencodable, decode, encode, format_time
 from events.envelope import Envelope
 from events.lease import Bus, Flight, Letter
 from events.messages import Failure, TransferProgress
@@ -69,7 +75,20 @@ class Handling:
         self._limit_bytes = limit_bytes
 
     async def handle(self, run: Run) -> None:
-        """Ends when the entry is settled or put aside. Raises LeaseLost; is cancelled when the lease gets lost."""
+        """Ends when the entry is settled or put aside. Raises LeaseLost; is cancelled when the lease gets lost.
+
+        No entry ends its worker: what goes wrong beside the handler puts the entry aside. Raises BusRefused when Redis
+        refuses even that.
+        """
+        try:
+            await self._handle(run)
+        except LeaseLost:
+            raise
+        except Exception:  # noqa: BLE001  this loop outlives a key, a `give_up` or a dead-letter stream that is wrong
+            self._count("waited")
+            await self._put_aside(run, counted=False)
+
+    async def _handle(self, run: Run) -> None:
         try:
             envelope = decode(run.lease.fields, limit_bytes=self._limit_bytes)
         except Undecodable as error:
@@ -86,7 +105,11 @@ class Handling:
             await self._attempt(run, envelope, handler)
 
     async def _board(self, run: Run, envelope: Envelope) -> bool:
-        key = self._sub.key(envelope)
+        try:
+            key = self._sub.key(envelope)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  this loop outlives any key's mistake
+            await self._failed(run, envelope, error)
+            return False
         if key is None:
             return True
         flight = Flight(self._home(), key)
@@ -123,10 +146,15 @@ class Handling:
         started = clock()
         try:
             return await handler(delivery) or NOTHING
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Transient("the handler was cancelled from within: by something it waited for") from error
         finally:
             self._observer.took(self._sub.group, clock() - started)
 
-    async def _failed(self, run: Run, envelope: Envelope, error: Exception) -> None:
+    async def _failed(self, run: Run, envelope: Envelope, error: BaseException) -> None:
         self._count("failed")
         if run.lease.failed + 1 >= self._sub.attempts:
             run.lease = replace(run.lease, failed=run.lease.failed + 1)
@@ -150,12 +178,31 @@ class Handling:
         await self._insist(lambda: self._bus.defer(run.lease, seconds, "failed" if counted else "waited"))
 
     async def _bury(self, run: Run, failure: Failure, envelope: Envelope | None) -> None:
+        try:
+            await self._bury_with(run, failure, lambda: self._give_up(envelope, failure))
+        except (LeaseLost, RecordConflict):
+            raise
+        except Exception as error:  # noqa: BLE001  this loop outlives any mistake of `give_up`; the letter tells it
+            untold = f"{failure.message} (those who wait could not be told: {describe(error)})"
+            await self._bury_with(run, msgspec.structs.replace(failure, message=untold), lambda: NOTHING)
+
+    async def _bury_with(self, run: Run, failure: Failure, give_up: Callable[[], Outcome]) -> None:
         letter = Letter(self._sub.dead_stream, failure.code, failure.message, format_time(datetime.now(UTC)))
-        first = await self._insist(lambda: self._bus.bury(run.lease, letter, self._give_up(envelope, failure)))
-        self._count("dead_letters" if first else "duplicates")
+        for tries in range(1, CONFLICTS + 1):
+            try:
+                first = await self._insist(lambda: self._bus.bury(run.lease, letter, give_up()))
+            except RecordConflict:
+                if tries == CONFLICTS:
+                    raise
+            else:
+                self._count("dead_letters" if first else "duplicates")
+                return
 
     def _give_up(self, envelope: Envelope | None, failure: Failure) -> Outcome:
-        return NOTHING if envelope is None else self._sub.give_up(envelope, failure)
+        try:
+            return NOTHING if envelope is None else self._sub.give_up(envelope, failure)
+        except asyncio.CancelledError as error:  # nothing is awaited in there, so it is none of the worker's
+            raise Transient("cancelled from within") from error
 
     async def _insist(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Every call made here may be repeated. Ends by its answer, or by cancellation when the lease runs out."""
@@ -168,12 +215,17 @@ class Handling:
                 tries += 1
 
     def news(self, run: Run) -> Post | None:
-        """The run's latest progress, if it was not told yet."""
+        """The run's latest progress, if it was not told yet; `run.told` is for whoever got it told to set."""
         progress = run.progress
         if progress is None or progress is run.told or self._sub.progress_stream is None:
             return None
-        run.told = progress
-        return Post(self._sub.progress_stream, self._say(run, progress), keep=PROGRESS_KEPT)
+        post = Post(self._sub.progress_stream, self._say(run, progress), keep=PROGRESS_KEPT)
+        try:
+            encode(post.envelope, limit_bytes=self._limit_bytes)
+        except Unencodable:
+            run.told = progress  # a note that cannot be said must not cost the lease, nor the outcome
+            return None
+        return post
 
     def _say(self, run: Run, progress: TransferProgress) -> Envelope:
         return Envelope(
@@ -184,10 +236,15 @@ class Handling:
         self._observer.count(self._sub.group, counter)
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """What a handler's error says, for the dead letter and for whoever waits."""
     if isinstance(error, HandlingError):
         code = error.code
     else:
         code = "refused" if isinstance(error, BusRefused) else "unexpected"
-    return Failure(code=code, message=str(error) or type(error).__name__)
+    return Failure(code=code, message=describe(error))
+
+
+def describe(error: BaseException) -> str:
+    """An error's text, or its kind where it has none."""
+    return str(error) or type(error).__name__

@@ -7,10 +7,11 @@ A lease is believed to stand from the moment *before* the call that confirmed it
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from events.bus import BusAway, BusRefused
+from events.bus import BusError, BusRefused, Post
 from events.handling import Handling
-from events.lease import Bus, Holder
+from events.lease import Bus, Holder, Lease
 from events.observer import Observer
 from events.runs import Run, Runs
 
@@ -38,24 +39,38 @@ class Keeper:
         while True:
             await asyncio.sleep(min(TELL_SECONDS, period / 2))
             now = clock()
-            due = [run for run in self._runs if now - run.confirmed >= period / 2 or run.progress is not run.told]
+            self._give_up_stale(now)
+            due = [run for run in self._standing if now - run.confirmed >= period / 2 or run.progress is not run.told]
             if due:
                 await self._renew(due, now, period)
             self._give_up_stale(clock())
 
+    @property
+    def _standing(self) -> list[Run]:
+        return [run for run in self._runs if run.fate == "running"]
+
     async def _renew(self, due: list[Run], now: float, period: float) -> None:
+        telling = [(run, run.progress) for run in due]
         leases = [(run.lease, self._handling.news(run)) for run in due]
+        # A call that hangs must not keep us from giving up the one that is unconfirmed for longest.
+        patience = min(run.confirmed for run in self._standing) + self._holder.lease_seconds * PATIENCE - now
         try:
-            async with asyncio.timeout(period):
-                lost = await self._bus.renew(leases)
-        except (BusAway, BusRefused, TimeoutError):
+            async with asyncio.timeout(min(period, patience)):
+                lost = await self._renew_or_only_lease(leases)
+        except (BusError, TimeoutError):
             return
         gone = {lease.place for lease in lost}
-        for run in due:
+        for run, told in telling:
             if run.lease.place in gone:
                 self._lose(run)
             else:
-                run.confirmed = now
+                run.confirmed, run.told = now, told
+
+    async def _renew_or_only_lease(self, leases: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
+        try:
+            return await self._bus.renew(leases)
+        except BusRefused:  # the progress stream, as like as not: nobody shall lose a lease for a note
+            return await self._bus.renew([(lease, None) for lease, _ in leases])
 
     def _give_up_stale(self, now: float) -> None:
         for run in self._runs:

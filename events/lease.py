@@ -40,7 +40,10 @@ class Flight:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An entry in a worker's hands. `fields` are raw, perhaps malformed; the counts are of earlier runs."""
+    """An entry in a worker's hands. `fields` are raw, perhaps malformed; the counts are of earlier runs.
+
+    `flat` are all names and values as they lie there, for an entry in which a name comes twice.
+    """
 
     stream: str
     entry_id: str
@@ -51,6 +54,7 @@ class Lease:
     crashed: int = 0
     waited: int = 0
     flight: Flight | None = None
+    flat: Sequence[bytes] = field(default=(), repr=False, compare=False)
 
     @property
     def identity(self) -> bytes:
@@ -99,7 +103,10 @@ class Recovered(Taken):
 
 @dataclass(frozen=True, slots=True)
 class PendingEntry:
-    """One entry that a group was given and has not acknowledged. `owner` is None while it is put aside."""
+    """One entry that a group was given and has not acknowledged. `owner` is None while it is put aside.
+
+    `lease_left_seconds` is below 0 where another worker may take the entry, None where its owner told no length.
+    """
 
     entry_id: str
     owner: str | None
@@ -107,6 +114,7 @@ class PendingEntry:
     deliveries: int
     age_seconds: float
     progress: bytes | None = None
+    lease_left_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +148,22 @@ class Bus(Speaker, Protocol):
         """Return when there may be something to take, at the latest after `seconds`. Takes nothing itself."""
 
     async def recover(
-        self, holder: Holder, streams: Sequence[str], count: int, held: Sequence[tuple[str, str]]
+        self,
+        holder: Holder,
+        streams: Sequence[str],
+        count: int,
+        held: Sequence[tuple[str, str]],
+        *,
+        blameless: bool = False,
     ) -> Recovered:
-        """Lease entries whose holder's lease ran out, and own ones that are not in `held` (a reply was lost)."""
+        """Lease entries whose holder's lease ran out, and own ones that are not in `held` (a reply was lost).
+
+        A lease that ran out counts as a crash of the entry, except `blameless`: nobody could renew.
+        """
+
+    async def introduce(self, holder: Holder, streams: Sequence[str], idle_seconds: float) -> int:
+        """Tell others how long this holder's leases are, and forget holders that have nothing and did nothing for
+        `idle_seconds`; how many. An entry of a holder that told nothing is judged by its finder's own lease."""
 
     async def board(self, lease: Lease, flight: Flight) -> bool:
         """Take the flight's lock for this lease. If another entry has it, this one is put aside until that ends."""
@@ -167,6 +188,9 @@ class Bus(Speaker, Protocol):
 
     async def groups(self, streams: Sequence[str], entries: int = 100) -> list[GroupStatus]:
         """How each group of each stream stands, with at most `entries` pending ones each, oldest first."""
+
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        """How many entries lie on each stream."""
 
     async def redrive(self, dead_stream: str, letter_id: str) -> bool:
         """Send a dead letter's entry to its stream again, and forget that its group gave it up. False: it is gone."""

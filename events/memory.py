@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from events.bus import LeaseLost, Outcome, Post
 from events.codec import ENTRY_LIMIT_BYTES, encode_message
-from events.dead import read_letter, write_letter
+from events.dead import check_fields, read_letter, write_letter
 from events.lease import (
     Counted,
     Flight,
@@ -71,7 +71,13 @@ class MemoryBus(MemorySpeaker):
             return
 
     async def recover(
-        self, holder: Holder, streams: Sequence[str], count: int, held: Sequence[tuple[str, str]]
+        self,
+        holder: Holder,
+        streams: Sequence[str],
+        count: int,
+        held: Sequence[tuple[str, str]],
+        *,
+        blameless: bool = False,
     ) -> Recovered:
         taken: list[Lease] = []
         takeovers = phantoms = absorbed = 0
@@ -82,15 +88,20 @@ class MemoryBus(MemorySpeaker):
                 if len(taken) >= count:
                     break
                 crashed = line.owner not in (holder.owner, DEFERRED)
-                if crashed and self._now() - line.renewed < holder.lease_seconds:
+                if crashed and self._now() - line.renewed < group.leases.get(line.owner, holder.lease_seconds):
                     continue
                 if (name, entry_id) in mine if line.owner == holder.owner else entry_id in group.deferred:
                     continue
-                line.crashed += crashed
+                line.crashed += crashed and not blameless
                 takeovers += crashed
                 phantoms += not crashed
                 absorbed += not self._accept(taken, stream, group, entry_id, holder)
         return Recovered(taken, absorbed, takeovers, phantoms)
+
+    async def introduce(self, holder: Holder, streams: Sequence[str], idle_seconds: float) -> int:
+        for name in streams:
+            self._both(name, holder.group)[1].leases[holder.owner] = holder.lease_seconds
+        return 0  # who has nothing is not known here
 
     async def board(self, lease: Lease, flight: Flight) -> bool:
         line = self._fence(lease)
@@ -110,7 +121,7 @@ class MemoryBus(MemorySpeaker):
     async def renew(self, renewals: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
         lost = []
         for lease, news in renewals:
-            if not self._stands(lease):
+            if not self._stands(lease) or not self._flies(lease):
                 lost.append(lease)
                 continue
             line = self._fence(lease)
@@ -150,14 +161,18 @@ class MemoryBus(MemorySpeaker):
             found += [self._status(stream, group_name, entries) for group_name in stream.groups]
         return found
 
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        return [len(self._stream(name).entries) for name in streams]
+
     async def redrive(self, dead_stream: str, letter_id: str) -> bool:
         fields = self._stream(dead_stream).entries.get(letter_id)
         letter = read_letter(letter_id, fields) if fields else None
         if letter is None:
             return False
+        check_fields(letter)
         del self._stream(dead_stream).entries[letter_id]
         stream, group = self._both(letter.stream, letter.group)
-        group.outcomes.pop(letter.identity, None)
+        group.outcomes.drop(letter.identity)
         stream.add(dict(letter.fields))
         self._notify()
         return True
@@ -185,7 +200,7 @@ class MemoryBus(MemorySpeaker):
             return True
         counts = (line.failed, line.crashed, line.waited)
         lease = Lease(stream.name, entry_id, holder, line.deliveries + 1, fields, *counts)
-        if lease.identity in group.outcomes:
+        if group.outcomes.get(lease.identity):
             group.forget(entry_id)
             return False
         line.owner, line.deliveries, line.renewed = holder.owner, line.deliveries + 1, self._now()
@@ -204,6 +219,16 @@ class MemoryBus(MemorySpeaker):
     def _put_aside(self, lease: Lease, line: Pending, due: float) -> None:
         line.owner, line.progress = DEFERRED, None
         self._both(lease.stream, lease.holder.group)[1].deferred[lease.entry_id] = due
+
+    def _flies(self, lease: Lease) -> bool:
+        """Whether its flight, if it has one, is its own or nobody's, and then its own."""
+        if lease.flight is None:
+            return True
+        other = self._flights.get((lease.holder.group, lease.flight))
+        if other is not None and other.place != lease.place and self._stands(other):
+            return False
+        self._flights[lease.holder.group, lease.flight] = lease
+        return True
 
     def _land(self, lease: Lease) -> None:
         """The end of a flight: who waited longest is due at once."""
@@ -225,12 +250,12 @@ class MemoryBus(MemorySpeaker):
             if group.outcomes.get(lease.identity) == value:
                 return True
             raise LeaseLost("another worker has the entry now, or it was flushed")
-        first = lease.identity not in group.outcomes
+        first = group.outcomes.get(lease.identity) is None
         if first:
             self._apply(outcome, self._check(outcome))
             if letter is not None:
                 self._stream(letter.stream).add(write_letter(lease, letter))
-            group.outcomes[lease.identity] = value
+            group.outcomes.put(lease.identity, value, self._now())
         group.forget(lease.entry_id)
         self._land(lease)
         self._notify()
@@ -255,7 +280,9 @@ class MemoryBus(MemorySpeaker):
         line = group.pending[entry_id]
         owner = None if line.owner == DEFERRED else line.owner
         idle = self._now() - line.renewed
-        return PendingEntry(entry_id, owner, idle, line.deliveries, _age(entry_id), line.progress)
+        lease = group.leases.get(line.owner)
+        left = None if lease is None else lease - idle
+        return PendingEntry(entry_id, owner, idle, line.deliveries, _age(entry_id), line.progress, left)
 
 
 def _age(entry_id: str) -> float:

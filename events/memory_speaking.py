@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 
 from events.bus import BusRefused, Outcome, Post, Record, RecordConflict, RecordWrite, Tailed
-from events.codec import TooLarge, dedup_key, encode
+from events.codec import Unencodable, dedup_key, encode
 from events.envelope import Envelope
 from events.memory_store import Stream
 from events.tailing import tailed
@@ -100,7 +100,7 @@ class MemorySpeaker:
         """The posts' entries; everything that can go wrong goes wrong here, before anything is changed."""
         try:
             entries = [encode(post.envelope, limit_bytes=self._limit_bytes) for post in outcome.posts]
-        except TooLarge as error:
+        except Unencodable as error:
             raise BusRefused(str(error)) from error
         for write in outcome.records:
             record = self._record(write.key)
@@ -123,9 +123,9 @@ class MemorySpeaker:
         stream = self._stream(post.stream)
         if post.keep is None:
             identity = dedup_key(post.envelope.source, post.envelope.id)
-            if identity in stream.seen:
+            if stream.seen.get(identity):
                 return
-            stream.seen.add(identity)
+            stream.seen.put(identity, True, self._now())
         if post.due is None:
             stream.add(fields, post.keep)
         else:

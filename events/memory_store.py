@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, TypeAlias, TypeVar
 
 #: The consumer in whose name entries are put aside, on Redis too. No worker is called so.
 DEFERRED = "(deferred)"
+#: How long a published id and a committed outcome are remembered, so that a repeat is absorbed.
+REMEMBER_SECONDS = 7 * 86400.0
+
+Value = TypeVar("Value")
+#: An event's end: verdict, and the lease that settled it (place, owner, deliveries).
+Settled: TypeAlias = tuple[str, tuple[str, str], str, int]
 
 
 @dataclass(slots=True)
@@ -22,6 +30,31 @@ class Pending:
     progress: bytes | None = None
 
 
+class Remembered(Generic[Value]):
+    """What is kept for as long as Redis keeps it, so that a process that lives for months does not grow."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[float, Value]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: bytes) -> Value | None:
+        found = self._kept.get(key)
+        return found[1] if found else None
+
+    def put(self, key: bytes, value: Value, now: float) -> None:
+        """Remember at loop time `now`, and forget what is too old: the oldest come first."""
+        self.drop(key)
+        self._kept[key] = (now, value)
+        for old in list(islice(self._kept, 2)):
+            if self._kept[old][0] < now - REMEMBER_SECONDS:
+                del self._kept[old]
+
+    def drop(self, key: bytes) -> None:
+        self._kept.pop(key, None)
+
+
 @dataclass(slots=True)
 class Group:
     """What one group was given, has not acknowledged, put aside, and finished."""
@@ -29,7 +62,8 @@ class Group:
     delivered: str = "0-0"
     pending: dict[str, Pending] = field(default_factory=dict)
     deferred: dict[str, float] = field(default_factory=dict)
-    outcomes: dict[bytes, tuple[str, tuple[str, str], str, int]] = field(default_factory=dict)
+    outcomes: Remembered[Settled] = field(default_factory=Remembered)
+    leases: dict[str, float] = field(default_factory=dict)
 
     def due(self, now: float) -> list[str]:
         """Entries put aside whose time has come, longest due first."""
@@ -47,7 +81,7 @@ class Stream:
     name: str
     entries: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
-    seen: set[bytes] = field(default_factory=set)
+    seen: Remembered[bool] = field(default_factory=Remembered)
     timers: list[tuple[float, dict[bytes, bytes]]] = field(default_factory=list)
     last_id: str = "0-0"
 

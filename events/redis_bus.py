@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,9 +11,10 @@ from typing import Self
 
 from events.bus import BusRefused, LeaseLost, Outcome, Post
 from events.codec import ENTRY_LIMIT_BYTES
-from events.dead import read_letter, write_letter
+from events.dead import check_fields, read_letter, write_letter
 from events.groups import read_groups
 from events.lease import Counted, Flight, GroupStatus, Holder, Lease, Letter, Recovered, Taken
+from events.memory_store import REMEMBER_SECONDS
 from events.preflight import Concern, preflight
 from events.redis_client import Commands, connect
 from events.redis_scripts import Batch, Script
@@ -32,9 +34,6 @@ from events.redis_words import (
 from events.streams import Streams
 from events.task_group import TaskGroup
 
-#: How long a published id and a committed outcome are remembered, so that a repeat is absorbed.
-REMEMBER_SECONDS = 7 * 86400.0
-
 
 class RedisBus(RedisSpeaker):
     """Leases on Redis. Open it with `async with RedisBus.open(url) as bus`."""
@@ -51,7 +50,7 @@ class RedisBus(RedisSpeaker):
     ) -> None:
         super().__init__(commands, reads, remember_seconds=remember_seconds, limit_bytes=limit_bytes, dialect=dialect)
         self.streams = streams or Streams()
-        names = ("take", "recover", "renew", "trim", "groups", "redrive", "rights")
+        names = ("take", "recover", "renew", "trim", "groups", "redrive", "rights", "consumers")
         self._scripts = {name: Script(name, commands, dialect) for name in names}
         self._asides = Batch(Script("aside", commands, dialect))
         self._boards = Batch(Script("board", commands, dialect))
@@ -71,9 +70,12 @@ class RedisBus(RedisSpeaker):
         name: str = "cyroid-images",
     ) -> AsyncIterator[Self]:
         """A bus on the server, sentinels or cluster at `url` (see `events.redis_client`); leaving closes it."""
-        commands = Commands(connect(url, socket_timeout=timeout_seconds, name=name), timeout_seconds=timeout_seconds)
+        prefix = (streams or Streams()).prefix
+        client = connect(url, socket_timeout=timeout_seconds, name=name, prefix=prefix)
+        commands = Commands(client, timeout_seconds=timeout_seconds)
         longer = timeout_seconds + 2.0
-        reads = Commands(connect(url, socket_timeout=longer, name=f"{name}-reads"), timeout_seconds=longer, attempts=1)
+        reader = connect(url, socket_timeout=longer, name=f"{name}-reads", prefix=prefix)
+        reads = Commands(reader, timeout_seconds=longer, attempts=1)
         bus = cls(commands, reads, streams=streams, remember_seconds=remember_seconds, limit_bytes=limit_bytes)
         async with commands, reads, bus.running():
             yield bus
@@ -124,11 +126,18 @@ class RedisBus(RedisSpeaker):
         watch.news(stream for stream, _, _ in found)
 
     async def recover(
-        self, holder: Holder, streams: Sequence[str], count: int, held: Sequence[tuple[str, str]]
+        self,
+        holder: Holder,
+        streams: Sequence[str],
+        count: int,
+        held: Sequence[tuple[str, str]],
+        *,
+        blameless: bool = False,
     ) -> Recovered:
         if not streams or count < 1:
             return Recovered()
-        words: Words = [holder.group, holder.owner, count, milliseconds(holder.lease_seconds), len(held)]
+        lease_ms = milliseconds(holder.lease_seconds)
+        words: Words = [holder.group, holder.owner, count, lease_ms, 0 if blameless else 1, len(held)]
         for place in held:
             words += place
         words.append(len(streams))
@@ -138,6 +147,12 @@ class RedisBus(RedisSpeaker):
         for stream, cursor in zip(streams, cursors, strict=True):
             self._cursors[holder.owner, stream] = cursor.decode()
         return Recovered([read_lease(holder, reply) for reply in found], absorbed, takeovers, phantoms)
+
+    async def introduce(self, holder: Holder, streams: Sequence[str], idle_seconds: float) -> int:
+        if not streams:
+            return 0
+        head: Words = [holder.group, holder.owner, milliseconds(holder.lease_seconds), milliseconds(idle_seconds)]
+        return int(await self._scripts["consumers"](streams[0], [*head, len(streams), *streams]))
 
     async def board(self, lease: Lease, flight: Flight) -> bool:
         words = [milliseconds(lease.holder.lease_seconds), *lease_words(lease), *flight_words(flight)]
@@ -190,6 +205,9 @@ class RedisBus(RedisSpeaker):
             return []
         return read_groups(await self._scripts["groups"](streams[0], [entries, len(streams), *streams]))
 
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        return [int(await self._commands.call("XLEN", stream)) for stream in streams]
+
     async def redrive(self, dead_stream: str, letter_id: str) -> bool:
         found = await self._commands.call("XRANGE", dead_stream, letter_id, letter_id)
         if not found:
@@ -198,8 +216,11 @@ class RedisBus(RedisSpeaker):
         letter = read_letter(letter_id, dict(zip(flat[::2], flat[1::2], strict=True)))
         if letter is None or not letter.fields:
             raise BusRefused(f"{letter_id} on {dead_stream} is no dead letter that can be sent again")
+        check_fields(letter)
         outcome = b"%b:done:%b:%b" % (letter.stream.encode(), letter.group.encode(), letter.identity)
-        words = [dead_stream, letter_id, letter.stream, outcome, *field_words(letter.fields)]
+        words: Words = [dead_stream, letter_id, letter.stream, outcome, secrets.token_hex(8)]
+        whole: Words = [len(letter.flat), *letter.flat]
+        words += whole if letter.flat else field_words(letter.fields)
         return bool(await self._scripts["redrive"](dead_stream, words))
 
     async def drop(self, dead_stream: str, letter_id: str) -> bool:

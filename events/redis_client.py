@@ -12,6 +12,7 @@ never retries, and what is repeated is repeated here: scripts that may run twice
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AuthenticationError,
     ClusterDownError,
     NoScriptError,
     OutOfMemoryError,
@@ -33,7 +35,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from events.bus import BusAway, BusRefused
+from events.bus import BusAway, BusDenied, BusRefused
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
@@ -50,6 +52,9 @@ PASSING = (
 )
 #: Refusals that pass as well, by how they begin: a replica that lost its master, too few replicas, a full disk.
 _PASSING_CODES = ("MASTERDOWN", "NOREPLICAS", "MISCONF", "UNBLOCKED", "TRYAGAIN", "LOADING", "BUSY ", "OOM")
+
+#: What a cluster hashes instead of the whole key: the text in the first pair of braces.
+_ONE_SLOT = re.compile(r"^[^{]*\{[^}]+\}")
 
 
 class Client(Protocol):
@@ -80,7 +85,10 @@ class Commands:
         await self._stack.aclose()
 
     async def call(self, *arguments: Argument) -> Reply:
-        """One command, tried again when its connection broke. Raises BusAway, BusRefused, redis' NoScriptError."""
+        """One command, tried again when its connection broke.
+
+        Raises BusAway (BusDenied among them), BusRefused, redis' NoScriptError.
+        """
         task = asyncio.current_task()
         cancelling = task.cancelling() if task else 0
         for attempt in range(1, self._attempts + 1):
@@ -92,6 +100,10 @@ class Commands:
                 return reply
             except NoScriptError:
                 raise
+            except AuthenticationError as error:  # to redis-py a broken connection; another try is refused as well
+                raise BusDenied(
+                    f"Redis does not let us in ({describe(error)}): correct the user and password in its URL"
+                ) from error
             except PASSING as error:
                 if task and task.cancelling() > cancelling:  # or it came as the timeout that it met
                     raise asyncio.CancelledError from error
@@ -107,8 +119,11 @@ class Commands:
         raise BusAway("no attempt was made")
 
 
-def connect(url: str, *, socket_timeout: float, name: str) -> Client:
-    """A client that never retries by itself and gives replies as they come (bytes, RESP2)."""
+def connect(url: str, *, socket_timeout: float, name: str, prefix: str) -> Client:
+    """A client that never retries by itself and gives replies as they come (bytes, RESP2).
+
+    `prefix` is the key prefix of all that is asked. Raises BusRefused where a cluster would spread its keys.
+    """
     options: dict[str, Any] = {
         "protocol": 2,
         "legacy_responses": False,
@@ -120,8 +135,14 @@ def connect(url: str, *, socket_timeout: float, name: str) -> Client:
     }
     parts = urlsplit(url)
     if parts.scheme == "redis+cluster":
+        if not _ONE_SLOT.search(prefix):
+            raise BusRefused(
+                f"in a cluster the key prefix must be in braces, so that all keys lie on one node: {{{prefix}}}"
+                f" instead of {prefix} (CYROID_KEY_PREFIX)"
+            )
         nodes = [ClusterNode(host, port) for host, port in _addresses(parts.netloc, 6379)]
-        return _Clustered(RedisCluster(startup_nodes=nodes, retry=_never(), **_account(parts.netloc), **options))
+        cluster = RedisCluster(startup_nodes=nodes, retry=_never(), **_account(parts.netloc), **options)
+        return _Clustered(cluster, prefix)
     options |= {"retry": _never(), "retry_on_timeout": False}
     if parts.scheme == "redis+sentinel":
         service, _, database = parts.path.strip("/").partition("/")
@@ -161,20 +182,22 @@ class _Sentinelled:
 
 
 class _Clustered:
-    """A cluster's client. A scan goes to the one node that has the pattern's slot, not to all."""
+    """A cluster's client. What names no key is asked of the one node that has all of ours, not of any or all."""
 
-    def __init__(self, cluster: RedisCluster) -> None:
+    def __init__(self, cluster: RedisCluster, prefix: str) -> None:
         self._cluster = cluster
-        for name in ("XREAD", "XPENDING", "HMGET", "XRANGE", "XREVRANGE", "ZRANGEBYSCORE", "SET", "MGET", "SCAN"):
-            cluster.response_callbacks.pop(name, None)
+        self._prefix = prefix
+        # The library itself reads the replies to these two kinds; all others are wanted as they come.
+        for name in [one for one in cluster.response_callbacks if not one.startswith(("CLUSTER", "COMMAND"))]:
+            del cluster.response_callbacks[name]
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] != "SCAN":
+        if args[0] not in ("SCAN", "INFO", "TIME"):
             return await self._cluster.execute_command(*args, **options)
         await self._cluster.initialize()
-        node = self._cluster.get_node_from_key(args[3])
+        node = self._cluster.get_node_from_key(self._prefix)
         if node is None:
-            raise RedisClusterException(f"no node has the slot of {args[3]}")
+            raise RedisClusterException(f"no node has the slot of {self._prefix}")
         return await node.execute_command(*args)
 
     async def aclose(self) -> None:

@@ -22,7 +22,20 @@ BATCH_ARGUMENTS = 4000
 
 
 #: Every script there is.
-NAMES = ("aside", "board", "commit", "groups", "read", "recover", "redrive", "renew", "rights", "take", "trim")
+NAMES = (
+    "aside",
+    "board",
+    "commit",
+    "consumers",
+    "groups",
+    "read",
+    "recover",
+    "redrive",
+    "renew",
+    "rights",
+    "take",
+    "trim",
+)
 
 
 def source(name: str) -> str:
@@ -84,6 +97,10 @@ class Batch:
         """The reply to one item; `key` is any key in the slot that all items share. Raises BusAway, BusRefused."""
         if self._closed:
             raise BusAway("the bus is closed")
+        try:  # here, where it is one item's own trouble: sent with others it would fail them all
+            "".join([one for one in arguments if isinstance(one, str)]).encode()
+        except UnicodeEncodeError as error:
+            raise BusRefused(f"a key or a name is no Unicode text: {error}") from error
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._queue.append((key, arguments, future))
         self._filled.set()

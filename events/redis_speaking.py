@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from events.bus import BusRefused, LeaseLost, Outcome, Post, Record, RecordConflict, Tailed
-from events.codec import TooLarge
+from events.codec import Unencodable
 from events.envelope import Envelope
 from events.redis_client import Argument, Commands, Reply
 from events.redis_scripts import Batch, Script
@@ -52,7 +52,7 @@ class RedisSpeaker:
         """One item of commit.lua. False: a duplicate, settled without effect."""
         try:
             body = outcome_words(outcome, self._remember_ms, self._limit_bytes, letters)
-        except TooLarge as error:
+        except Unencodable as error:
             raise BusRefused(str(error)) from error
         reply = await self._commits.submit(key, [*head, *body])
         match reply:

@@ -18,6 +18,8 @@ from events.lease import Flight, Lease
 FEW = 16
 #: How long it takes at most until each of many streams was looked at.
 ROUND_SECONDS = 0.5
+#: So many are looked at in a second at most: with more than half of it, a round takes longer.
+MOST_A_SECOND = 1000
 #: How many streams more than entries wanted: some turn out to be empty.
 _SPARE = 8
 #: Flights remembered for those who wait for them; what is forgotten is found by the round.
@@ -47,7 +49,7 @@ class Watch:
 
     def _next(self, streams: Sequence[str], now: float) -> list[str]:
         """The next part of the round, as long as the time since the last one."""
-        passed = min((now - self._looked_at) / ROUND_SECONDS, 1.0)
+        passed = min((now - self._looked_at) / max(ROUND_SECONDS, len(streams) / MOST_A_SECOND), 1.0)
         wanted = ceil(len(streams) * passed)
         self._looked_at = now
         if len(self._round) < wanted:

@@ -38,7 +38,7 @@ def commit_words() -> Words:
 
 
 def outcome_words(outcome: Outcome, remember_ms: int, limit_bytes: int, letters: Sequence[Words] = ()) -> Words:
-    """Posts, records and index of an item of commit.lua; `letters` are posts spelled already. Raises TooLarge."""
+    """Posts, records and index of an item of commit.lua; `letters` are posts spelled already. Raises Unencodable."""
     words: Words = [len(outcome.posts) + len(letters)]
     for letter in letters:
         words += letter
@@ -89,6 +89,7 @@ def unpack(packed: bytes) -> list[bytes]:
 def read_lease(holder: Holder, packed: bytes) -> Lease:
     """A lease as take.lua and recover.lua give it."""
     stream, entry_id, deliveries, failed, crashed, waited, *flat = unpack(packed)
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
     return Lease(
         stream=stream.decode(),
         entry_id=entry_id.decode(),
@@ -97,7 +98,8 @@ def read_lease(holder: Holder, packed: bytes) -> Lease:
         failed=int(failed),
         crashed=int(crashed),
         waited=int(waited),
-        fields=dict(zip(flat[::2], flat[1::2], strict=True)),
+        fields=fields,
+        flat=flat if 2 * len(fields) != len(flat) else (),
     )
 
 

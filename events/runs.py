@@ -27,6 +27,10 @@ class Run:
         """What a handler's `Delivery.report` does."""
         self.progress = progress
 
+    def has(self, lease: Lease) -> bool:
+        """Whether it still runs under this very lease."""
+        return self.fate == "running" and (self.lease.holder, self.lease.deliveries) == (lease.holder, lease.deliveries)
+
     def end(self, fate: Literal["lost", "handed_back"]) -> None:
         """Cancel the handler, saying why."""
         if self.task is not None and self.fate == "running":
@@ -50,6 +54,9 @@ class Runs:
 
     def __contains__(self, place: tuple[str, str]) -> bool:
         return place in self._runs
+
+    def at(self, place: tuple[str, str]) -> Run | None:
+        return self._runs.get(place)
 
     @property
     def free(self) -> int:

@@ -53,6 +53,14 @@ CHANNELS: dict[str, tuple[tuple[type[Any], ...], str]] = {
     ),
     "progress": ((said.TransferProgress,), "How far transfers are. Lossy: old entries go."),
 }
+#: Streams of dead letters, whose entries are no messages but say what became of one.
+LETTERS: dict[str, str] = {
+    "dead": "Entries that a service gave up on, with the reason and every byte. Read by people.",
+    "range_dead": "Entries that the agent of one range gave up on.",
+}
+#: Where a schema finds what it refers to: in itself, or among the document's components.
+_OWN = "#/$defs/{name}"
+_SHARED = "#/components/schemas/{name}"
 
 
 def addresses(streams: Streams) -> dict[str, str]:
@@ -64,18 +72,28 @@ def addresses(streams: Streams) -> dict[str, str]:
         "inbox": streams.inbox("{range_id}"),
         "outbox": streams.outbox("{range_id}"),
         "progress": streams.progress,
+        "dead": streams.dead,
+        "range_dead": streams.range_dead("{range_id}"),
     }
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """A JSON Schema (2020-12) of `data` for each wire type, self-contained."""
-    return {wire: _payload(cls) for wire, cls in message_types().items()}
+    schemas = {}
+    for wire, cls in message_types().items():
+        own, definitions = _payload(cls, _OWN)
+        schemas[wire] = {**own, "$defs": definitions} if definitions else own
+    return schemas
 
 
 def asyncapi(streams: Streams, version: str = "1") -> dict[str, Any]:
     """The AsyncAPI document. Secrets are fields like others in it; their values never are."""
     keys = addresses(streams)
-    schemas = json_schemas()
+    schemas: dict[str, Any] = {"headers": headers(), "letter": letter()}
+    for wire, cls in message_types().items():
+        schemas[wire], definitions = _payload(cls, _SHARED)
+        schemas |= definitions
+    about = {name: text for name, (_, text) in CHANNELS.items()} | LETTERS
     return {
         "asyncapi": ASYNCAPI,
         "info": {
@@ -85,18 +103,26 @@ def asyncapi(streams: Streams, version: str = "1") -> dict[str, Any]:
             f"`source` + `id` is the deduplication key; an entry has at most {ENTRY_LIMIT_BYTES} bytes.",
         },
         "defaultContentType": "application/json",
-        "channels": {name: _channel(name, keys[name]) for name in CHANNELS},
+        "channels": {name: _channel(name, keys[name], text) for name, text in about.items()},
         "operations": {
             f"add_to_{name}": {
                 "action": "send",
                 "channel": {"$ref": f"#/channels/{name}"},
-                "summary": CHANNELS[name][1],
+                "summary": text,
             }
-            for name in CHANNELS
+            for name, text in about.items()
         },
         "components": {
-            "messages": {wire: _message(wire, cls) for wire, cls in message_types().items()},
-            "schemas": {**schemas, "headers": headers()},
+            "messages": {
+                **{wire: _message(wire, cls) for wire, cls in message_types().items()},
+                "letter": {
+                    "name": "letter",
+                    "title": "DeadLetter",
+                    "summary": "An entry that a group gave up on: plain fields, without `data`.",
+                    "payload": {"$ref": "#/components/schemas/letter"},
+                },
+            },
+            "schemas": schemas,
         },
     }
 
@@ -120,11 +146,34 @@ def headers() -> dict[str, Any]:
     }
 
 
-def _channel(name: str, address: str) -> dict[str, Any]:
+def letter() -> dict[str, Any]:
+    """The fields of a dead letter (`events.dead`)."""
+    text = {"type": "string"}
+    count = {"type": "string", "pattern": "^[0-9]+$"}
+    return {
+        "type": "object",
+        "required": ["reason", "message", "stream", "group", "entry", "failed", "crashed", "time"],
+        "properties": {
+            "reason": {**text, "description": "A stable code."},
+            "message": {**text, "description": "What, where, why, for a person."},
+            "stream": {**text, "description": "Where the entry lay."},
+            "group": {**text, "description": "Who gave it up."},
+            "entry": {**text, "description": "Its id there."},
+            "failed": {**count, "description": "How many attempts failed."},
+            "crashed": {**count, "description": "How many workers vanished with it."},
+            "time": {**text, "format": "date-time"},
+            "packed": {**text, "description": "All fields as MessagePack, where they are many or a name comes twice."},
+        },
+        "patternProperties": {"^raw:": {**text, "description": "One field of the entry, under its name."}},
+    }
+
+
+def _channel(name: str, address: str, description: str) -> dict[str, Any]:
+    messages = {_key(cls): {"$ref": f"#/components/messages/{_tag(cls)}"} for cls in CHANNELS.get(name, ((), ""))[0]}
     channel: dict[str, Any] = {
         "address": address,
-        "description": CHANNELS[name][1],
-        "messages": {_key(cls): {"$ref": f"#/components/messages/{_tag(cls)}"} for cls in CHANNELS[name][0]},
+        "description": description,
+        "messages": messages or {"DeadLetter": {"$ref": "#/components/messages/letter"}},
     }
     if "{range_id}" in address:
         channel["parameters"] = {"range_id": {"description": "A range's id: letters, digits, `_`, `.`, `-`."}}
@@ -142,15 +191,14 @@ def _message(wire: str, cls: type[Any]) -> dict[str, Any]:
     }
 
 
-def _payload(cls: type[Any]) -> dict[str, Any]:
-    (schema,), definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+def _payload(cls: type[Any], place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of a message's `data`, and those that it refers to, to be put at `place`."""
+    (schema,), definitions = msgspec.json.schema_components([cls], ref_template=place)
     own = dict(definitions.pop(cls.__name__)) if schema.get("$ref") else dict(schema)
     own["properties"] = {name: value for name, value in own["properties"].items() if name != "type"}
     required = [name for name in own.get("required", []) if name != "type"]
     own["required"] = required
-    if definitions:
-        own["$defs"] = definitions
-    return {name: _plain(part) for name, part in own.items()}
+    return _plain(own), _plain(definitions)
 
 
 def _plain(part: Any) -> Any:

@@ -70,6 +70,16 @@ class Streams:
         """Glob of every range's outbox."""
         return f"{self.prefix}:range:*:outbox"
 
+    @property
+    def inbox_pattern(self) -> str:
+        """Glob of every range's inbox."""
+        return f"{self.prefix}:range:*:inbox"
+
+    @property
+    def range_dead_pattern(self) -> str:
+        """Glob of every range's dead letters."""
+        return f"{self.prefix}:range:*:dead"
+
     def range_of(self, stream: str) -> str | None:
         """The range id in the name of a range's stream, None for the shared streams."""
         head, _, rest = stream.partition(f"{self.prefix}:range:")

@@ -2,7 +2,7 @@
 
     fetch ── takes as many entries as there are free slots ──▶ one task per entry (events.handling)
     keep  ── renews all leases in one call, ends the runs whose lease is lost (events.keeping)
-    tend  ── recovers what vanished workers left, sweeps own phantoms, trims
+    tend  ── recovers what vanished workers left, sweeps own phantoms, trims, forgets vanished workers
 
 A worker that is drained stops fetching, lets running handlers finish within a grace and hands the rest back at once;
 so does one whose `run` is cancelled, without the grace.
@@ -16,7 +16,7 @@ import socket
 from collections.abc import Sequence
 
 from events.backoff import backoff
-from events.bus import BusError, LeaseLost, Subscription
+from events.bus import BusAway, BusError, LeaseLost, Subscription
 from events.codec import ENTRY_LIMIT_BYTES
 from events.handling import Handling
 from events.keeping import Keeper
@@ -29,7 +29,12 @@ from events.task_group import TaskGroup
 POLL_SECONDS = 0.2
 #: Between two recoveries, at most; a quarter of a lease, if that is shorter.
 TEND_SECONDS = 1.0
+#: So many streams are looked through in one recovery; of more, each comes in its turn.
+RECOVERED_AT_ONCE = 500
 TRIM_SECONDS = 60.0
+#: A consumer that did nothing for so many leases, and for so long, is one of a worker that is gone.
+GONE_LEASES = 10
+GONE_SECONDS = 3600.0
 #: What a cancelled handler gets to clean up before its entry is handed back anyway, and what handing back may take.
 CLEANUP_SECONDS = 0.5
 RELEASE_SECONDS = 2.0
@@ -68,6 +73,8 @@ class Worker:
         self._handed_back = asyncio.Event()
         self._landed = asyncio.Event()
         self._turn = 0
+        self._recovered = 0
+        self._away_at = float("-inf")
 
     @property
     def running(self) -> int:
@@ -154,6 +161,15 @@ class Worker:
         start = self._turn % len(streams) if streams else 0
         return streams[start:] + streams[:start]
 
+    def _to_recover(self) -> list[str]:
+        """All streams, or the next part of many."""
+        streams = self._streams()
+        if len(streams) <= RECOVERED_AT_ONCE:
+            return streams
+        start = self._recovered % len(streams)
+        self._recovered = start + RECOVERED_AT_ONCE
+        return (streams + streams)[start : start + RECOVERED_AT_ONCE]
+
     async def _fetch(self, tasks: TaskGroup) -> None:
         away = 0
         news: asyncio.Task[None] | None = None
@@ -169,13 +185,18 @@ class Worker:
                             news.add_done_callback(_seen)
                         await self._news_or_landing(news)
                     away = 0
-                except BusError:
+                except BusError as error:
+                    self._saw(error)
                     away += 1
                     await asyncio.sleep(backoff(away, base_seconds=0.1, limit_seconds=2.0))
         finally:
             if news is not None:
                 news.cancel()
                 await asyncio.gather(news, return_exceptions=True)
+
+    def _saw(self, error: BusError) -> None:
+        if isinstance(error, BusAway):
+            self._away_at = asyncio.get_running_loop().time()
 
     async def _news_or_landing(self, news: asyncio.Task[None]) -> None:
         """Until there is a new entry, or a run ended whose key others wait for: those are due now, and are no news."""
@@ -200,6 +221,12 @@ class Worker:
 
     def _start(self, tasks: TaskGroup, leases: Sequence[Lease], started: float) -> None:
         for lease in leases:
+            former = self._runs.at(lease.place)
+            if former is not None and former.has(lease):
+                former.confirmed = started  # a failover forgot the delivery, we were given it again, and hold it now
+                continue
+            if former is not None:
+                former.end("lost")
             run = Run(lease, confirmed=started)
             self._runs.add(run)
             run.task = tasks.create_task(self._handle(run))
@@ -213,8 +240,9 @@ class Worker:
             if run.fate == "running":
                 run.fate = "handed_back"
                 raise
-        except BusError:
-            pass  # refused even the dead letter: recovery brings the entry back, counted as a phantom
+        except Exception:  # noqa: BLE001  no entry ends its worker
+            # Redis refused even to put it aside: held for a while, else recovery would bring it back without a pause.
+            await asyncio.sleep(self._sub.unavailable_limit_seconds)
         else:
             if run.fate == "handed_back":
                 run.fate = "lost"  # settled in the last moment: nothing to hand back
@@ -228,7 +256,7 @@ class Worker:
     async def _tend(self, tasks: TaskGroup) -> None:
         clock = asyncio.get_running_loop().time
         period = min(TEND_SECONDS, self.holder.lease_seconds / 4)
-        trimmed = clock()
+        trimmed, introduced = clock(), float("-inf")
         while not self._draining.is_set():
             try:
                 await self._recover(tasks)
@@ -236,18 +264,25 @@ class Worker:
                     trimmed = clock()
                     for stream in self._streams():
                         await self._bus.trim(stream, self._sub.keep_seconds)
-            except BusError:
-                pass  # away for now; fetch backs off, this just comes round again
+                if clock() - introduced >= TRIM_SECONDS:
+                    gone_seconds = max(GONE_SECONDS, GONE_LEASES * self.holder.lease_seconds)
+                    await self._bus.introduce(self.holder, self._streams(), gone_seconds)
+                    introduced = clock()
+            except BusError as error:
+                self._saw(error)  # fetch backs off, this just comes round again
             await asyncio.sleep(period)
 
     async def _recover(self, tasks: TaskGroup) -> None:
-        streams = self._streams()
+        streams = self._to_recover()
         async with self._taking:  # so that an entry on its way to us is not taken for a phantom
             if self._runs.free < 1:
-                await self._bus.take(self.holder, streams, 0)  # timers fire even when all slots are taken
+                await self._bus.take(self.holder, self._streams(), 0)  # timers fire even when all slots are taken
                 return
             started = asyncio.get_running_loop().time()
-            found = await self._bus.recover(self.holder, streams, self._runs.free, self._runs.places)
+            # While Redis was away nobody could renew: leases that ran out by then are no sign of a crash.
+            outage = started - self._away_at < self.holder.lease_seconds
+            free, places = self._runs.free, self._runs.places
+            found = await self._bus.recover(self.holder, streams, free, places, blameless=outage)
             self._start(tasks, found.leases, started)
         counts: dict[Counter, int] = {
             "takeovers": found.takeovers,

@@ -15,6 +15,7 @@ from events.bus import Speaker
 from events.envelope import Envelope, new_id
 from events.messages import (
     DeploymentCancelRequested,
+    DeploymentPlanned,
     DeploymentRequested,
     DeploymentRetryRequested,
     PushRequested,
@@ -23,6 +24,7 @@ from events.streams import Streams
 from services.core.deployment import DEPLOYMENT_ID_LIMIT, Deployment, Policy
 from services.core.deployment_index import DeploymentKeys
 from services.core.deployment_steps import refusal_of, same_request
+from services.core.plans import plan_refusal
 from services.core.prompts import Prompt, prompt_id, prompt_key
 from services.core.references import Reference
 from services.errors import BadInput, DuplicateDeployment, NotFound
@@ -39,7 +41,7 @@ _RULES = {
     "range_id": _ID.format(limit=128),
     "priority": "it is a whole number from 0 to 9, 9 goes first",
 }
-M = TypeVar("M", DeploymentRequested, DeploymentCancelRequested, DeploymentRetryRequested)
+M = TypeVar("M", DeploymentRequested, DeploymentPlanned, DeploymentCancelRequested, DeploymentRetryRequested)
 
 
 async def ask_for_push(
@@ -95,6 +97,22 @@ def deployment(
     return message
 
 
+def planning(
+    images: Sequence[str], range_ids: Sequence[str], *, plan_id: str | None = None, platform: str | None = None
+) -> DeploymentPlanned:
+    """The announcement, checked as its readers will check it. Raises BadInput, BadReference."""
+    message = DeploymentPlanned(
+        plan_id=plan_id or new_id(),
+        images=tuple(dict.fromkeys(str(Reference.parse(image)) for image in images)),
+        range_ids=tuple(dict.fromkeys(range_ids)),
+        platform=platform,
+    )
+    refusal = plan_refusal(message, Policy())
+    if refusal is not None:
+        raise BadInput(refusal)
+    return _checked(message)
+
+
 def cancelling(deployment_id: str, reason: str = "") -> DeploymentCancelRequested:
     """The command to stop one. Raises BadInput."""
     return _checked(DeploymentCancelRequested(deployment_id=deployment_id, reason=reason))
@@ -106,7 +124,7 @@ def retrying(deployment_id: str) -> DeploymentRetryRequested:
 
 
 async def ask_deployer(
-    message: DeploymentRequested | DeploymentCancelRequested | DeploymentRetryRequested,
+    message: DeploymentRequested | DeploymentPlanned | DeploymentCancelRequested | DeploymentRetryRequested,
     *,
     speaker: Speaker,
     streams: Streams,
@@ -120,7 +138,13 @@ async def ask_deployer(
                 f"deployment {message.deployment_id} exists and asks for something else: choose another id, or see"
                 f" what it is: cyroid-images deployments show {message.deployment_id}"
             )
-    subject = message.range_id if isinstance(message, DeploymentRequested) else message.deployment_id
+    match message:
+        case DeploymentRequested():
+            subject = message.range_id
+        case DeploymentPlanned():
+            subject = message.plan_id
+        case _:
+            subject = message.deployment_id
     envelope = Envelope(message=message, source=source, subject=subject)
     await speaker.publish(streams.deployments, envelope)
     return envelope

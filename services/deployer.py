@@ -20,17 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from events.bus import NOTHING, Delivery, Handler, Outcome, Speaker, Subscription
-from events.envelope import Envelope
+from events.bus import NOTHING, Delivery, Handler, Outcome, Speaker, Subscription, Transient
 from events.messages import (
     AgentStarted,
     DeploymentAdvance,
     DeploymentCancelRequested,
-    DeploymentFailed,
     DeploymentPlanned,
     DeploymentRequested,
     DeploymentRetryRequested,
-    Failure,
     ImageFailed,
     ImagePushed,
     ImagePushFailed,
@@ -41,7 +38,7 @@ from events.messages import (
 from events.streams import Streams
 from events.task_group import TaskGroup
 from services.core.deployment import Deployment, Policy, parse_transfer_id
-from services.core.deployment_draft import Step
+from services.core.deployment_draft import OfferArchive, Step
 from services.core.deployment_look import due, look
 from services.core.deployment_steps import (
     agent_back,
@@ -52,21 +49,29 @@ from services.core.deployment_steps import (
 )
 from services.core.references import Reference
 from services.deploying.facts import Finder
-from services.deploying.outcomes import Desk, Stored, Writer, merged
+from services.deploying.outcomes import Desk, Layers, Stored, Writer, merged
 from services.deploying.range_book import RangeBook
 from services.deploying.reconciling import Reconciler
-from services.deploying.requests import Requests
+from services.deploying.requests import Requests, flight_key
 from services.deploying.signs import Signs
 from services.deploying.slots import Slots
-from services.errors import NotFound
+from services.errors import CyroidError, NotFound
 from services.ports import Engine, LayerSource, Registry
 from services.telemetry import get_logger
 
-_GIVEN_UP_AGAIN_SECONDS = 30.0
+#: A cancel may overtake its request, which was put aside: so often it is put aside itself before it is refused.
+_CANCEL_ATTEMPTS = 4
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class Overtaken(CyroidError, Transient):
+    """Word about a deployment that nobody knows yet."""
+
+    code = "overtaken"
+    retryable = True
 
 
 class Deployer:
@@ -130,7 +135,7 @@ class Deployer:
                 streams=self._listened,
                 handlers=handlers,
                 key=flight_key,
-                give_up=self._give_up,
+                give_up=self._requests.give_up,
                 slots=self._handler_slots,
                 lease_seconds=self._lease_seconds,
                 dead_stream=self._streams.dead,
@@ -165,7 +170,12 @@ class Deployer:
     async def _cancel_requested(self, delivery: Delivery) -> Outcome:
         request = delivery.message
         assert isinstance(request, DeploymentCancelRequested)
-        stored, deployment = await self._known(request.deployment_id)
+        try:
+            stored, deployment = await self._known(request.deployment_id)
+        except NotFound as unknown:
+            if delivery.attempt >= _CANCEL_ATTEMPTS:
+                raise
+            raise Overtaken(f"{unknown}, or it is still to be taken up") from unknown
         step = cancelled(deployment, request.reason, self._clock(), self._policy)
         self._slots.hint()
         return self._writer.outcome(stored, step, self._clock(), cause=delivery.envelope)
@@ -184,6 +194,8 @@ class Deployer:
         assert isinstance(message, DeploymentAdvance)
         stored = await self._requests.stored(message.deployment_id)
         deployment = stored.deployment
+        if deployment is None and message.error is not None and message.reference is None:
+            return self._requests.given_up(delivery)
         if deployment is None or not deployment.open:
             return NOTHING
         if message.reference is not None:
@@ -238,7 +250,7 @@ class Deployer:
         self._slots.hint()
         if step.deployment.state != "succeeded":
             return await self._committed(stored, step, now, delivery)
-        engine_id, remembered = await self._book.remembered(step.deployment)
+        engine_id, remembered = await self._book.remembered(step.deployment, delivery.envelope.time)
         if remembered is None:  # this was the last word of an engine that is no more
             step = agent_back(deployment, engine_id, now, self._policy)
             return await self._committed(stored, step, now, delivery)
@@ -250,38 +262,18 @@ class Deployer:
         self, stored: Stored, step: Step, now: datetime, delivery: Delivery, *, afresh: bool = False
     ) -> Outcome:
         step, claim = await self._slots.admitted(stored.deployment, step, now)
-        outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh)
+        layers = await self._offered_layers(step)
+        outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh, layers=layers)
         return merged(outcome, claim)
+
+    async def _offered_layers(self, step: Step) -> Layers:
+        """The layers as an engine pulled them from the registry: an archive in OCI layout has to name them so."""
+        offered = [effect.index for effect in step.effects if isinstance(effect, OfferArchive)]
+        images = {index: step.deployment.images[index] for index in offered}
+        return {index: await self._finder.blobs(image) for index, image in images.items()}
 
     async def _known(self, deployment_id: str) -> tuple[Stored, Deployment]:
         stored = await self._requests.stored(deployment_id)
         if stored.deployment is None:
             raise NotFound(f"there is no deployment {deployment_id}: see `cyroid-images deployments ls`")
         return stored, stored.deployment
-
-    def _give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
-        """An entry went to the dead letters: whoever waits for its deployment hears of it."""
-        message, now = envelope.message, self._clock()
-        if isinstance(message, DeploymentRequested) and failure.code != "duplicate_deployment":
-            failed = DeploymentFailed(deployment_id=message.deployment_id, range_id=message.range_id, error=failure)
-            stream, about = self._streams.deployments, message.deployment_id
-            return Outcome(posts=(self._writer.post(stream, failed, about=about, now=now, cause=envelope),))
-        deployment_id = flight_key(envelope)
-        if deployment_id is None or isinstance(message, DeploymentCancelRequested | DeploymentRetryRequested):
-            return NOTHING
-        again = DeploymentAdvance(deployment_id=deployment_id, why="reconcile")
-        due_at = datetime.fromtimestamp(now.timestamp() + _GIVEN_UP_AGAIN_SECONDS, UTC)
-        return Outcome(posts=(self._writer.advance(again, now, due=due_at),))
-
-
-def flight_key(envelope: Envelope) -> str | None:
-    """One step of one deployment at a time, in all replicas."""
-    message = envelope.message
-    if isinstance(message, ImageReady | ImageFailed | TarRequested):
-        parsed = parse_transfer_id(message.transfer_id)
-        return parsed[0] if parsed else None
-    if isinstance(
-        message, DeploymentRequested | DeploymentCancelRequested | DeploymentRetryRequested | DeploymentAdvance
-    ):
-        return message.deployment_id
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from events.streams import Streams
 from services.core.images import EngineImage
 from services.core.manifests import Manifest
 from services.core.prompts import Prompt, prompt_index, prompt_key
+from services.core.ranges import RangeKeys
 from services.core.references import Reference
 from services.errors import BadInput, BadReference, CyroidError, RegistryUnavailable, WrongContent
 from services.ports import Engine, Registry
@@ -122,11 +124,25 @@ async def open_prompts(speaker: Speaker, streams: Streams) -> list[Prompt]:
 
 
 async def known_ranges(speaker: Speaker, streams: Streams) -> list[dict[str, Any]]:
-    """Every range that ever spoke: whether its agent's heart beats, and what it last said of itself."""
+    """Every range that ever spoke: whether its agent's heart beats, and what it last said of itself.
+
+    One that something was asked for, and that never spoke, may be a mistyped name: it is none.
+    """
+    announced = set(await speaker.members(RangeKeys(streams.prefix).known_index))
     outboxes = await speaker.discover(streams.outbox_pattern)
-    names = [name for outbox in outboxes if (name := streams.range_of(outbox)) is not None]
+    names = sorted(announced | {name for outbox in outboxes if (name := streams.range_of(outbox)) is not None})
     beats = await speaker.beats([streams.alive(name) for name in names]) if names else []
-    return [_range(name, beat) for name, beat in zip(names, beats, strict=True)]
+    alive = {name for name, beat in zip(names, beats, strict=True) if beat is not None}
+    doubtful = [name for name in names if name not in announced | alive]
+    spoke = announced | alive | await _spoke(speaker, streams, doubtful)
+    return [_range(name, beat) for name, beat in zip(names, beats, strict=True) if name in spoke]
+
+
+async def _spoke(speaker: Speaker, streams: Streams, names: Sequence[str]) -> set[str]:
+    """Those whose outbox is more than a stream that somebody listens to."""
+    outboxes = [streams.outbox(name) for name in names]
+    said = {entry.stream async for entry in speaker.tail(outboxes, after="0", follow=False)} if outboxes else set[str]()
+    return {name for name in names if streams.outbox(name) in said}
 
 
 Short = Annotated[str, msgspec.Meta(max_length=128)]

@@ -80,6 +80,12 @@ backlog = Gauge(
     ("stream", "group", "state"),
     registry=REGISTRY,
 )
+dead_letters = Gauge(
+    "cyroid_dead_letters",
+    "Dead letters that lie there until somebody redrives or drops them, by stream (dead; range_dead for all ranges).",
+    ("stream",),
+    registry=REGISTRY,
+)
 
 
 class WorkerMetrics:

@@ -4,8 +4,8 @@ Consumes no stream; it answers `GET /transfers/{transfer_id}` with `Authorizatio
 
     200  the archive (`application/x-tar`), with its length where that is known
     401  no token             403  wrong token                404  no such offer, or the image is gone
-    409  the offer is used    410  the offer has expired      503  busy, or what the archive is made of is away
-    507  no room for the spool
+    409  the offer is used    410  the offer has expired      507  more than the spool can ever hold, or a full disk
+    503  its turn has not come (code `exports_busy`), or what the archive is made of is away
 
 Errors before the first byte are `application/problem+json` and leave the offer as it was, so the same request may be
 made again after a 503 or 507. The offer is used from the moment the first byte could go out. A failure after that

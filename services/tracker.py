@@ -35,8 +35,8 @@ from events.task_group import TaskGroup
 from services.core.deployment import parse_transfer_id
 from services.core.holdings import HoldingKeys, Holdings, RegistryEntry
 from services.errors import BadInput
+from services.finding_ranges import FIND_SECONDS, RangeFinder
 
-_DISCOVER_SECONDS = 2.0
 #: About how many entries the shared progress stream keeps.
 _KEPT = 10_000
 
@@ -59,14 +59,14 @@ class Tracker:
         self._keys = HoldingKeys(streams.prefix)
         self._lease_seconds = lease_seconds
         self._clock = clock
-        self._outboxes: dict[str, None] = {}
+        self._finder = RangeFinder(speaker=speaker, streams=streams, clock=clock)
         self._followed: set[str] = set()
 
     def subscriptions(self) -> Sequence[Subscription]:
         return (
             Subscription(
                 group=self.name,
-                streams=lambda: [self._streams.images, self._streams.deployments, *self._outboxes],
+                streams=self._listened,
                 handlers={
                     ImagePushed: self._pushed,
                     ImageDeleted: self._deleted,
@@ -80,21 +80,23 @@ class Tracker:
             ),
         )
 
+    def _listened(self) -> list[str]:
+        outboxes = map(self._streams.outbox, self._finder.found)
+        return [self._streams.images, self._streams.deployments, *outboxes]
+
     async def run(self) -> None:
         """Looks for new ranges and copies their progress, for ever."""
         first = True
         async with TaskGroup() as tasks:
             while True:
                 with suppress(BusError):  # Redis is away: the next round
-                    found = await self._speaker.discover(self._streams.outbox_pattern)
-                    self._outboxes.update(dict.fromkeys(found))
-                    ranges = [self._streams.range_of(stream) for stream in found]
-                    new = {self._streams.range_progress(one) for one in ranges if one} - self._followed
+                    await self._finder.find()
+                    new = set(map(self._streams.range_progress, self._finder.found)) - self._followed
                     if new:
                         self._followed |= new
                         tasks.create_task(self._relay(sorted(new), "$" if first else "0"))
                     first = False
-                await asyncio.sleep(_DISCOVER_SECONDS)
+                await asyncio.sleep(FIND_SECONDS)
 
     # ---- progress ----
 
@@ -107,7 +109,7 @@ class Tracker:
                     places[entry.stream] = entry.entry_id
                     await self._copy(entry)
             except BusError:
-                await asyncio.sleep(_DISCOVER_SECONDS)
+                await asyncio.sleep(FIND_SECONDS)
 
     async def _copy(self, entry: Tailed) -> None:
         range_id = self._streams.range_of(entry.stream)

@@ -3,78 +3,141 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.lab.commands import LabError
-from deploy.stack.images import STANDINS
-from deploy.stack.nested import LESS, OVERRIDE, ROOT, engine_facts, nested_options
+from deploy.stack import env_file
+from deploy.stack.host_engine import engine_facts, engine_socket
+from deploy.stack.images import SERVICES_IMAGE, STANDINS, build_all, range_image
+from deploy.stack.nested import LESS, OVERRIDE, ROOT, nested_options
 from deploy.stack.plugins import docker, docker_environment
 
 DATA = Path("/data/cyroid")
+ENV_FILE = ROOT / ".env"
+#: Puts the stack on CYROID's own network, with CYROID's Redis.
+JOIN = ROOT / "deploy/compose.cyroid.yml"
+#: The engine of a demo range.
+ENGINE = "28.5"
+#: Looked up anew each time, so never taken from what an earlier start wrote down.
+FOUND = ("STACK_ENGINE_SOCKET", "STACK_ENGINE_ROOT", "STACK_ENGINE_GID", "COMPOSE_FILE")
+#: Never written down: a secret, which the secrets folder keeps, and what the tests say.
+PASSING = ("STACK_REDIS_URL", "STACK_TEST_ENGINE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """`data` is CYROID_DATA_DIR; `ranges` are options of `docker run` for a nested engine."""
+    """`data` is CYROID_DATA_DIR; `ranges` are options of `docker run` for a nested engine, if they were looked for."""
 
     data: Path
     environment: dict[str, str]
     demo: bool
-    ranges: tuple[str, ...]
+    ranges: tuple[str, ...] = ()
+    join: bool = False
 
-    def compose(self, *words: str, seconds: float = 300.0, environment: Mapping[str, str] | None = None) -> str:
+    def compose(
+        self,
+        *words: str,
+        seconds: float = 300.0,
+        environment: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+    ) -> str:
         """`docker compose words…`, with `environment` added to ours. Raises LabError with what it said."""
-        files = ["--file", str(ROOT / "docker-compose.yml")]
-        if self.ranges == LESS:
-            files += ["--file", str(OVERRIDE)]
+        files = [word for file in compose_files(self.ranges, join=self.join) for word in ("--file", str(file))]
         profile = ["--profile", "demo"] if self.demo else []
         whole = ["compose", "--project-directory", str(ROOT), *files, *profile, *words]
-        return docker(*whole, seconds=seconds, environment={**self.environment, **(environment or {})})
+        return docker(*whole, seconds=seconds, environment={**self.environment, **(environment or {})}, stdin=stdin)
 
     def running(self) -> list[str]:
         return self.compose("ps", "--services", "--status", "running").split()
 
+    def remember(self) -> None:
+        """Write down what bare `docker compose` and the next `make` need to know. Raises LabError."""
+        values = {name: value for name, value in self.environment.items() if name.startswith("STACK_")}
+        values = {name: value for name, value in values.items() if name not in PASSING}
+        values["CYROID_DATA_DIR"] = str(self.data)
+        files = compose_files(self.ranges, join=self.join)
+        values["COMPOSE_FILE"] = ":".join(str(file.relative_to(ROOT)) for file in files)
+        try:
+            env_file.write(ENV_FILE, values)
+        except (OSError, ValueError) as problem:
+            raise LabError(f"{ENV_FILE} cannot be written: {problem}") from problem
 
-def look_around(*, demo: bool, need_images: bool = True) -> Stack:
-    """The stack for the engine that `docker` talks to. Raises LabError, a line for each thing that is missing."""
-    environment = dict(docker_environment())
-    data = Path(environment.setdefault("CYROID_DATA_DIR", str(DATA)))
-    facts = engine_facts()
-    socket = _socket(environment)
-    environment.setdefault("STACK_ENGINE_SOCKET", str(socket))
-    environment.setdefault("STACK_ENGINE_ROOT", facts["DockerRootDir"])
-    environment.setdefault("STACK_ENGINE_GID", str(socket.stat().st_gid))
-    for variable, pulled, standin in (
-        ("STACK_REGISTRY_IMAGE", "registry:2", STANDINS["registry"]),
-        ("STACK_REDIS_IMAGE", "redis:7", STANDINS["redis"]),
+
+def forget() -> None:
+    """Take away what `Stack.remember` wrote."""
+    env_file.write(ENV_FILE, {})
+
+
+def compose_files(ranges: tuple[str, ...], *, join: bool) -> list[Path]:
+    """docker-compose.yml and what changes it: for a machine without `privileged`, and beside CYROID."""
+    return [ROOT / "docker-compose.yml", *([OVERRIDE] if ranges == LESS else []), *([JOIN] if join else [])]
+
+
+def chosen(environment: Mapping[str, str], own: Mapping[str, str], remembered: Mapping[str, str]) -> dict[str, str]:
+    """What counts: this process's variables, then the operator's lines in `.env`, then what the last start was told."""
+    kept = {name: value for name, value in remembered.items() if name not in FOUND}
+    # A stand-in that was found then is looked for again; another image that was named stays named.
+    kept = {name: value for name, value in kept.items() if value not in STANDINS.values()}
+    return {**kept, **own, **environment}
+
+
+def standins(environment: Mapping[str, str], there: Iterable[str]) -> dict[str, str]:
+    """The variables for images that cannot be had by their usual name, and are there by another."""
+    names, found = set(there), {}
+    for variable, pulled, kind in (
+        ("STACK_REGISTRY_IMAGE", "registry:2", "registry"),
+        ("STACK_REDIS_IMAGE", "redis:7", "redis"),
     ):
-        if variable not in environment and not image_there(pulled) and image_there(standin):
-            environment[variable] = standin
-    range_image = environment.get("STACK_RANGE_1_IMAGE", "cyroid/range:28.5")
-    missing = [name for name in (environment.get("STACK_IMAGE", "cyroid/images:latest"),) if not image_there(name)]
-    missing += [range_image] if demo and not image_there(range_image) else []
-    if missing and need_images:
-        raise LabError(f"not built yet: {', '.join(missing)}; run `make images`, without pulling `… BASE=debootstrap`")
-    options = nested_options(range_image) if demo and not missing else ()
-    return Stack(data=data, environment=environment, demo=demo, ranges=options)
+        if variable not in environment and pulled not in names and STANDINS[kind] in names:
+            found[variable] = STANDINS[kind]
+    return found
+
+
+def look_around(*, demo: bool, join: bool | None = None, build: bool = False, need_images: bool = True) -> Stack:
+    """The stack for the engine that `docker` talks to. Raises LabError, a line for each thing that is missing.
+
+    `join` None: as the last start was told. With `build` the images of ours that are missing are built. Without
+    `need_images` none is looked for, nor what a nested engine needs: enough to take the stack down.
+    """
+    socket = engine_socket(os.environ)
+    own, remembered = env_file.read(ENV_FILE)
+    environment = chosen(docker_environment(), own, remembered)
+    data = Path(environment.get("CYROID_DATA_DIR") or DATA).absolute()
+    joined = environment.get("STACK_JOIN", "0") not in ("", "0") if join is None else join
+    environment |= {"CYROID_DATA_DIR": str(data), "STACK_JOIN": str(int(joined))}
+    environment.setdefault("STACK_ENGINE_SOCKET", str(socket))
+    environment.setdefault("STACK_ENGINE_ROOT", engine_facts()["DockerRootDir"])
+    environment.setdefault("STACK_ENGINE_GID", str(socket.stat().st_gid))
+    image = environment.get("STACK_RANGE_1_IMAGE", range_image(ENGINE))
+    missing = [name for name in (environment.get("STACK_IMAGE", SERVICES_IMAGE),) if not image_there(name)]
+    missing += [image] if demo and not image_there(image) else []
+    if missing and build:
+        _build(missing)
+    elif missing and need_images:
+        raise LabError(f"not built yet: {', '.join(missing)}; run `make images`")
+    environment |= standins(environment, image_names())
+    ranges = nested_options(image) if need_images and image_there(image) else ()
+    return Stack(data=data, environment=environment, demo=demo, ranges=ranges, join=joined)
+
+
+def _build(missing: list[str]) -> None:
+    """Build what is missing. Raises LabError for an image that is not ours to build."""
+    ours = {SERVICES_IMAGE, range_image(ENGINE)}
+    if others := [name for name in missing if name not in ours]:
+        raise LabError(f"not there: {', '.join(others)}; load or pull them, they are not built here")
+    build_all(
+        base="auto",
+        engines=[ENGINE] if range_image(ENGINE) in missing else [],
+        services=SERVICES_IMAGE in missing,
+    )
+
+
+def image_names() -> list[str]:
+    """Every image of the engine that has a name."""
+    return docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", seconds=60).split()
 
 
 def image_there(name: str) -> bool:
     return bool(docker("image", "ls", "--quiet", name, seconds=60).strip())
-
-
-def _socket(environment: dict[str, str]) -> Path:
-    address = environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-    if not address.startswith("unix://"):
-        raise LabError(f"DOCKER_HOST is {address}: the services need the engine's socket, so run this on its own host")
-    path = Path(address.removeprefix("unix://"))
-    try:
-        mode = path.stat().st_mode
-    except OSError as problem:
-        raise LabError(f"no engine at {path} ({problem.strerror}): start it, or point DOCKER_HOST to it") from problem
-    if not stat.S_ISSOCK(mode) or not os.access(path, os.W_OK):
-        raise LabError(f"{path} cannot be written to: run this as root or as a member of its group")
-    return path

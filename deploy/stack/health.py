@@ -1,8 +1,8 @@
 """Whether one container of the stack is well: its exit status is what Compose looks at.
 
-python -m deploy.stack.health worker STREAM GROUP    somebody has read STREAM for GROUP lately
-python -m deploy.stack.health port NUMBER            something listens there
-python -m deploy.stack.health url URL                it answers 2xx
+python -m deploy.stack.health worker         its connections have asked Redis for something lately
+python -m deploy.stack.health port NUMBER    something listens there
+python -m deploy.stack.health url URL        it answers 2xx
 """
 
 from __future__ import annotations

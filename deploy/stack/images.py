@@ -1,9 +1,10 @@
 """Builds every image the stack needs, and writes them to one file that another host loads.
 
-    python -m deploy.stack.images [--base debootstrap] [--engines 20.10 26.1 28.5] [--save FILE]
+    python -m deploy.stack.images [--base auto|pull|debootstrap] [--engines 20.10 26.1 28.5] [--save FILE]
 
 With `--base debootstrap` nothing is pulled: the base images are made from Debian's packages, and so are stand-ins for
-registry:2 and Redis. Otherwise the same Dockerfiles build on Docker Hub's Debian. Needs an engine (DOCKER_HOST).
+registry:2 and Redis. With `--base pull` the same Dockerfiles build on Docker Hub's Debian, and registry:2 and redis:7
+come from there. `auto` tries to pull once, and takes debootstrap where that fails. Needs an engine (DOCKER_HOST).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from deploy.lab.commands import LabError, need, run
 from deploy.lab.laboratory import default_cache
 from deploy.lab.newer_engines import mirror
+from deploy.stack.host_engine import engine_socket
 from deploy.stack.plugins import docker
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,12 @@ ROOT = Path(__file__).parents[2]
 SUITES = {"20.10": "bookworm", "26.1": "trixie", "28.5": "forky"}
 SERVICES_IMAGE = "cyroid/images:latest"
 STANDINS = {"registry": "cyroid/registry:2", "redis": "cyroid/redis:7"}
+#: What the stand-ins stand in for.
+PULLED = ("registry:2", "redis:7")
+#: Everything is built on this release, except ranges with an engine that it does not have.
+SUITE = "bookworm"
+#: An engine without a way out takes this long at most to say so.
+PULL_SECONDS = 180.0
 #: The machine's certificates: behind a proxy that re-signs TLS, pip needs them.
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -35,17 +43,45 @@ def range_image(engine: str) -> str:
     return f"cyroid/range:{engine}"
 
 
-def build_all(*, debootstrap: bool, engines: Sequence[str]) -> list[str]:
-    """Build everything; the names of the images. Raises LabError with the end of what failed."""
-    base = {suite: _base(suite, debootstrap) for suite in {"bookworm", *(SUITES[engine] for engine in engines)}}
-    built = [_build(SERVICES_IMAGE, "deploy/Dockerfile", base["bookworm"])]
-    if debootstrap:
-        for target, name in STANDINS.items():
-            built.append(_build(name, "deploy/standins/Dockerfile", base["bookworm"], "--target", target))
+def build_all(*, base: str, engines: Sequence[str], services: bool = True) -> list[str]:
+    """Build everything, or without `services` ranges alone; the names of all images that the stack then needs.
+
+    `base` is `auto`, `pull` or `debootstrap`. Raises LabError with the end of what failed.
+    """
+    debootstrap = (choose_base() if base == "auto" else base) == "debootstrap"
+    suites = {*([SUITE] if services else []), *(SUITES[engine] for engine in engines)}
+    bases = {suite: _base(suite, debootstrap) for suite in sorted(suites)}
+    built = []
+    if services:
+        built.append(_build(SERVICES_IMAGE, "deploy/Dockerfile", bases[SUITE]))
+        if debootstrap:
+            for target, name in STANDINS.items():
+                built.append(_build(name, "deploy/standins/Dockerfile", bases[SUITE], "--target", target))
+        else:
+            built += [_pull(name) for name in PULLED]
     for engine in engines:
         arguments = ["--build-arg", f"ENGINE={engine}"]
-        built.append(_build(range_image(engine), "dind/Dockerfile", base[SUITES[engine]], *arguments))
+        built.append(_build(range_image(engine), "dind/Dockerfile", bases[SUITES[engine]], *arguments))
     return built
+
+
+def choose_base() -> str:
+    """`pull` where the engine can pull, else `debootstrap`; what was made before is used again."""
+    if docker("image", "ls", "--quiet", f"cyroid/base:{SUITE}").strip():
+        return "debootstrap"
+    try:
+        _pull(f"debian:{SUITE}-slim")
+    except LabError:
+        say("nothing can be pulled here: making the base images from Debian's packages")
+        return "debootstrap"
+    return "pull"
+
+
+def _pull(name: str) -> str:
+    """`name` itself, which the engine then has."""
+    if not docker("image", "ls", "--quiet", name).strip():
+        docker("pull", "--quiet", name, seconds=PULL_SECONDS)
+    return name
 
 
 def save(images: Sequence[str], file: Path) -> None:
@@ -120,13 +156,16 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy.stack.images", description="Build the stack's images.")
-    parser.add_argument("--base", choices=["pull", "debootstrap"], default="pull", help="where base images come from")
+    parser.add_argument(
+        "--base", choices=["auto", "pull", "debootstrap"], default="auto", help="where base images come from"
+    )
     parser.add_argument("--engines", nargs="+", choices=list(SUITES), default=list(SUITES), help="ranges to build")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write all images to one archive")
     options = parser.parse_args(arguments)
     os.nice(5)  # a build is in no hurry; what else runs on the machine may be
     try:
-        built = build_all(debootstrap=options.base == "debootstrap", engines=options.engines)
+        engine_socket(os.environ)
+        built = build_all(base=options.base, engines=options.engines)
         if options.save:
             save(built, options.save)
     except LabError as problem:

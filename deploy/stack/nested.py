@@ -6,7 +6,6 @@ start. All capabilities but that one are enough for a nested engine, with the co
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from deploy.lab.commands import LabError
@@ -35,9 +34,3 @@ def nested_options(image: str) -> tuple[str, ...]:
         else:
             return options
     raise LabError("this machine allows no nested engine:\n" + "\n".join(problems))
-
-
-def engine_facts() -> dict[str, str]:
-    """`docker info` of the host's engine: the fields whose values are text."""
-    info = json.loads(docker("info", "--format", "{{json .}}", seconds=60))
-    return {name: value for name, value in info.items() if isinstance(value, str)}

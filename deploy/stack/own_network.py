@@ -4,13 +4,15 @@
         network.inside(["dockerd", …])      # the command line that runs inside
 
 On the machine it makes one interface and three firewall rules, each marked with the namespace's name; leaving takes
-them away again, and so does the next `OwnNetwork` of that name when this one was killed.
+them away again, and so does the next `OwnNetwork` of that name when this one was killed. Forwarding is switched on for
+that interface and the ones that lead outside, and stays on there, as an engine of the machine's own leaves it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -49,6 +51,8 @@ class OwnNetwork:
             run(self.inside([self._ip, *words]))
         for rule in self._rules():
             run([*self._iptables, *rule[:2], "-I", *rule[2:]])
+        for interface in (near, *outward(run([self._ip, "-4", "route", "show", "default"]))):
+            _forward(interface)
         return self
 
     def __exit__(
@@ -85,3 +89,16 @@ class OwnNetwork:
         except LabError:
             return False
         return True
+
+
+def outward(routes: str) -> list[str]:
+    """The interfaces that `ip route show default` names."""
+    words = [line.split() for line in routes.splitlines()]
+    return sorted({line[line.index("dev") + 1] for line in words if "dev" in line})
+
+
+def _forward(interface: str) -> None:
+    """What comes in there may go on elsewhere. A machine on which no engine ever ran forwards nothing."""
+    switch = Path("/proc/sys/net/ipv4/conf", interface, "forwarding")
+    if switch.read_text().strip() != "1":
+        switch.write_text("1")

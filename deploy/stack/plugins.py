@@ -38,9 +38,12 @@ def docker_environment() -> Mapping[str, str]:
     return environment
 
 
-def docker(*words: str, seconds: float = 600.0, environment: Mapping[str, str] | None = None) -> str:
+def docker(
+    *words: str, seconds: float = 600.0, environment: Mapping[str, str] | None = None, stdin: str | None = None
+) -> str:
     """`docker words…` to its end; its output. Raises LabError with what it said."""
-    return run([need("docker", "docker.io"), *words], seconds=seconds, env=environment or docker_environment())
+    command = [need("docker", "docker.io"), *words]
+    return run(command, seconds=seconds, env=environment or docker_environment(), stdin=stdin)
 
 
 def _answers(plugin: str, environment: Mapping[str, str]) -> bool:

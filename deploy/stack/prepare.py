@@ -1,6 +1,6 @@
 """Makes the stack's data folder: folders with their owners, secrets, Redis's users. Runs again at every start.
 
-    python -m deploy.stack.prepare FOLDER [--ranges ID…] [--forget ID…]
+    python -m deploy.stack.prepare FOLDER [--ranges ID…] [--forget ID…] [--redis-url -]
 
 The secrets folder is the truth: what is missing is made, what is there stays, and the list of Redis's users is written
 from it. Adding a range is making its secret and telling Redis to read the list again (`deploy.stack.ranges`).
@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,8 +31,18 @@ REDIS = "cyroid-redis:6379/0"
 RANGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
-def prepare(folder: Path, *, ranges: Iterable[str] = (), forget: Iterable[str] = (), prefix: str = "cyroid") -> None:
-    """Bring `folder` into shape. Raises ValueError for a range id that cannot be one."""
+def prepare(
+    folder: Path,
+    *,
+    ranges: Iterable[str] = (),
+    forget: Iterable[str] = (),
+    prefix: str = "cyroid",
+    redis_url: str | None = None,
+) -> None:
+    """Bring `folder` into shape. `redis_url`: somebody else's Redis, for the services, instead of what is there.
+
+    Raises ValueError for a range id that cannot be one, and for a URL without a password.
+    """
     for name, owner, mode in (
         ("registry", UID, 0o755),
         ("redis", UID, 0o700),
@@ -47,6 +58,9 @@ def prepare(folder: Path, *, ranges: Iterable[str] = (), forget: Iterable[str] =
     for name in forget:
         if RANGE_ID.fullmatch(name):
             shutil.rmtree(vault / "ranges" / name, ignore_errors=True)
+    if redis_url is not None:
+        _password_in(redis_url)
+        _write(vault / "services" / "redis_url", f"{redis_url.strip()}\n", owner=UID, mode=0o400)
     passwords = Passwords(
         services=_url(vault / "services" / "redis_url", "cyroid", owner=UID),
         operator=_password(vault / "operator" / "redis_password", owner=UID),
@@ -72,7 +86,7 @@ def _password(path: Path, *, owner: int) -> str:
 def _password_in(url: str) -> str:
     password = urlsplit(url.strip()).password
     if not password:
-        raise ValueError("a Redis URL in the secrets folder has no password: remove the file, a new one is made")
+        raise ValueError("a Redis URL without a password: every range could read and write everything")
     return password
 
 
@@ -105,10 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ranges", nargs="*", default=[], metavar="ID", help="ranges that get a secret")
     parser.add_argument("--forget", nargs="*", default=[], metavar="ID", help="ranges whose secret is taken away")
+    parser.add_argument("--redis-url", choices=["-"], help="read the URL of the services' Redis from standard input")
     parser.add_argument("--prefix", default="cyroid", help="what every Redis key begins with")
     options = parser.parse_args(arguments)
+    url = sys.stdin.readline() if options.redis_url else None
     try:
-        prepare(options.folder, ranges=options.ranges, forget=options.forget, prefix=options.prefix)
+        prepare(options.folder, ranges=options.ranges, forget=options.forget, prefix=options.prefix, redis_url=url)
     except (OSError, ValueError) as problem:
         parser.exit(1, f"cannot prepare {options.folder}: {problem}\n")
 

@@ -11,60 +11,75 @@ On it are the registry's pull side, Redis and the tar server; the host has no ad
 from __future__ import annotations
 
 import argparse
-import ipaddress
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from urllib.parse import unquote, urlsplit
 
 from deploy.lab.commands import LabError
 from deploy.lab.server import poll
+from deploy.stack import range_networks
 from deploy.stack.acl import range_user, set_user
 from deploy.stack.compose import Stack, image_there, look_around
 from deploy.stack.images import SUITES, range_image
 from deploy.stack.nested import nested_options
 from deploy.stack.plugins import docker
+from deploy.stack.prepare import RANGE_ID
+from deploy.stack.range_networks import LABEL, names
 
-LABEL = "cyroid.range"
-NETWORK = "cyroid-ranges-"
-#: Service → its place among the eight addresses, and its name if the range is to find it.
-DOORS: Mapping[str, tuple[int, str | None]] = {
-    "registry-pull": (2, "cyroid-registry"),
-    "redis": (3, "cyroid-redis"),
-    "tar-server": (4, "cyroid-tar"),
-    "agent-pool": (5, None),
-}
-RANGE_PLACE = 6
 PREPARE = ("python", "-m", "deploy.stack.prepare", "/data")
+#: Compose's profile `demo` has two ranges, on networks that end in 1 and 2.
+OF_COMPOSE = frozenset({"1", "2", "range-1", "range-2"})
+STOP_SECONDS = "45"
 
 
 def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool = False) -> None:
-    """Make a range, start it and wait until its engine and its agent are up. Raises LabError."""
+    """Make a range, start it and wait until its engine and its agent are up. Raises LabError, and leaves nothing."""
+    check_name(name)
     image = range_image(engine)
     if not image_there(image):
         raise LabError(f"{image} is not built: run `make images`")
-    _in_data_folder(stack, *PREPARE, "--ranges", name)
-    users = _in_data_folder(stack, "cat", "/data/redis/users.acl").splitlines()
-    (line,) = (user for user in users if user.split()[1] == range_user(name))
-    _tell_redis(stack, *set_user(line))
-    network = NETWORK + name
-    if network not in _networks():
-        subnet = _free_subnet(stack)
+    if _containers(name):
+        raise LabError(f"there is a range {name} already: choose another name, or remove that one first")
+    range_networks.who(stack, "redis")  # without it there is no use in beginning
+    with ExitStack() as undo:
+        undo.callback(_undo, partial(remove, stack, name))
+        _make_user(stack, name)
+        address = range_networks.ensure(stack, name)
         docker(
-            *("network", "create", "--internal", "--subnet", str(subnet), "--label", f"{LABEL}={name}"),
-            *("--opt", "com.docker.network.bridge.inhibit_ipv4=true", network),
+            *("run", "--detach", "--name", container(name), "--hostname", name, "--label", f"{LABEL}={name}"),
+            *("--network", range_networks.NETWORK + name, "--ip", address, "--restart", "unless-stopped"),
+            *("--stop-timeout", STOP_SECONDS, "--memory", "4g", "--cpus", "2", "--pids-limit", "8192"),
+            *("--log-opt", "max-size=10m", "--log-opt", "max-file=3", "--health-interval", "5s"),
+            *(stack.ranges or nested_options(image)),
+            *("--volume", "/var/lib/docker", "--volume", f"{stack.data}/secrets/ranges/{name}:/run/cyroid:ro"),
+            *("--env", f"CYROID_RANGE_ID={name}", "--env", f"RANGE_CONTAINERD_STORE={int(containerd_store)}"),
+            image,
         )
-    attach(stack, network)
-    address = str(_subnet(network)[RANGE_PLACE])
-    docker(
-        *("run", "--detach", "--name", container(name), "--hostname", name, "--label", f"{LABEL}={name}"),
-        *("--network", network, "--ip", address, "--restart", "unless-stopped", "--stop-timeout", "45"),
-        *("--memory", "4g", "--cpus", "2", "--pids-limit", "8192"),
-        *("--log-opt", "max-size=10m", "--log-opt", "max-file=3", "--health-interval", "5s"),
-        *(stack.ranges or nested_options(image)),
-        *("--volume", "/var/lib/docker", "--volume", f"{stack.data}/secrets/ranges/{name}:/run/cyroid:ro"),
-        *("--env", f"CYROID_RANGE_ID={name}", "--env", f"RANGE_CONTAINERD_STORE={int(containerd_store)}"),
-        image,
-    )
+        _wait_until_well(name)
+        undo.pop_all()
+
+
+def check_name(name: str) -> None:
+    """Raises LabError for what is no range id, and for those that Compose's demo ranges have."""
+    if not RANGE_ID.fullmatch(name):
+        raise LabError(f"{name!r} is no range id: letters, digits, dots, dashes and underscores, at most 63")
+    if name in OF_COMPOSE:
+        raise LabError(
+            f"{name} belongs to the demo ranges of docker-compose.yml (`make up DEMO=1`): call yours something else"
+        )
+
+
+def _undo(step: Callable[[], object]) -> None:
+    """What cannot be taken back is said, and does not hide why it is taken back."""
+    try:
+        step()
+    except LabError as problem:
+        sys.stderr.write(f"not all could be taken back: {problem}\n")
+
+
+def _wait_until_well(name: str) -> None:
     if not poll(lambda: _health(name) == "healthy", seconds=180, every=1.0):
         raise LabError(f"{container(name)} is {_health(name)}:\n{docker('logs', '--tail', '20', container(name))}")
 
@@ -74,57 +89,81 @@ def _health(name: str) -> str:
 
 
 def remove(stack: Stack, name: str) -> None:
-    """Stop a range and take away its content, its network, its secret and its user. Nothing is no error."""
-    if docker("ps", "--all", "--quiet", "--filter", f"name=^{container(name)}$"):
-        docker("rm", "--force", "--volumes", container(name))
-    network = NETWORK + name
-    if network in _networks():
-        for attached in _attached(network):
-            docker("network", "disconnect", "--force", network, attached)
-        docker("network", "rm", network)
-    if "redis" in stack.running():
+    """Stop a range and take away its content, its network, its secret and its user. Nothing is no error.
+
+    With Redis down its list of users is written anew all the same: it is read at Redis's next start.
+    """
+    check_name(name)
+    _remove_container(name)
+    range_networks.remove(name)
+    if (stack.data / "secrets").exists():
         _in_data_folder(stack, *PREPARE, "--forget", name)
+    if stack.join or "redis" in stack.running():
         _tell_redis(stack, "ACL", "DELUSER", range_user(name))
 
 
-def attach_all(stack: Stack) -> None:
-    """Give the services their places on every range's network again: Compose forgets them when it makes them anew."""
-    for name in names():
-        attach(stack, NETWORK + name)
-
-
 def remove_all(stack: Stack) -> None:
+    """Containers, content and networks of all ranges; secrets and our own Redis go with the data folder."""
     for name in names():
-        remove(stack, name)
+        _remove_container(name)
+        range_networks.remove(name)
+        if stack.join:
+            _undo(partial(_tell_redis, stack, "ACL", "DELUSER", range_user(name)))
 
 
-def names() -> list[str]:
-    """The ranges that were added here (not those of Compose's profile `demo`)."""
-    listed = docker("network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}")
-    return [network.removeprefix(NETWORK) for network in listed.split()]
+def start_all(stack: Stack) -> None:
+    """Bring up again what `stop_all` stopped.
+
+    The services get their places on every range's network first: Compose forgets them when it makes them anew.
+    """
+    there = [name for name in names() if _containers(name)]
+    for name in there:
+        range_networks.attach(stack, name)
+        docker("start", container(name))
+    for name in there:
+        _wait_until_well(name)
 
 
-def attach(stack: Stack, network: str) -> None:
-    """Those that a range may meet, on its network under the names it knows."""
-    there, subnet = _attached(network), _subnet(network)
-    for service, (place, alias) in DOORS.items():
-        identity = stack.compose("ps", "--quiet", service).strip()
-        if not identity:
-            raise LabError(f"{service} does not run: `make up` first")
-        if identity not in there:
-            name = ["--alias", alias] if alias else []
-            docker("network", "connect", "--ip", str(subnet[place]), *name, network, identity)
+def stop_all() -> list[str]:
+    """Stop all ranges, which keep what they have; their names."""
+    there = [name for name in names() if _containers(name)]
+    if there:
+        docker("stop", "--time", STOP_SECONDS, *map(container, there), seconds=60 + 50.0 * len(there))
+    return there
 
 
 def container(name: str) -> str:
     return f"cyroid-range-{name}"
 
 
+def _containers(name: str) -> list[str]:
+    """The range's container, if it is there and ours."""
+    ours = ("--filter", f"name=^/?{container(name)}$", "--filter", f"label={LABEL}={name}")
+    return docker("ps", "--all", "--quiet", *ours).split()
+
+
+def _remove_container(name: str) -> None:
+    for identity in _containers(name):
+        docker("rm", "--force", "--volumes", identity)
+
+
+def _make_user(stack: Stack, name: str) -> None:
+    """The range's secret, and a user in the running Redis that has it."""
+    _in_data_folder(stack, *PREPARE, "--ranges", name)
+    users = _in_data_folder(stack, "cat", "/data/redis/users.acl").splitlines()
+    (line,) = (user for user in users if user.split()[1] == range_user(name))
+    _tell_redis(stack, *set_user(line))
+
+
 def _tell_redis(stack: Stack, *words: str) -> None:
-    """Say `words` to Redis as its user `admin`. Raises LabError."""
-    password = _in_data_folder(stack, "cat", "/data/secrets/admin/redis_password").strip()
-    logged_in = ["exec", "--no-TTY", "--env", "REDISCLI_AUTH", "redis", "redis-cli", "--user", "admin"]
-    answer = stack.compose(*logged_in, *words, environment={"REDISCLI_AUTH": password}).strip()
+    """Say `words` to Redis as its user `admin`, to CYROID's as the services' own. Raises LabError."""
+    if stack.join:
+        url = urlsplit(_in_data_folder(stack, "cat", "/data/secrets/services/redis_url").strip())
+        user, password = url.username or "default", unquote(url.password or "")
+    else:
+        user, password = "admin", _in_data_folder(stack, "cat", "/data/secrets/admin/redis_password").strip()
+    inside = ["exec", "--env", "REDISCLI_AUTH", range_networks.who(stack, "redis"), "redis-cli", "--user", user]
+    answer = docker(*inside, *words, environment={**stack.environment, "REDISCLI_AUTH": password}).strip()
     if answer not in ("OK", "0", "1"):
         raise LabError(f"Redis did not take `{' '.join(words[:3])} …`: {answer}")
 
@@ -132,38 +171,6 @@ def _tell_redis(stack: Stack, *words: str) -> None:
 def _in_data_folder(stack: Stack, *command: str) -> str:
     """Run `command` where the data folder is mounted; its output."""
     return stack.compose("run", "--rm", "--no-deps", "prepare", *command)
-
-
-def _networks() -> list[str]:
-    return docker("network", "ls", "--format", "{{.Name}}").split()
-
-
-def _inspect(network: str) -> dict[str, object]:
-    (found,) = json.loads(docker("network", "inspect", network))
-    return dict(found)
-
-
-def _attached(network: str) -> list[str]:
-    containers = _inspect(network)["Containers"]
-    return list(containers) if isinstance(containers, dict) else []
-
-
-def _subnet(network: str) -> ipaddress.IPv4Network:
-    text = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network)
-    return ipaddress.IPv4Network(text.strip())
-
-
-def _free_subnet(stack: Stack) -> ipaddress.IPv4Network:
-    pool = ipaddress.IPv4Network(stack.environment.get("STACK_RANGES_SUBNET", "172.30.1.0/24"))
-    configured = docker("network", "inspect", "--format", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", *_networks())
-    taken = [ipaddress.ip_network(subnet) for subnet in configured.split()]
-    demo = ipaddress.IPv4Network("172.30.1.0/28")  # the two of Compose's profile, whether they run or not
-    for subnet in pool.subnets(new_prefix=29):
-        if not subnet.overlaps(demo) and not any(
-            isinstance(other, ipaddress.IPv4Network) and subnet.overlaps(other) for other in taken
-        ):
-            return subnet
-    raise LabError(f"every network in {pool} is taken: remove a range, or set STACK_RANGES_SUBNET to a wider one")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,7 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs.add_parser("ls", help="the ranges added here")
     options = parser.parse_args(arguments)
     try:
-        stack = look_around(demo=False)
+        if options.verb != "ls":
+            check_name(options.name)
+        stack = look_around(demo=False, need_images=options.verb == "add")
         if options.verb == "add":
             add(stack, options.name, engine=options.engine, containerd_store=options.containerd_store)
         elif options.verb == "rm":

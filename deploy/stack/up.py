@@ -1,7 +1,11 @@
-"""`make up` and `make down`: starts the stack with what Compose does not find out by itself, and takes it down.
+"""`make up` and `make down`: starts the stack with what Compose does not find out by itself, and stops it.
 
-python -m deploy.stack.up [--demo]             start; with --demo two ranges as well
-python -m deploy.stack.up --down [--purge]     stop; with --purge remove the data folder's content too
+    python -m deploy.stack.up [--demo] [--join]    start; with --demo two ranges as well, and an image deployed to both
+    python -m deploy.stack.up --down [--purge]     stop; with --purge take away ranges, their content, and all data
+
+What was found and chosen is written to `.env`, for bare `docker compose` and for the next of these commands.
+With `--join` the stack stands on the network of a CYROID that runs here, and uses its Redis: STACK_REDIS_URL names it,
+with user and password, the first time.
 """
 
 from __future__ import annotations
@@ -9,28 +13,36 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from deploy.lab.commands import LabError
+from deploy.stack import compose
 from deploy.stack.compose import Stack, look_around
-from deploy.stack.nested import engine_facts
+from deploy.stack.host_engine import engine_facts, engine_process, engine_socket
 from deploy.stack.preflight import obstacles
-from deploy.stack.ranges import attach_all, remove_all
+from deploy.stack.ranges import PREPARE, remove_all, start_all, stop_all
+from deploy.stack.show import deploy_to_both
 
-#: What is published on loopback, by the variable that moves it.
-PORTS = {"STACK_API_PORT": "8070", "STACK_REGISTRY_PORT": "5000"}
+#: What is published on loopback: the service, the variable that moves it, its usual port.
+PORTS = {"api": ("STACK_API_PORT", 8070), "registry": ("STACK_REGISTRY_PORT", 5000)}
 #: What the data folder holds; nothing else in it is ours to remove.
 OURS = ("registry", "redis", "spool", "secrets")
 
 
 def up(stack: Stack) -> None:
-    """Start everything and wait until it is healthy; the ranges added by hand find their way again."""
-    ports = {name: int(stack.environment.get(name, port)) for name, port in PORTS.items()}
-    if stack.running() or stack.environment["STACK_ENGINE_SOCKET"] != "/var/run/docker.sock":
-        ports = {}  # they are ours already, or those of an engine that may have a network of its own
-    found = obstacles(stack.data, engine_facts(), ports)
+    """Start everything and wait until it is healthy; ranges that were stopped start again. Raises LabError."""
+    process = engine_process(engine_socket(stack.environment))
+    ports = wanted_ports(stack.environment, stack.running())
+    found = obstacles(stack.data, engine_facts(), ports, join=stack.join, process=process)
     if found:
         raise LabError("\n".join(found))
+    try:
+        stack.data.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise LabError(f"{stack.data} cannot be made ({problem.strerror}): set CYROID_DATA_DIR") from problem
+    stack.remember()
+    if stack.join:
+        _know_redis(stack)
     try:
         stack.compose(
             "up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", "300", "--no-build", seconds=420
@@ -39,53 +51,104 @@ def up(stack: Stack) -> None:
         raise LabError(
             f"{problem}\n{stack.compose('ps', '--all')}\n{stack.compose('logs', '--tail', '20')}"
         ) from problem
-    attach_all(stack)
+    start_all(stack)
 
 
-def _unwell(stack: Stack) -> str:
-    """What those services said last that are not as they should be."""
-    lines = stack.compose("ps", "--all", "--format", "{{.Service}} {{.State}} {{.Health}}").splitlines()
-    bad = [line.split()[0] for line in lines if "unhealthy" in line or "restarting" in line or " running" not in line]
-    said = [stack.compose("logs", "--no-log-prefix", "--tail", "10", name) for name in bad if name != "prepare"]
-    return "\n".join([*lines, *said])
+def wanted_ports(environment: Mapping[str, str], running: Sequence[str]) -> dict[str, int]:
+    """Variable → port of what is still to be published: what runs has its port already. Raises LabError."""
+    wanted = {}
+    for service, (variable, usual) in PORTS.items():
+        text = environment.get(variable, str(usual))
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise LabError(f"{variable} is {text!r}: a number from 1 to 65535 is meant")
+        if service not in running:
+            wanted[variable] = int(text)
+    return wanted
+
+
+def _know_redis(stack: Stack) -> None:
+    """Put the URL of CYROID's Redis where the services read it. Raises LabError where nobody ever said it."""
+    url = stack.environment.get("STACK_REDIS_URL")
+    if url:
+        words = [*PREPARE, "--redis-url", "-"]
+        stack.compose("run", "--rm", "--no-deps", "--no-TTY", "--interactive", "prepare", *words, stdin=f"{url}\n")
+    elif not (stack.data / "secrets" / "services").exists():
+        raise LabError(
+            "JOIN uses CYROID's Redis: say STACK_REDIS_URL=redis://USER:PASSWORD@172.30.0.12:6379/0 this first time"
+        )
 
 
 def addresses(stack: Stack) -> str:
-    """What an operator wants to know next."""
-    api, registry = (stack.environment.get(name, port) for name, port in PORTS.items())
-    return f"""\
-  API and page    http://127.0.0.1:{api}/
-  registry        http://127.0.0.1:{registry}/v2/_catalog   (cyroid-registry:5000, 172.30.0.16:5000)
-  data            {stack.data}
+    """What an operator wants to know next. Commands that work whether or not the machine's docker knows `compose`."""
+    ports = {service: stack.environment.get(variable, usual) for service, (variable, usual) in PORTS.items()}
+    api = f"http://127.0.0.1:{ports['api']}"
+    log_book = "docker exec cyroid-images-redis-1 redis-cli XRANGE cyroid:images - +"
+    rows = [
+        ("well?", f"{api}/readyz   (for Prometheus: {api}/metrics)"),
+        ("statistics", f"{api}/api/v1/registry/stats"),
+        ("registry", f"http://127.0.0.1:{ports['registry']}/v2/_catalog   (cyroid-registry:5000, 172.30.0.16:5000)"),
+        ("data", str(stack.data)),
+    ]
+    commands = [
+        *([] if stack.join else [(log_book, "what happened to images")]),
+        ("docker exec cyroid-images-api-1 cyroid-images ranges ls", "which ranges are there"),
+        ("docker exec cyroid-images-api-1 cyroid-images doctor", "what is wrong, and what to do"),
+        ("docker logs --follow cyroid-images-deployer-1", "what is being decided"),
+        (".venv/bin/python -m deploy.stack.ranges add ID", "another range"),
+        ("make down", "stop; data and ranges stay (PURGE=1: they go)"),
+    ]
+    width = max(len(command) for command, _ in commands)
+    lines = [f"  {name:<12}{text}" for name, text in rows]
+    lines += ["", *(f"  {command:<{width}}   {text}" for command, text in commands)]
+    return "".join(f"{line}\n" for line in lines)
 
-  docker compose exec redis redis-cli XRANGE cyroid:images - +     what happened to images
-  docker compose exec api cyroid-images ranges ls                  which ranges are there
-  docker compose logs --follow deployer                            what is being decided
-  make down                                                        stop; the data stays
-"""
 
-
-def down(stack: Stack, *, purge: bool) -> None:
-    """Stop and remove containers, networks and volumes; with `purge` the data as well."""
-    remove_all(stack)
-    stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "45")
+def down(stack: Stack, *, purge: bool) -> str:
+    """Stop everything, with `purge` take away ranges, volumes and data as well; says what is left."""
     if purge:
-        for name in OURS:
-            shutil.rmtree(stack.data / name, ignore_errors=True)
+        remove_all(stack)
+        stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "45")
+        _remove_data(stack)
+        compose.forget()
+        return "nothing is left but images: `docker image rm` takes them away"
+    stopped = stop_all()
+    stack.compose("down", "--remove-orphans", "--timeout", "45")
+    kept = f"; ranges stopped: {', '.join(stopped)}" if stopped else ""
+    return f"data kept in {stack.data}{kept}; `make up` goes on with it, `make down PURGE=1` takes it away"
+
+
+def _remove_data(stack: Stack) -> None:
+    for name in OURS:
+        shutil.rmtree(stack.data / name, ignore_errors=True)
+    left = [name for name in OURS if (stack.data / name).exists()]
+    if left:
+        raise LabError(f"in {stack.data} these cannot be removed: {', '.join(left)}; run this as root")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy.stack.up", description="Start or stop the stack.")
-    parser.add_argument("--demo", action="store_true", help="two ranges as well")
+    parser.add_argument("--demo", action="store_true", help="two ranges as well, and an image deployed to both")
+    parser.add_argument(
+        "--join",
+        action=argparse.BooleanOptionalAction,
+        help="on CYROID's network, with its Redis; kept until --no-join",
+    )
     parser.add_argument("--down", action="store_true", help="stop instead")
-    parser.add_argument("--purge", action="store_true", help="with --down: remove the data too")
+    parser.add_argument("--purge", action="store_true", help="with --down: take away ranges and data too")
     options = parser.parse_args(arguments)
+    if options.purge and not options.down:
+        parser.error("--purge goes with --down")
     try:
-        stack = look_around(demo=options.demo or options.down, need_images=not options.down)
         if options.down:
-            down(stack, purge=options.purge)
+            stack = look_around(demo=True, join=options.join, need_images=False)
+            sys.stderr.write(f"{down(stack, purge=options.purge)}\n")
         else:
+            stack = look_around(demo=options.demo, join=options.join, build=True)
+            if stack.join and stack.demo:
+                raise LabError("the demo ranges need our own Redis: without DEMO, and then add ranges (ranges add ID)")
             up(stack)
+            if options.demo:
+                deploy_to_both(stack)
             sys.stdout.write(addresses(stack))
     except LabError as problem:
         sys.stderr.write(f"{problem}\n")

@@ -67,6 +67,7 @@ end
 local function write(record, token)
   if record.mode == 'delete' then
     redis.call('DEL', record.key)
+    if token ~= '' then redis.call('SET', record.key .. ':deleted', token, 'PX', 600000) end
     return
   end
   local revision = tonumber(redis.call('HGET', record.key, 'revision') or '0') + 1
@@ -100,7 +101,12 @@ local function verdict(item)
   local why = refused(item)
   if why then return why end
   local first = item.records[1]
-  if not lease and first and redis.call('HGET', first.key, 'token') == item.token then return 'ok' end
+  if not lease and first then
+    local token
+    if first.mode == 'delete' then token = redis.call('GET', first.key .. ':deleted')
+    else token = redis.call('HGET', first.key, 'token') end
+    if token == item.token then return 'ok' end
+  end
   for _, record in ipairs(item.records) do
     if record.expected ~= '' and (redis.call('HGET', record.key, 'revision') or '0') ~= record.expected then
       return 'conflict'

@@ -1,14 +1,16 @@
 #!lua flags=no-writes
 -- Guarantees: reads only. How each group of each stream stands, at one moment.
 -- Reply: { now in ms, per group: { stream, name, lag or -1, pending, deferred, oldest unacked id, oldest undelivered id,
---          per pending entry (at most `limit`): { id, owner, idle ms, deliveries, progress } } }
+--          per pending entry (at most `limit`): { id, owner, idle ms, deliveries, progress, its owner's lease in ms } } }
 local limit = number()
 local all = {}
 local function look(stream, info)
   local name = info['name']
   local entries = {}
   for i, line in ipairs(redis.call('XPENDING', stream, name, '-', '+', limit)) do
-    entries[i] = { line[1], line[2], line[3], line[4], redis.call('HGET', stream .. ':progress:' .. name, line[1]) or '' }
+    local lease_ms = redis.call('HGET', stream .. ':lease:' .. name, line[2]) or ''
+    local progress = redis.call('HGET', stream .. ':progress:' .. name, line[1]) or ''
+    entries[i] = { line[1], line[2], line[3], line[4], progress, lease_ms }
   end
   local undelivered = redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 1)[1]
   all[#all + 1] = {

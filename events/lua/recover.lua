@@ -1,13 +1,19 @@
 #!lua
 -- Guarantees: leases to `owner` only entries whose holder has not renewed for a whole lease, plus `owner`'s own that it
 -- does not know of (the reply that handed them over was lost). Entries put aside are passed over while their time is
--- known. A holder that vanished is counted as one crash of the entry; a lost reply is not.
+-- known. A holder that vanished is counted as one crash of the entry, unless Redis was away (`blame` is 0) and nobody
+-- could renew; a lost reply is not. How long a holder's leases are is what it noted itself (consumers.lua).
 -- The cursor of each stream is carried by the caller, so that the tail of a long pending list is reached.
 -- Reply: { leases, per stream the next cursor, takeovers, phantoms, absorbed }
-local group, owner, count, lease_ms = arg(), arg(), number(), number()
+local group, owner, count, lease_ms, blame = arg(), arg(), number(), number(), number()
 local PAGE = 100
 local taken, cursors, takeovers, phantoms, absorbed = {}, {}, 0, 0, 0
-local held = {}
+local held, noted = {}, {}
+local function lease_of(stream, who)
+  local place = stream .. ' ' .. who
+  noted[place] = noted[place] or tonumber(redis.call('HGET', stream .. ':lease:' .. group, who) or lease_ms)
+  return noted[place]
+end
 for _ = 1, number() do
   local stream = arg()
   held[stream .. ' ' .. arg()] = true
@@ -16,7 +22,7 @@ end
 local function abandoned(stream, id, who, idle)
   if who == owner then return not held[stream .. ' ' .. id] and 'phantom' end
   if who == DEFERRED then return not redis.call('ZSCORE', stream .. ':deferred:' .. group, id) and 'phantom' end
-  return idle >= lease_ms and 'crash'
+  return idle >= lease_of(stream, who) and 'crash'
 end
 local function examine(stream, id, who, idle, deliveries)
   local why = abandoned(stream, id, who, idle)
@@ -24,7 +30,7 @@ local function examine(stream, id, who, idle, deliveries)
   local claimed = redis.call('XCLAIM', stream, group, owner, 0, id)[1]
   if not claimed then return end
   if why == 'crash' then
-    redis.call('HINCRBY', stream .. ':tries:' .. group, id .. ' crashed', 1)
+    if blame == 1 then redis.call('HINCRBY', stream .. ':tries:' .. group, id .. ' crashed', 1) end
     takeovers = takeovers + 1
   else
     phantoms = phantoms + 1

@@ -6,6 +6,7 @@ local done, tries, aside = stream .. ':done:g:i', stream .. ':tries:g', stream .
 local wanted = {
   { 'XADD', stream, '*', 'f', 'v' }, { 'XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', stream, '>' },
   { 'XREAD', 'STREAMS', stream, '0' }, { 'XGROUP', 'CREATE', stream, 'g', '0', 'MKSTREAM' },
+  { 'XGROUP', 'DELCONSUMER', stream, 'g', 'c' },
   { 'XACK', stream, 'g', '0-1' }, { 'XCLAIM', stream, 'g', 'c', '0', '0-1' }, { 'XPENDING', stream, 'g' },
   { 'XINFO', 'GROUPS', stream }, { 'XRANGE', stream, '-', '+' }, { 'XREVRANGE', stream, '+', '-' },
   { 'XTRIM', stream, 'MAXLEN', '0' }, { 'XDEL', stream, '0-1' },

@@ -1,24 +1,34 @@
 """Fetching an offered archive from the tar server, as it streams; nothing is stored on the way.
 
 OfferRefused        the offer is unknown, used or expired: a new one is needed
-TarServerAway       it does not answer, or has no slot now: the same offer is good for another try
-NoSpace             it has no room for the archive now; the same offer is good for another try
+TarServerBusy       it is not this archive's turn: the same offer is good for another try, soon
+TarServerAway       it does not answer, or cannot: the same offer is good for another try
+NoSpace             it has no room for the archive, and waiting would make none
 TransferFailed      the archive broke off
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
 import msgspec
 
+from events.backoff import backoff
+from services.agent.pulling import Patience
 from services.errors import NoSpace, TransferFailed
 from services.ports import Chunks
 
 CONNECT_SECONDS = 10.0
+#: How often those who follow a transfer are told that it waits.
+RETELL_SECONDS = 5.0
+#: A server that was busy has kept the request for a while already, and keeps its place for a moment.
+BUSY_PAUSE_SECONDS = 1.0
+AWAY_PAUSE_LIMIT_SECONDS = 10.0
 CHUNK_BYTES = 256 * 1024
 
 
@@ -28,6 +38,10 @@ class OfferRefused(TransferFailed):
 
 class TarServerAway(TransferFailed):
     code = "tar_server_unavailable"
+
+
+class TarServerBusy(TransferFailed):
+    code = "exports_busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,64 @@ async def fetch(url: str, token: str) -> AsyncIterator[Fetched]:
             yield Fetched(total, _chunks(response, total))
 
 
+@asynccontextmanager
+async def fetch_in_turn(
+    url: str, token: str, *, patience: Patience, waiting: Callable[[str], None]
+) -> AsyncIterator[Fetched]:
+    """As `fetch`, as soon as it is this archive's turn; `waiting` is told now and then why it is not yet.
+
+    The wait is no failed attempt: whoever follows the transfer hears that it lives, and the queue may be long. Raises
+    TarServerBusy or TarServerAway when the patience has ended, and what `fetch` raises.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _in_turn(stack, url, token, patience, waiting)
+
+
+async def _in_turn(
+    stack: AsyncExitStack, url: str, token: str, patience: Patience, waiting: Callable[[str], None]
+) -> Fetched:
+    clock = asyncio.get_running_loop().time
+    began = answered = clock()
+    away = 0
+    try:
+        async with asyncio.timeout(patience.turn_seconds):
+            while True:
+                try:
+                    return await _told(stack, url, token, waiting)
+                except TarServerBusy as busy:
+                    answered, away = clock(), 0
+                    note, pause = str(busy), BUSY_PAUSE_SECONDS * random.uniform(0.2, 1.0)
+                except TarServerAway as problem:
+                    away += 1
+                    if clock() - answered > patience.away_seconds:
+                        raise
+                    note, pause = str(problem), backoff(away, base_seconds=0.5, limit_seconds=AWAY_PAUSE_LIMIT_SECONDS)
+                waiting(note)
+                await asyncio.sleep(pause)
+    except TimeoutError:
+        text = (
+            f"the tar server at {url} did not come to this archive within {clock() - began:.0f} s: see what it exports,"
+        )
+        raise TarServerBusy(f"{text} or allow it more exports at a time") from None
+
+
+async def _told(stack: AsyncExitStack, url: str, token: str, waiting: Callable[[str], None]) -> Fetched:
+    """One request; as long as it is not answered, `waiting` is told."""
+    loop = asyncio.get_running_loop()
+    next_time: asyncio.TimerHandle
+
+    def tell() -> None:
+        nonlocal next_time
+        next_time = loop.call_later(RETELL_SECONDS, tell)
+        waiting("the tar server has not begun to answer")
+
+    next_time = loop.call_later(RETELL_SECONDS, tell)
+    try:
+        return await stack.enter_async_context(fetch(url, token))
+    finally:
+        next_time.cancel()
+
+
 async def _chunks(response: aiohttp.ClientResponse, total_bytes: int | None) -> AsyncIterator[bytes]:
     done = 0
     try:
@@ -83,5 +155,5 @@ async def _refusal(response: aiohttp.ClientResponse) -> TransferFailed | NoSpace
     if response.status == 507:
         return NoSpace(text)
     if response.status >= 500:
-        return TarServerAway(text)
+        return TarServerBusy(text) if said.code == TarServerBusy.code else TarServerAway(text)
     return OfferRefused(text)

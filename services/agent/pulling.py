@@ -23,10 +23,15 @@ DROP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a transfer may stand still, and how long an engine may say that it tries again."""
+    """How long a transfer may stand still, and how long an engine may say that it tries again.
+
+    An archive's turn at the tar server may take `turn_seconds` to come, and the server not answer for `away_seconds`.
+    """
 
     stall_seconds: float = 60.0
     retry_seconds: float = 10.0
+    turn_seconds: float = 1800.0
+    away_seconds: float = 60.0
 
 
 async def pull(

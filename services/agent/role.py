@@ -44,13 +44,15 @@ from services.agent.pulling import Patience
 from services.agent.transfers import Answer, Request, Transfers
 from services.core.abilities import abilities
 from services.core.images import EngineInfo
-from services.errors import CyroidError
+from services.errors import CyroidError, NoSpace, Stalled, TransferFailed, WrongContent
 from services.ports import Engine
 from services.telemetry import about, get_logger
 
 #: A cancelled transfer may be asked for again by a queue that was long; later than this it is not.
 CANCELLED_SECONDS = 86400.0
 MISSED_BEATS = 3
+#: What this agent tried often enough, and the deployer may try again: the same way, or another.
+_HEALED_BY_ANOTHER_TRY = frozenset(error.code for error in (NoSpace, Stalled, TransferFailed, WrongContent))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,8 @@ class Agent:
         request = envelope.message
         if not isinstance(request, PullRequested | LoadOffered):
             return Outcome()
-        failed = ImageFailed(transfer_id=request.transfer_id, error=failure)
+        error = msgspec.structs.replace(failure, retryable=failure.code in _HEALED_BY_ANOTHER_TRY)
+        failed = ImageFailed(transfer_id=request.transfer_id, error=error)
         return Outcome(posts=(self._post(envelope, failed, request.reference),))
 
     def _post(self, cause: Envelope, message: ImageReady | ImageFailed | TarRequested, subject: str) -> Post:

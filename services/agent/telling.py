@@ -61,6 +61,21 @@ class Telling:
             )
         )
 
+    def waiting(self, note: str) -> None:
+        """Its turn has not come yet, and why."""
+        self._tell(
+            TransferProgress(
+                transfer_id=self._request.transfer_id,
+                reference=self._request.reference,
+                kind="load",
+                phase="waiting",
+                range_id=self._range_id,
+                total_bytes=self._request.total_bytes,
+                layers_total=len(self._request.diff_ids),
+                note=note,
+            )
+        )
+
     def ended(self, well: bool) -> None:
         """The engine has the image, its content checked; or this way did not lead there."""
         if self._last is None:

@@ -5,6 +5,7 @@ failed pull        → image.tar_requested, with the layers that the engine has
 refused thin tar   → image.tar_requested for a whole one
 broken-off tar     → image.tar_requested again; the deployer counts
 no room            → image.failed: no other way needs less
+no turn            → image.failed, when the tar server let it wait, or did not answer, for too long
 engine away        → raised: the entry is tried again when it is back
 """
 
@@ -25,7 +26,7 @@ from events.messages import (
     TarRequested,
 )
 from services import metrics
-from services.agent.fetching import OfferRefused, TarServerAway, fetch
+from services.agent.fetching import OfferRefused, TarServerAway, TarServerBusy, fetch_in_turn
 from services.agent.loading import load
 from services.agent.looking import Wanted, give_name, look
 from services.agent.pulling import Patience, pull
@@ -156,7 +157,12 @@ class Transfers:
         held = set(request.held)
         thin = not held.issuperset(request.diff_ids)
         try:
-            async with fetch(request.url, request.token) as fetched:
+            async with fetch_in_turn(
+                request.url,
+                request.token,
+                patience=self._patience,
+                waiting=telling.waiting,
+            ) as fetched:
                 total = fetched.total_bytes or request.total_bytes
                 received = await load(
                     self._engine,
@@ -166,7 +172,7 @@ class Transfers:
                     patience=self._patience,
                     report=lambda done, ended: telling.loading(done, total, ended),
                 )
-        except (EngineUnavailable, TarServerAway):
+        except EngineUnavailable:
             raise
         except (BadArchive, WrongContent) as problem:
             if not thin:
@@ -174,7 +180,7 @@ class Transfers:
             return await self._ask_for_tar(request, problem.failure(), thin=False)
         except OfferRefused as problem:
             return await self._ask_for_tar(request, problem.failure())
-        except NoSpace as problem:
+        except (NoSpace, TarServerAway, TarServerBusy) as problem:
             return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
         except CyroidError as problem:
             return await self._ask_for_tar(request, problem.failure())

@@ -143,7 +143,7 @@ async def _all(parts: Parts) -> list[tuple[str, DeadLetter]]:
     from events.dead import dead_letters
 
     bus = await parts.bus()
-    streams = [parts.streams.dead, *await bus.discover(parts.streams.range_dead("*"))]
+    streams = [parts.streams.dead, *await bus.discover(parts.streams.range_dead_pattern)]
     return [(stream, letter) for stream in streams for letter in await dead_letters(bus, stream)]
 
 

@@ -13,7 +13,7 @@ from services.cli.output import json_flag, print_json, print_table
 from services.cli.tail import entry_as_json, events
 
 if TYPE_CHECKING:
-    from events.lease import GroupStatus
+    from events.lease import GroupStatus, PendingEntry
     from services.parts import Parts
 
 __all__ = ["events"]
@@ -89,7 +89,7 @@ def groups(context: click.Context, /, *, entries: int, as_json: bool) -> None:
             owner = entry.owner or "put aside"
             said = f"  {entry.progress.decode(errors='replace')}" if entry.progress else ""
             click.echo(
-                f"  {status.stream} {status.group} {entry.entry_id} {owner}: renewed {entry.idle_seconds:.1f} s ago, "
+                f"  {status.stream} {status.group} {entry.entry_id} {owner}{_lease(entry)}, "
                 f"delivery {entry.deliveries}, {entry.age_seconds:.0f} s old{said}"
             )
 
@@ -116,6 +116,14 @@ def schema(context: click.Context, /, *, wire_type: str | None) -> None:
     if wire_type not in known:
         raise NotFound(f"there is no type {wire_type}; there are: {', '.join(sorted(known))}")
     print_json(known[wire_type])
+
+
+def _lease(entry: PendingEntry) -> str:
+    if entry.owner is None:
+        return ""
+    if entry.lease_left_seconds is None:
+        return f": renewed {entry.idle_seconds:.1f} s ago"
+    return f": lease left {max(0.0, entry.lease_left_seconds):.1f} s"
 
 
 def _row(status: GroupStatus) -> Sequence[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from services.cli.door import run
-from services.cli.output import json_flag, print_json, print_table
+from services.cli.output import json_flag, print_json, print_table, talk
 
 if TYPE_CHECKING:
     from services.parts import Parts
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def ranges() -> None:
-    """Look at the ranges that images are brought to."""
+    """Look at the ranges that images are brought to, and forget those that are no more."""
 
 
 @ranges.command("ls")
@@ -37,3 +37,24 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
         ("RANGE", "AGENT", "ENGINE", "LAST BEAT"),
         [(row["range_id"], row["agent"], row.get("engine_version", ""), row.get("at", "")) for row in rows],
     )
+
+
+@ranges.command()
+@click.argument("range_id", metavar="RANGE")
+@click.option("--force", is_flag=True, help="Also while its agent is alive; it announces the range again.")
+@click.pass_context
+def forget(context: click.Context, /, *, range_id: str, force: bool) -> None:
+    """Forget a range that is no more: what is known of it and what it should have.
+
+    \b
+    Examples:
+      cyroid-images ranges forget range-7
+    """
+
+    async def work(parts: Parts) -> None:
+        from services.forgetting import forget_range
+
+        await forget_range(await parts.bus(), parts.streams, range_id, force=force)
+
+    run(context, work)
+    talk(f"range {range_id} is forgotten")

@@ -13,6 +13,7 @@ from services.cli.output import json_flag, plain, print_json
 
 if TYPE_CHECKING:
     from events.bus import Tailed
+    from events.dead import DeadLetter
     from events.streams import Streams
     from services.parts import Parts
 
@@ -77,7 +78,11 @@ async def _names(streams: Streams, range_ids: Sequence[str], with_progress: bool
     shared = [streams.images, streams.deployments, streams.dead, *([streams.progress] if with_progress else [])]
     known = [name for outbox in outboxes if (name := streams.range_of(outbox)) is not None]
     chosen = list(range_ids) or known
-    return [*shared, *(stream for name in chosen for stream in (streams.inbox(name), streams.outbox(name)))]
+    return [*shared, *(stream for name in chosen for stream in _of_range(streams, name))]
+
+
+def _of_range(streams: Streams, range_id: str) -> tuple[str, ...]:
+    return streams.inbox(range_id), streams.outbox(range_id), streams.range_dead(range_id)
 
 
 def _when(entry: Tailed) -> tuple[int, float, int]:
@@ -91,6 +96,12 @@ def _print(entry: Tailed, as_json: bool) -> None:
     if as_json:
         print_json(entry_as_json(entry))
         return
+    letter = _letter(entry)
+    if letter is not None:
+        given_up = f"{letter.group} gave up {letter.entry_id} of {letter.stream}"
+        why = f"{letter.reason}: {letter.message}"
+        click.echo(plain(f"{letter.time} dead letter {letter.letter_id}: {given_up}: {why}"))
+        return
     if entry.envelope is None:
         click.echo(plain(f"{entry.stream} {entry.entry_id} unreadable: {entry.error}"))
         return
@@ -100,9 +111,33 @@ def _print(entry: Tailed, as_json: bool) -> None:
     click.echo(plain(f"{moment} {what:<28} {envelope.subject}  {_summary(envelope.message)}  [{envelope.source}]"))
 
 
+def _letter(entry: Tailed) -> DeadLetter | None:
+    """The dead letter that an entry is, if it is one: no message, but no riddle either."""
+    from events.dead import read_letter
+
+    if entry.envelope is not None:
+        return None
+    return read_letter(
+        entry.entry_id, {name.encode(errors="surrogateescape"): value for name, value in entry.fields.items()}
+    )
+
+
 def entry_as_json(entry: Tailed) -> dict[str, Any]:
     from events.codec import format_time
 
+    letter = _letter(entry)
+    if letter is not None:
+        return {
+            "stream": entry.stream,
+            "entry": entry.entry_id,
+            "letter": letter.letter_id,
+            "reason": letter.reason,
+            "message": letter.message,
+            "group": letter.group,
+            "of": {"stream": letter.stream, "entry": letter.entry_id},
+            "time": letter.time,
+            "correlationid": letter.envelope.correlation_id if letter.envelope else None,
+        }
     if entry.envelope is None:
         return {"stream": entry.stream, "entry": entry.entry_id, "error": entry.error}
     envelope = entry.envelope

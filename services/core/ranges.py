@@ -6,6 +6,7 @@ All of it is stored outside `{prefix}:range:<id>:…`, where a range's own agent
     {prefix}:wanted:<range_id>     WantedImages, what it should have: the content of every deployment that succeeded
     {prefix}:place:<range_id>      EnginePlace, the engine of a range that has no agent of its own
     {prefix}:index:known           range ids by the time they last announced themselves
+    {prefix}:index:asked           range ids by the time something was first asked for them
     {prefix}:index:places          range ids by the time the place was given
 
 **A range without an agent.** A deployment that gives `engine_url` makes the deployer write the range's `EnginePlace`
@@ -45,6 +46,10 @@ class RangeKeys:
     @property
     def known_index(self) -> str:
         return f"{self.prefix}:index:known"
+
+    @property
+    def asked(self) -> str:
+        return f"{self.prefix}:index:asked"
 
     @property
     def places(self) -> str:
@@ -87,12 +92,13 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WantedImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Content that a range should have under `reference`, and which deployment brought it."""
+    """Content that a range should have under `reference`, which deployment brought it, and when (by the range)."""
 
     reference: str
     image_id: str
     diff_ids: tuple[str, ...]
     deployment_id: str
+    since: datetime | None = None
 
     def is_in(self, images: Iterable[PresentImage]) -> bool:
         """Whether one of `images` is this content under this name."""
@@ -113,3 +119,14 @@ class WantedImages(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         """What a range that has `images` lacks of what it should have."""
         present = tuple(images)
         return tuple(wanted for wanted in self.images.values() if not wanted.is_in(present))
+
+    def absent(self, images: Iterable[PresentImage]) -> tuple[WantedImage, ...]:
+        """What a range that has `images` has under no such name at all."""
+        names = {name for image in images for name in image.references}
+        return tuple(wanted for wanted in self.images.values() if wanted.reference not in names)
+
+    def lost(self, known: KnownRange) -> tuple[WantedImage, ...]:
+        """What was absent when the range's agent came up, and did not come since."""
+        return tuple(
+            wanted for wanted in self.absent(known.images) if wanted.since is None or wanted.since < known.started_at
+        )

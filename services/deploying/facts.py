@@ -15,6 +15,7 @@ from events.bus import Speaker
 from events.messages import Layer, LayerCodec
 from events.streams import Streams
 from events.task_group import TaskGroup
+from services.core.codecs import LayerForm, form_key
 from services.core.deployment import AgentFacts, Deployment, Facts, HostImage, ImageFacts, ImageState, RegistryImage
 from services.core.images import EngineImage
 from services.core.manifests import (
@@ -160,6 +161,20 @@ class Finder:
                 return await self._by_tag(*key)
         except (TimeoutError, CyroidError):
             return None
+
+    async def blobs(self, image: ImageState) -> tuple[Layer, ...]:
+        """The layers as the registry has them; what it cannot say now, as their forms are remembered."""
+        found = await self.registry_image(image.reference, image.source)
+        if found is not None:
+            return found.layers
+        diff_ids = tuple(dict.fromkeys(image.diff_ids))
+        records = await self._speaker.load_many([form_key(self._streams.prefix, diff_id) for diff_id in diff_ids])
+        forms = [msgspec.json.decode(record.value, type=LayerForm) if record else None for record in records]
+        return tuple(
+            form.layer(diff_id, form.digest, form.size_bytes)
+            for diff_id, form in zip(diff_ids, forms, strict=True)
+            if form is not None and form.digest is not None and form.size_bytes is not None
+        )
 
     async def _by_tag(self, repository: str, tag: str) -> RegistryImage | None:
         answer = await self._registry.manifest(repository, tag)

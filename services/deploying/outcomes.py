@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
 from events.bus import IndexWrite, Outcome, Post, RecordWrite, Speaker
 from events.envelope import Envelope
-from events.messages import DeploymentAdvance, LoadOffered, Message, PushRequested, TransferProgress
+from events.messages import DeploymentAdvance, Layer, LoadOffered, Message, PushRequested, TransferProgress
 from events.streams import Streams
 from services.core.deployment import Deployment, ImageState, Policy
 from services.core.deployment_draft import AskPush, Effect, Note, OfferArchive, Say, Step, Tell, Wake
@@ -23,6 +24,9 @@ from services.telemetry import get_logger
 #: Said by whichever replica: the same command from several of them within this time is one.
 SHARED_SOURCE = "deployer"
 ASK_SECONDS = 5.0
+#: An image's number → its layers as the registry has them.
+Layers = Mapping[int, tuple[Layer, ...]]
+NO_LAYERS: Layers = MappingProxyType({})
 
 
 def shared_id(*parts: object) -> str:
@@ -60,11 +64,21 @@ class Writer:
         self._log = get_logger(role="deployer")
 
     def outcome(
-        self, stored: Stored, step: Step, now: datetime, *, cause: Envelope | None = None, afresh: bool = False
+        self,
+        stored: Stored,
+        step: Step,
+        now: datetime,
+        *,
+        cause: Envelope | None = None,
+        afresh: bool = False,
+        layers: Layers = NO_LAYERS,
     ) -> Outcome:
-        """All that a step leads to. `afresh` writes every index entry again, whatever is thought to be there."""
+        """All that a step leads to. `afresh` writes every index entry again, whatever is thought to be there.
+
+        `layers` are those of the images of which an archive is offered, as far as the registry has them.
+        """
         before, after = stored.deployment, step.deployment
-        parts = [self._effect(effect, after, now, cause) for effect in step.effects]
+        parts = [self._effect(effect, after, now, cause, layers) for effect in step.effects]
         if before is None and after.engine_url is not None:
             parts.append(self._place(after, after.engine_url, now))
         if before == after and not afresh:
@@ -123,7 +137,9 @@ class Writer:
             due=later,
         )
 
-    def _effect(self, effect: Effect, after: Deployment, now: datetime, cause: Envelope | None) -> Outcome:
+    def _effect(
+        self, effect: Effect, after: Deployment, now: datetime, cause: Envelope | None, layers: Layers
+    ) -> Outcome:
         match effect:
             case AskPush():
                 return Outcome(posts=(self._ask_push(effect, after, now),))
@@ -132,7 +148,7 @@ class Writer:
             case Say(message=message):
                 stream, about = self._streams.deployments, after.deployment_id
             case OfferArchive():
-                return self._offer(effect, after, now, cause)
+                return self._offer(effect, after, now, cause, layers.get(effect.index, ()))
             case Wake(at=at):
                 timer = DeploymentAdvance(deployment_id=after.deployment_id)
                 return Outcome(posts=(self.advance(timer, now, correlation_id=after.correlation_id, due=at),))
@@ -154,7 +170,14 @@ class Writer:
             correlation_id=after.correlation_id,
         )
 
-    def _offer(self, effect: OfferArchive, after: Deployment, now: datetime, cause: Envelope | None) -> Outcome:
+    def _offer(
+        self,
+        effect: OfferArchive,
+        after: Deployment,
+        now: datetime,
+        cause: Envelope | None,
+        layers: tuple[Layer, ...],
+    ) -> Outcome:
         image = after.images[effect.index]
         present = frozenset(effect.present) if effect.thin else frozenset[str]()
         held = tuple(dict.fromkeys(diff_id for diff_id in image.diff_ids if diff_id not in present))
@@ -168,6 +191,7 @@ class Writer:
             now=now,
             lifetime_seconds=self._policy.offer_seconds,
             range_id=after.range_id,
+            layers=layers,
         )
         message = LoadOffered(
             transfer_id=effect.transfer_id,

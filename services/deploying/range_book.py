@@ -1,4 +1,4 @@
-"""The book of ranges: what each agent said of itself, what each range should have, and what a recreated one lacks."""
+"""The book of ranges: what each agent said of itself, what each range should have, and what it lacks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from events.bus import NOTHING, Delivery, IndexWrite, Outcome, RecordWrite
 from events.envelope import Envelope
 from events.messages import AgentStarted, DeploymentAdvance
 from services.core.deployment import Deployment
-from services.core.deployment_steps import restored
 from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
 from services.deploying.facts import beat_engine
-from services.deploying.outcomes import Desk, Stored, merged, shared_id
+from services.deploying.outcomes import Desk, merged
+from services.deploying.restoring import Restorer
 from services.errors import BadInput
 from services.telemetry import get_logger
 
@@ -25,13 +25,13 @@ class RangeBook:
         self._speaker = desk.speaker
         self._streams = desk.streams
         self._writer = desk.writer
-        self._policy = desk.policy
+        self._restorer = Restorer(desk)
         self._clock = desk.clock
         self._keys = RangeKeys(desk.streams.prefix)
         self._log = get_logger(role="deployer")
 
     async def agent_started(self, delivery: Delivery) -> Outcome:
-        """Remember the range, wake what waits for it, and give a recreated range again what it should have."""
+        """Remember the range, wake what waits for it, and give it again what it should have."""
         message, now = delivery.message, self._clock()
         assert isinstance(message, AgentStarted)
         range_id = self._streams.range_of(delivery.stream)
@@ -43,10 +43,10 @@ class RangeBook:
         said_at = delivery.envelope.time
         if known is not None and said_at < known.started_at:
             return NOTHING  # word of an earlier life, overtaken by that of a later one
-        said = msgspec.json.encode(KnownRange.said(message, said_at))
+        said = KnownRange.said(message, said_at)
         outcomes = [
             Outcome(
-                records=(RecordWrite(key, said, expected=record.revision if record else 0),),
+                records=(RecordWrite(key, msgspec.json.encode(said), expected=record.revision if record else 0),),
                 index=(IndexWrite(self._keys.known_index, range_id, now.timestamp()),),
             )
         ]
@@ -54,27 +54,26 @@ class RangeBook:
             nudge = DeploymentAdvance(deployment_id=deployment_id, why="agent_started")
             correlation_id = delivery.envelope.correlation_id
             outcomes.append(Outcome(posts=(self._writer.advance(nudge, now, correlation_id=correlation_id),)))
-        if known is not None and known.engine_id != message.engine_id:
-            outcomes.append(await self._restore(message, now, delivery.envelope))
+        recreated = known is not None and known.engine_id != message.engine_id
+        outcomes.append(await self._restore(said, now, delivery.envelope, recreated=recreated))
         return merged(*outcomes)
 
-    async def _restore(self, message: AgentStarted, now: datetime, cause: Envelope) -> Outcome:
-        """A deployment of what the range had. Its id follows from the new engine's, so it is made once."""
-        range_id = message.range_id
-        record = await self._speaker.load(self._keys.wanted(range_id))
-        wanted = msgspec.json.decode(record.value, type=WantedImages) if record else WantedImages(range_id=range_id)
-        missing = wanted.missing(message.images)
-        self._log.warning("range was recreated", range=range_id, engine=message.engine_id, missing=len(missing))
-        deployment_id = f"restore-{shared_id(range_id, message.engine_id)}"
-        if not missing or await self._speaker.load(self._writer.keys.record(deployment_id)) is not None:
-            return NOTHING
-        step = restored(
-            deployment_id, range_id, missing, correlation_id=cause.correlation_id, now=now, policy=self._policy
+    async def _restore(self, known: KnownRange, now: datetime, cause: Envelope, *, recreated: bool) -> Outcome:
+        record = await self._speaker.load(self._keys.wanted(known.range_id))
+        wanted = msgspec.json.decode(record.value, type=WantedImages) if record else WantedImages(range_id="")
+        missing = wanted.missing(known.images) if recreated else wanted.absent(known.images)
+        names = {name for image in known.images for name in image.references}
+        self._log.info(
+            "range was recreated" if recreated else "agent came up",
+            range=known.range_id,
+            engine=known.engine_id,
+            missing=len(missing),
+            unwanted=len(names - wanted.images.keys()),
         )
-        return self._writer.outcome(Stored(deployment=None, revision=0), step, now, cause=cause)
+        return await self._restorer.restore(known, missing, now, cause=cause)
 
-    async def remembered(self, deployment: Deployment) -> tuple[str | None, Outcome | None]:
-        """A deployment is about to succeed: its content is what the range should have from now on.
+    async def remembered(self, deployment: Deployment, at: datetime) -> tuple[str | None, Outcome | None]:
+        """A deployment is about to succeed: its content is what the range should have, since `at` by the range's clock.
 
         None instead if the range has another engine by now; that engine's id comes first. The range's own record is
         rewritten as it is, under its revision: either this is committed before the new engine is known, and then is
@@ -99,6 +98,7 @@ class RangeBook:
                     image_id=image.image_id,
                     diff_ids=image.diff_ids,
                     deployment_id=deployment.deployment_id,
+                    since=at,
                 )
         value = msgspec.json.encode(WantedImages(range_id=deployment.range_id, images=images))
         writes.append(RecordWrite(wanted_key, value, expected=record.revision if record else 0))

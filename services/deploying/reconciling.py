@@ -2,6 +2,7 @@
 
 A deployment whose timer should have fired a while ago gets another (`deployment.advance`); the look that follows goes
 by facts and writes its index entries afresh. All replicas reconcile; what they say has the same id, so it is said once.
+A range that is up and still lacks what it should have is given it again (`services.deploying.restoring`).
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from events.task_group import TaskGroup
 from services.core.admission import Ticket
 from services.core.deployment import Deployment
 from services.core.deployment_index import DeploymentKeys
-from services.core.ranges import RangeKeys
+from services.core.ranges import KnownRange, RangeKeys, WantedImages
+from services.deploying.facts import beat_engine
 from services.deploying.outcomes import Desk
+from services.deploying.restoring import Restorer
+from services.finding_ranges import FIND_SECONDS, RangeFinder
 
 #: A timer that is this late is lost, or its replica is very busy: another one does no harm.
 LATE_SECONDS = 5.0
-_DISCOVER_SECONDS = 2.0
+_RESTORE_SECONDS = 60.0
+_PAGE = 200
 
 
 class Reconciler:
-    """For one replica. `ranges` are those whose outboxes are listened to; it grows as ranges appear."""
+    """For one replica."""
 
     def __init__(self, desk: Desk, *, period_seconds: float) -> None:
         self._speaker = desk.speaker
@@ -39,13 +44,17 @@ class Reconciler:
         self._policy = desk.policy
         self._clock = desk.clock
         self._period = period_seconds
-        self.ranges: dict[str, None] = {}
+        self._restorer = Restorer(desk)
+        self._finder = RangeFinder(speaker=desk.speaker, streams=desk.streams, clock=desk.clock)
+        #: Those whose outboxes are listened to; it grows as ranges appear.
+        self.ranges = self._finder.found
 
     async def run(self) -> None:
         """For ever."""
         async with TaskGroup() as tasks:
-            tasks.create_task(self._every(_DISCOVER_SECONDS, self.discover))
+            tasks.create_task(self._every(FIND_SECONDS, self._finder.find))
             tasks.create_task(self._every(self._period, self.reconcile))
+            tasks.create_task(self._every(_RESTORE_SECONDS, self.restore))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -53,19 +62,34 @@ class Reconciler:
                 await work()
             await asyncio.sleep(seconds)
 
-    async def discover(self) -> None:
-        """Listen to every range that has said something."""
-        for stream in await self._speaker.discover(self._streams.outbox_pattern):
-            range_id = self._streams.range_of(stream)
-            if range_id is not None:
-                self.ranges.setdefault(range_id)
-
     async def reconcile(self) -> None:
         """One round."""
         now = self._clock()
         await self._wake_overdue(now)
         await self._sweep_slots()
         await self._forget_old(now)
+
+    async def restore(self) -> None:
+        """Ranges that are up are given what they lost, should the first try have failed."""
+        range_ids = await self._speaker.members(self._range_keys.known_index)
+        for start in range(0, len(range_ids), _PAGE):
+            page = range_ids[start : start + _PAGE]
+            beats = await self._speaker.beats([self._streams.alive(range_id) for range_id in page])
+            wanted = await self._speaker.load_many([self._range_keys.wanted(range_id) for range_id in page])
+            for range_id, beat, record in zip(page, beats, wanted, strict=True):
+                if beat is not None and record is not None:
+                    with suppress(RecordConflict):  # something happened there, or another replica was faster
+                        await self._restore(range_id, beat_engine(beat), record.value)
+
+    async def _restore(self, range_id: str, engine_id: str | None, wanted: bytes) -> None:
+        record = await self._speaker.load(self._range_keys.known(range_id))
+        known = msgspec.json.decode(record.value, type=KnownRange) if record else None
+        if known is None or engine_id not in (None, known.engine_id):
+            return  # another engine has not announced itself yet
+        lost = msgspec.json.decode(wanted, type=WantedImages).lost(known)
+        outcome = await self._restorer.restore(known, lost, self._clock())
+        if outcome.records:
+            await self._speaker.commit(outcome)
 
     async def _wake_overdue(self, now: datetime) -> None:
         overdue = await self._speaker.members(self._keys.open, high=now.timestamp() - LATE_SECONDS)
@@ -111,6 +135,10 @@ class Reconciler:
             records = await self._speaker.load_many([self._keys.record(ident) for ident in old])
             gone = [ident for ident, record in zip(old, records, strict=True) if record is None]
             await self._speaker.commit(Outcome(index=tuple(IndexWrite(self._keys.all, ident, None) for ident in gone)))
+        asked = await self._speaker.members(self._range_keys.asked, high=now.timestamp() - self._policy.keep_seconds)
+        if asked:
+            writes = tuple(IndexWrite(self._range_keys.asked, range_id, None) for range_id in asked)
+            await self._speaker.commit(Outcome(index=writes))
 
 
 def _holds(deployment: Deployment | None, ticket: Ticket, *, waiting: bool) -> bool:

@@ -1,18 +1,39 @@
-"""Deployments as they are asked for and announced: checked, normalised, stored."""
+"""Deployments as they are asked for and announced: checked, normalised, stored; and what of them was given up."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
+from msgspec.structs import replace
 
-from events.bus import Delivery, Outcome, Post
-from events.messages import DeploymentPlanned, DeploymentRequested, Failure, PushRequested
-from services.core.deployment import Deployment, Policy
+from events.bus import NOTHING, Delivery, IndexWrite, Outcome, Post
+from events.envelope import Envelope
+from events.messages import (
+    DeploymentAdvance,
+    DeploymentCancelRequested,
+    DeploymentFailed,
+    DeploymentPlanned,
+    DeploymentRequested,
+    DeploymentRetryRequested,
+    Failure,
+    ImageFailed,
+    ImageReady,
+    Message,
+    PushRequested,
+    TarRequested,
+)
+from services.core.deployment import Deployment, Policy, parse_transfer_id
 from services.core.deployment_steps import answered_again, asked, refusal_of, same_request
+from services.core.plans import plan_refusal
+from services.core.ranges import RangeKeys
 from services.core.references import Reference
-from services.deploying.outcomes import Desk, Stored, shared_id
+from services.deploying.outcomes import Desk, Stored, merged, shared_id
 from services.errors import BadInput, BadReference
+
+_GIVEN_UP_AGAIN_SECONDS = 30.0
+#: How many messages of a plan one commit holds.
+_TOGETHER = 100
 
 
 class Requests:
@@ -24,6 +45,7 @@ class Requests:
         self._writer = desk.writer
         self._policy = desk.policy
         self._clock = desk.clock
+        self._range_keys = RangeKeys(desk.streams.prefix)
 
     async def stored(self, deployment_id: str) -> Stored:
         """A deployment as its record has it."""
@@ -45,32 +67,96 @@ class Requests:
             return self._writer.outcome(stored, answered_again(stored.deployment), now, cause=cause)
         references, refusal = _normalised(request, self._policy)
         step = asked(request, references, refusal, correlation_id=cause.correlation_id, now=now, policy=self._policy)
-        return self._writer.outcome(stored, step, now, cause=cause)
+        outcome = self._writer.outcome(stored, step, now, cause=cause)
+        asked_for = IndexWrite(self._range_keys.asked, request.range_id, now.timestamp())
+        return merged(outcome, Outcome(index=(asked_for,)))
 
     async def planned(self, delivery: Delivery) -> Outcome:
-        """Images go to the registry, and as deployments of the lowest priority to those ranges that are up."""
+        """Images go to the registry, and as deployments of the lowest priority to those ranges that are up.
+
+        All that is said has ids made from the plan's, so that a large plan can be committed in parts, and again.
+        """
         plan, now = delivery.message, self._clock()
         assert isinstance(plan, DeploymentPlanned)
+        refusal = plan_refusal(plan, self._policy)
+        if refusal is not None:
+            raise BadInput(refusal)
         references = tuple(dict.fromkeys(str(Reference.parse(text)) for text in plan.images))
-        posts = [self._preheat_registry(reference, now, delivery) for reference in references]
-        beats = await self._speaker.beats([self._streams.alive(range_id) for range_id in plan.range_ids])
+        hearts = [self._streams.alive(range_id) for range_id in plan.range_ids]
+        beats = await self._speaker.beats(hearts) if hearts else []
         up = [range_id for range_id, beat in zip(plan.range_ids, beats, strict=True) if beat is not None]
-        posts += [self._preheat_range(plan, range_id, references, now, delivery) for range_id in up]
+        pushes = [PushRequested(reference=reference, why="auto") for reference in references]
+        requests = [_preheating(plan, range_id, references) for range_id in up]
+        planned: list[tuple[str, Message, str]] = [
+            *((self._streams.images, push, push.reference) for push in pushes),
+            *((self._streams.deployments, request, request.deployment_id) for request in requests),
+        ]
+        cause, key = delivery.envelope, f"plan/{plan.plan_id}"
+        more = {"key": key, "correlation_id": cause.correlation_id, "causation_id": cause.id}
+        posts = [
+            self._writer.shared(stream, message, about=about, now=now, **more) for stream, message, about in planned
+        ]
+        while len(posts) > _TOGETHER:
+            await self._speaker.commit(Outcome(posts=tuple(posts[:_TOGETHER])))
+            posts = posts[_TOGETHER:]
         return Outcome(posts=tuple(posts))
 
-    def _preheat_registry(self, reference: str, now: datetime, delivery: Delivery) -> Post:
-        message = PushRequested(reference=reference, why="auto")
-        return self._writer.post(self._streams.images, message, about=reference, now=now, cause=delivery.envelope)
+    def give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
+        """An entry went to the dead letters: whoever waits for its deployment hears of it.
 
-    def _preheat_range(
-        self, plan: DeploymentPlanned, range_id: str, references: tuple[str, ...], now: datetime, delivery: Delivery
-    ) -> Post:
-        deployment_id = f"preheat-{shared_id(plan.plan_id, range_id)}"
-        request = DeploymentRequested(
-            deployment_id=deployment_id, range_id=range_id, images=references, platform=plan.platform, priority=0
+        Whether a request that was given up has a deployment (it may have been a repeated one) is for `given_up` to find
+        out, on an advance that carries the failure and has the range as its subject.
+        """
+        message, now = envelope.message, self._clock()
+        deployment_id = flight_key(envelope)
+        if isinstance(message, DeploymentRequested):
+            if failure.code == "duplicate_deployment":
+                return NOTHING
+            told = DeploymentAdvance(deployment_id=message.deployment_id, why="reconcile", error=failure)
+            return Outcome(posts=(self._to_itself(told, message.range_id, envelope),))
+        if deployment_id is None or isinstance(message, DeploymentCancelRequested | DeploymentRetryRequested):
+            return NOTHING
+        again = DeploymentAdvance(deployment_id=deployment_id, why="reconcile")
+        if isinstance(message, DeploymentAdvance) and message.reference is None:
+            again = replace(again, error=message.error)
+        due_at = datetime.fromtimestamp(now.timestamp() + _GIVEN_UP_AGAIN_SECONDS, UTC)
+        about = envelope.subject if again.error else deployment_id
+        return Outcome(posts=(self._to_itself(again, about, envelope, due_at),))
+
+    def _to_itself(self, message: DeploymentAdvance, about: str, cause: Envelope, due: datetime | None = None) -> Post:
+        return self._writer.post(self._streams.deployer, message, about=about, now=self._clock(), cause=cause, due=due)
+
+    def given_up(self, delivery: Delivery) -> Outcome:
+        """A request without a deployment was given up: that is its end."""
+        message = delivery.message
+        assert isinstance(message, DeploymentAdvance)
+        failed = DeploymentFailed(
+            deployment_id=message.deployment_id, range_id=delivery.envelope.subject, error=message.error
         )
-        stream = self._streams.deployments
-        return self._writer.post(stream, request, about=deployment_id, now=now, cause=delivery.envelope)
+        stream, about = self._streams.deployments, message.deployment_id
+        post = self._writer.post(stream, failed, about=about, now=self._clock(), cause=delivery.envelope)
+        return Outcome(posts=(post,))
+
+
+def _preheating(plan: DeploymentPlanned, range_id: str, references: tuple[str, ...]) -> DeploymentRequested:
+    """A deployment of the lowest priority."""
+    deployment_id = f"preheat-{shared_id(plan.plan_id, range_id)}"
+    return DeploymentRequested(
+        deployment_id=deployment_id, range_id=range_id, images=references, platform=plan.platform, priority=0
+    )
+
+
+def flight_key(envelope: Envelope) -> str | None:
+    """One step of one deployment at a time, in all replicas."""
+    message = envelope.message
+    if isinstance(message, ImageReady | ImageFailed | TarRequested):
+        parsed = parse_transfer_id(message.transfer_id)
+        return parsed[0] if parsed else None
+    if isinstance(
+        message, DeploymentRequested | DeploymentCancelRequested | DeploymentRetryRequested | DeploymentAdvance
+    ):
+        return message.deployment_id
+    return None
 
 
 def _normalised(request: DeploymentRequested, policy: Policy) -> tuple[tuple[str, ...], Failure | None]:

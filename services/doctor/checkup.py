@@ -10,13 +10,13 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from events.bus import BusError, HandlingError
+from events.bus import BusDenied, BusError, HandlingError
 from events.lease import Bus
 from events.preflight import Concern
 from services.core.secrets import without_password
 from services.doctor.checkup_roles import RoleChecks
 from services.doctor.findings import Finding, Note, Wrong
-from services.doctor.machine import OLDEST_ENGINE, room, too_old, without_rights
+from services.doctor.machine import OLDEST_ENGINE, too_old, with_room, without_rights
 from services.errors import EngineUnavailable, RegistryUnavailable
 from services.ports import Engine, Registry
 from services.settings import Settings
@@ -49,7 +49,6 @@ class Checkup:
             ("layer store", self._layer_store, "mount the engine's data root read-only and set CYROID_ENGINE_ROOT"),
             ("registry", self._registry_there, "start the registry, or correct CYROID_REGISTRY_URL"),
             ("registry storage", self._registry_storage, "mount it, or unset CYROID_REGISTRY_STORAGE"),
-            ("spool", self._spool, "make the folder writable, or set CYROID_SPOOL_FOLDER"),
             *self._roles.all(),
         ]
         return [await self._one(what, check, advice) for what, check, advice in checks]
@@ -68,9 +67,15 @@ class Checkup:
             return Finding("wrong", what, str(problem), advice)
 
     async def _redis(self) -> str:
-        bus = await self._bus()
-        await bus.load(f"{self._settings.key_prefix}:ping")
-        concerns = await self._concerns()
+        try:
+            bus = await self._bus()
+            await bus.load(f"{self._settings.key_prefix}:ping")
+            concerns = await self._concerns()
+        except BusDenied as problem:
+            raise Wrong(
+                f"{without_password(self._settings.redis_url)} refuses our user or password",
+                "correct them in CYROID_REDIS_URL, or in the file that CYROID_REDIS_URL_FILE names",
+            ) from problem
         if concerns:
             raise Wrong("; ".join(concern.text for concern in concerns), "see its configuration")
         return f"answers at {without_password(self._settings.redis_url)}"
@@ -105,7 +110,7 @@ class Checkup:
                 f"{root} holds no image/overlay2/layerdb, so it is not this engine's data root",
                 f"set CYROID_ENGINE_ROOT to where the engine's {info.root} is mounted",
             )
-        free = _with_room(path, "make room: docker system prune")
+        free = with_room(path, "make room: docker system prune")
         return f"{root} can be read, {free}"
 
     async def _registry_there(self) -> str:
@@ -123,23 +128,8 @@ class Checkup:
         folder = self._settings.registry_storage
         if not folder:
             return "CYROID_REGISTRY_STORAGE is not set: not looked at"
-        free = _with_room(Path(folder), "make room: delete images and collect the registry's garbage")
+        free = with_room(Path(folder), "make room: delete images and collect the registry's garbage")
         return f"{folder}, {free}"
-
-    async def _spool(self) -> str:
-        folder = Path(self._settings.spool_folder)
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise Wrong(f"{nearest} cannot be written", "make it writable, or set CYROID_SPOOL_FOLDER")
-        return f"{folder}, {_with_room(nearest, 'make room, or set CYROID_SPOOL_FOLDER')}"
-
-
-def _with_room(folder: Path, advice: str) -> str:
-    """How much room there is. Raises Wrong or Note where it is little, OSError where the folder is not there."""
-    state, text = room(folder)
-    if state != "ok":
-        raise (Wrong if state == "wrong" else Note)(text, advice)
-    return text
 
 
 def _upgrade() -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from events.bus import BusError, HandlingError
@@ -15,11 +17,11 @@ from events.streams import Streams
 from services import inventory
 from services.core.ranges import RangeKeys
 from services.doctor.findings import Note, Wrong
-from services.doctor.machine import OLDEST_ENGINE, clock_problems, too_old
+from services.doctor.machine import OLDEST_ENGINE, clock_problems, too_old, with_room
 from services.presence import LASTS_SECONDS, RoleBeat, serving
 from services.settings import Settings
 
-_UNSEEN = "cannot be seen while Redis is away"
+_UNSEEN = "cannot be seen without Redis"
 _SLOW_SECONDS = 60.0
 #: A range's beat may be this old: its agent may take as long to ask its engine.
 _RANGE_LATE_SECONDS = 60.0
@@ -41,6 +43,7 @@ class RoleChecks:
             ("deployer", lambda: self._group("deployer", streams.deployments), _start("deployer")),
             ("tracker", lambda: self._group("tracker", streams.deployments), _start("tracker")),
             ("tar server", self._tar_server, _start("tar-server")),
+            ("spool", self._spool, "make the folder writable, or set CYROID_SPOOL_FOLDER"),
             ("agent-pool", self._agent_pool, _start("agent-pool")),
             ("api", self._api, _start("api")),
             ("ranges", self._ranges, "look at the agents that are away"),
@@ -79,22 +82,42 @@ class RoleChecks:
     async def _tar_server(self) -> str:
         """It is tried where it listens, if that is here; Redis tells that it runs elsewhere."""
         settings = self._settings
-        host, _, port = settings.tar_listen.rpartition(":")
-        host = host.strip("[]").replace("0.0.0.0", "127.0.0.1")
+        problem = await _silence(settings.tar_listen)
+        if problem is None:
+            if await self._nobody_serves("tar-server"):
+                raise _taken(settings.tar_listen, "CYROID_TAR_LISTEN")
+            return f"listens at {settings.tar_listen}; ranges reach it as {settings.tar_url}"
+        served = await self._serving("tar-server")
+        if not served:
+            raise Wrong(
+                f"no process runs it, and nothing answers at {settings.tar_listen}", _start("tar-server")
+            ) from problem
+        if _is_here(served):
+            raise problem
+        return f"runs at {_places(served)}; ranges reach it as {settings.tar_url}"
+
+    async def _nobody_serves(self, role: str) -> bool:
+        """For certain: without Redis it is not known."""
         try:
-            _, writer = await asyncio.open_connection(host, int(port), family=socket.AF_UNSPEC)
-        except OSError as problem:
+            return not await self._serving(role)
+        except Note:
+            return False
+
+    async def _spool(self) -> str:
+        """The tar server alone writes there: looked at where it runs, or where somebody chose a folder for it."""
+        folder = Path(self._settings.spool_folder)
+        try:
             served = await self._serving("tar-server")
-            if not served:
-                raise Wrong(
-                    f"no process runs it, and nothing answers at {settings.tar_listen}", _start("tar-server")
-                ) from problem
-            if any(beat.host == socket.gethostname() for beat in served):
-                raise
-            return f"runs at {_places(served)}; ranges reach it as {settings.tar_url}"
-        writer.close()
-        await writer.wait_closed()
-        return f"listens at {settings.tar_listen}; ranges reach it as {settings.tar_url}"
+        except Note:
+            served = []
+        if served and not _is_here(served):
+            return f"not looked at: the tar server runs at {_places(served)}"
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            if not served and self._settings.spool_folder == Settings().spool_folder:
+                return "not looked at: no tar server runs here"
+            raise Wrong(f"{nearest} cannot be written", "make it writable, or set CYROID_SPOOL_FOLDER")
+        return f"{folder}, {with_room(nearest, 'make room, or set CYROID_SPOOL_FOLDER')}"
 
     async def _agent_pool(self) -> str:
         bus = await self._there()
@@ -109,6 +132,8 @@ class RoleChecks:
     async def _api(self) -> str:
         served = await self._serving("api")
         if not served:
+            if await _silence(self._settings.api_listen) is None:
+                raise _taken(self._settings.api_listen, "CYROID_API_LISTEN")
             raise Note("no process runs it: nothing answers over HTTP", _start("api"))
         return f"runs at {_places(served)}"
 
@@ -145,6 +170,27 @@ class RoleChecks:
         if letters:
             raise Note(str(len(letters)), "look at them: cyroid-images events dead list")
         return "none"
+
+
+async def _silence(listen: str) -> OSError | None:
+    """Why nothing answers at an address on which one of ours listens; None where something does."""
+    host, _, port = listen.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
+    try:
+        _, writer = await asyncio.open_connection(host, int(port), family=socket.AF_UNSPEC)
+    except OSError as problem:
+        return problem
+    writer.close()
+    await writer.wait_closed()
+    return None
+
+
+def _taken(listen: str, variable: str) -> Wrong:
+    return Wrong(f"no process of ours runs it, but another one listens at {listen}", f"end that one, or set {variable}")
+
+
+def _is_here(beats: Sequence[RoleBeat]) -> bool:
+    return any(beat.host == socket.gethostname() for beat in beats)
 
 
 def _start(role: str) -> str:

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from services.doctor.findings import Note, Wrong
+
 SPARE_BYTES = 1024**3
 NEARLY_FULL = 0.05
 OLDEST_ENGINE = (20, 10)
@@ -26,6 +28,14 @@ def room(folder: Path) -> tuple[Literal["ok", "note", "wrong"], str]:
     if usage.free < NEARLY_FULL * usage.total:
         return "note", f"the disk of {folder} is nearly full: {text} of {usage.total / 1e9:.0f} GB"
     return "ok", text
+
+
+def with_room(folder: Path, advice: str) -> str:
+    """How much room there is. Raises Wrong or Note where it is little, OSError where the folder is not there."""
+    state, text = room(folder)
+    if state != "ok":
+        raise (Wrong if state == "wrong" else Note)(text, advice)
+    return text
 
 
 def without_rights(url: str) -> tuple[str, str] | None:

@@ -2,6 +2,10 @@
 
 An export begins with its first reader, and ends some seconds after its last one has gone, so that a range that comes
 a moment later still finds the spool. One that nobody reads any more is stopped, and so is its reading of the engine.
+
+Exports take turns: first come, first served, for a slot and then for room in the spool folder. A reader is told after
+its patience that the turn has not come (Busy) and asks again; the export keeps its place meanwhile, as long as it is
+asked for again within the linger's time. So no connection stands open for as long as a queue is.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from events.task_group import TaskGroup
 from services.core.archives import BLOCK_BYTES, END, ArchivePlan, Entry, layer_entry, padding, plan_archive
 from services.core.offers import Layout, Offer
 from services.core.references import Reference
-from services.errors import CyroidError, TransferFailed, Unavailable
+from services.errors import CyroidError, NoSpace, TransferFailed, Unavailable
 from services.exporting.image_reader import ImageReader, ReadableImage
 from services.exporting.spool import Spool, SpoolFolder
 from services.ports import Chunks
@@ -25,7 +29,7 @@ log = get_logger(role="tar-server")
 
 
 class Busy(Unavailable):
-    """All export slots are taken; a retry finds one sooner or later."""
+    """The export's turn has not come; its place in the queue is kept for a retry that comes soon."""
 
     code = "exports_busy"
 
@@ -44,11 +48,15 @@ class ExportKey(NamedTuple):
 
 
 class Export:
-    """One archive on its way into its spool. `opened` gives the spool once the archive's length is known."""
+    """One archive on its way into its spool. `opened` gives the spool once the archive's length is known.
+
+    `waits_for` says what it waits for, in words, until it is at work.
+    """
 
     def __init__(self, offer: Offer, linger_seconds: float) -> None:
         self.offer = offer
         self.opened: asyncio.Future[Spool] = asyncio.get_running_loop().create_future()
+        self.waits_for: str | None = "a free export slot"
         self._linger = linger_seconds
         self._readers = 0
         self._changed = asyncio.Event()
@@ -140,9 +148,18 @@ class Exports:
             keeping.add_done_callback(self._keeping.discard)
         export.count(+1)
         try:
-            yield await asyncio.shield(export.opened)
+            yield await self._turn(export)
         finally:
             export.count(-1)
+
+    async def _turn(self, export: Export) -> Spool:
+        while True:
+            try:
+                async with asyncio.timeout(self._patience):
+                    return await asyncio.shield(export.opened)
+            except TimeoutError:
+                if export.waits_for is not None:
+                    raise Busy(f"the export waits for {export.waits_for}: ask again with the same offer") from None
 
     async def _run(self, group: TaskGroup, key: ExportKey, export: Export) -> None:
         filling = group.create_task(self._fill(key, export), name=f"export {key.reference}")
@@ -164,10 +181,11 @@ class Exports:
     async def _fill(self, key: ExportKey, export: Export) -> None:
         """Write the whole archive. An error goes to the readers, and the next one to come starts afresh."""
         try:
-            async with self._slot():
+            async with self._slots:
+                export.waits_for = None
                 image = await self._reader.open(key.reference, key.image_id, key.held)
                 plan = await self._plan(export.offer, image)
-                spool = self._folder.open(plan.total_bytes if plan is not None else None)
+                spool = await self._room(export, plan.total_bytes if plan is not None else None)
                 export.opened.set_result(spool)
                 await write_archive(export.offer, plan, image, spool)
             log.info("exported", image=key.reference, layout=key.layout, layers=len(key.held), bytes=spool.end)
@@ -188,17 +206,17 @@ class Exports:
                     image.sizes[diff_id] = sum([len(chunk) async for chunk in chunks])
         return None
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Busy("all export slots are taken: the same offer is good for another try") from None
-        try:
-            yield
-        finally:
-            self._slots.release()
+    async def _room(self, export: Export, total_bytes: int | None) -> Spool:
+        """A spool, as soon as those before it left room. Raises NoSpace if they could never leave enough."""
+        while True:
+            try:
+                return self._folder.open(total_bytes)
+            except NoSpace as full:
+                if not self._folder.may_have_room(total_bytes or 0):
+                    raise
+                export.waits_for = f"room: {full}"
+                await self._folder.given_back()
+                export.waits_for = None
 
 
 def plan_for(offer: Offer, config: bytes, sizes: Mapping[str, int | None]) -> ArchivePlan:

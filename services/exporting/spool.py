@@ -41,6 +41,7 @@ class SpoolFolder:
         self._spare = spare_bytes
         self._taken = 0
         self._unwritten = 0
+        self._given_back = asyncio.Event()
 
     @property
     def taken_bytes(self) -> int:
@@ -82,6 +83,16 @@ class SpoolFolder:
     def give_back(self, reserved_bytes: int, written_bytes: int) -> None:
         self._taken -= reserved_bytes
         self._unwritten -= reserved_bytes - written_bytes
+        given_back, self._given_back = self._given_back, asyncio.Event()
+        given_back.set()
+
+    async def given_back(self) -> None:
+        """Return when the next spool gives its room back."""
+        await self._given_back.wait()
+
+    def may_have_room(self, size_bytes: int) -> bool:
+        """Whether waiting for the spools that are open now could make room for so many bytes."""
+        return self._taken > 0 and size_bytes <= self._limit
 
     def open(self, total_bytes: int | None) -> Spool:
         """A new spool for exactly `total_bytes`, or for as many as come. Raises NoSpace."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -326,6 +326,39 @@ async def test_a_renewed_lease_is_not_taken_over(case: Case) -> None:
     assert await case.bus.finish(lease, NOTHING) is True
 
 
+async def test_an_outage_is_nobodys_crash(case: Case) -> None:
+    """A lease that ran out while nobody could renew is taken over without blame."""
+    await case.say("a")
+    await case.take_one("old")
+
+    async def found() -> list[Lease]:
+        reply = await case.bus.recover(holder("new"), [case.images], 10, [], blameless=True)
+        assert reply.takeovers == len(reply.leases)
+        return list(reply.leases)
+
+    (lease,) = await until(found)
+    assert (lease.crashed, lease.failed, lease.waited) == (0, 0, 0)
+
+
+async def test_a_lease_is_as_long_as_its_holder_says(case: Case) -> None:
+    """Not as long as the leases of whoever finds the entry; and the groups' status tells what is left of it."""
+    await case.say("a")
+    await case.say("b")
+    long = Holder("pusher", "long", 60.0)
+    (held,) = (await case.bus.take(long, [case.images], 1)).leases
+    await case.bus.introduce(long, [case.images], 60)
+    short = await case.take_one("short")
+    (found,) = await until(lambda: case.recover("finder"))
+    assert found.entry_id == short.entry_id
+    assert await case.bus.finish(held, NOTHING) is True
+    await case.say("c")
+    await case.bus.take(long, [case.images], 1)
+    (status,) = await case.bus.groups([case.images])
+    left = {entry.owner: entry.lease_left_seconds for entry in status.entries}
+    assert left["finder"] is None
+    assert 50 < (left["long"] or 0) <= 60
+
+
 async def test_entries_whose_hand_over_got_lost_are_swept_at_once(case: Case) -> None:
     """What is pending for a worker that does not know of it comes back, not counted as a crash; the known do not."""
     await case.say("a")
@@ -411,6 +444,19 @@ async def test_boarding_may_be_repeated(case: Case) -> None:
     flight = Flight(case.images, "k")
     assert await case.bus.board(lease, flight)
     assert await case.bus.board(lease, flight)
+
+
+async def test_a_flight_that_was_forgotten_is_taken_again_or_the_lease_is_lost(case: Case) -> None:
+    """A failover may lose the lock: a renewal takes it back, unless another entry of the key flies by now."""
+    await case.say("a")
+    await case.say("b")
+    first, second = await case.take("w")
+    flight, other = Flight(case.images, "k"), Flight(case.images, "other")
+    assert await case.bus.renew([(first.boarded(flight), None)]) == []
+    assert await case.bus.board(second, other)
+    assert await case.bus.renew([(first.boarded(other), None)]) == [first.boarded(other)]
+    assert await case.bus.renew([(first.boarded(flight), None)]) == []
+    assert not await case.bus.board(second, flight)
 
 
 async def test_a_vanished_holder_blocks_its_key_no_longer_than_its_lease(case: Case) -> None:
@@ -555,6 +601,18 @@ async def test_a_redriven_letter_is_handled_again_once(case: Case) -> None:
     again = await case.take_one("w")
     assert again.fields == letter.fields
     assert await case.bus.finish(again, NOTHING) is True
+
+
+async def test_a_letter_that_cannot_go_back_stays(case: Case) -> None:
+    """An entry of thousands of fields, which no reader would take: it is told, and the letter is not lost."""
+    await case.say("a")
+    lease = await case.take_one("w")
+    many = {b"field %d" % number: b"" for number in range(4200)}
+    await case.bus.bury(replace(lease, fields={**lease.fields, **many}), case.letter(), NOTHING)
+    (letter,) = await dead_letters(case.bus, case.streams.dead)
+    with pytest.raises(BusRefused, match="has 4207 fields, over 1000"):
+        await case.bus.redrive(case.streams.dead, letter.letter_id)
+    assert await dead_letters(case.bus, case.streams.dead) == [letter]
 
 
 async def test_a_dropped_letter_is_gone(case: Case) -> None:

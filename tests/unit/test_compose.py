@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.stack.compose import Stack
+from deploy.stack.up import addresses as addresses_told
 from services.bootstrap import ROLES as ROLE_TABLE
 from services.environment import read_settings
 
@@ -154,6 +157,17 @@ def test_the_stop_grace_is_longer_than_the_drain() -> None:
         assert float(service["stop_grace_period"].removesuffix("s")) > drain, name
 
 
+def test_a_ranges_agent_is_given_longer_than_its_drain() -> None:
+    """The init waits longer than the agent drains, and the container's grace is longer than both its children take."""
+    assignments = re.findall(r"^STOP_SECONDS = ([\d.]+)$", (ROOT / "dind/init.py").read_text(), re.MULTILINE)
+    (stop,) = map(float, assignments)
+    (drain,) = map(float, re.findall(r"CYROID_DRAIN_SECONDS=([\d.]+)", (ROOT / "dind/Dockerfile").read_text()))
+    assert drain <= stop / 2
+    for service in RANGES.values():
+        assert "CYROID_DRAIN_SECONDS" not in service["environment"]
+        assert float(service["stop_grace_period"].removesuffix("s")) > 2 * stop
+
+
 def test_every_service_waits_for_what_it_stands_on() -> None:
     """Starts are ordered by health, not by hope."""
     for name, service in SERVICES.items():
@@ -177,6 +191,13 @@ def test_every_role_of_the_hosts_side_runs() -> None:
     """Each role that `cyroid-images serve` knows has one service here, except the agent, which runs in a range."""
     served = [service["command"][2:] for service in ROLES.values() if service["command"][1] == "serve"]
     assert sorted(name for names in served for name in names) == sorted(name for name in ROLE_TABLE if name != "agent")
+
+
+def test_the_commands_that_people_are_told_name_containers_that_there_are() -> None:
+    """In the README and at the end of `make up`: Compose calls a service's container PROJECT-SERVICE-1."""
+    told = (ROOT / "README.md").read_text() + addresses_told(Stack(data=Path("/d"), environment={}, demo=True))
+    named = set(re.findall(rf"{COMPOSE['name']}-([a-z0-9-]+)-1\b", told))
+    assert {"redis", "api", "deployer"} <= named <= set(SERVICES)
 
 
 def test_two_ranges_are_there_to_try() -> None:

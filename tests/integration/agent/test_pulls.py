@@ -106,7 +106,7 @@ async def test_a_registry_that_is_stopped_leads_to_a_tar(
 ) -> None:
     """At once, with the reason; the range is as before."""
     name = f"docker.io/{unique}/app:1"
-    await build(site.host, name, {"a": b"1"})
+    await build(site.host, name, {"a": os.urandom(1000)})
     request = site.pull_request(await site.push(name))
     registry_server.stop()
     try:

@@ -83,6 +83,7 @@ async def test_work_goes_on_after_a_sentinel_failover(lab: Lab, key_prefix: str)
 
     url = f"redis+sentinel://127.0.0.1:{sentinel.port}/images/0"
     async with RedisBus.open(url, timeout_seconds=1.0) as bus, TaskGroup() as tasks:
+        assert [concern for concern in await bus.preflight() if concern.stops] == []
         tasks.create_task(strike())
         assert await _tell(bus, key_prefix, trouble) == Verdict(0, 0)
     assert "role:master" in cli(replica.port, "info", "replication")
@@ -108,9 +109,10 @@ def cluster(lab: Lab, key_prefix: str) -> Iterator[list[RedisServer]]:
 
 
 async def test_a_prefix_in_braces_works_in_a_cluster(cluster: list[RedisServer]) -> None:
-    """All keys land in one slot, so every script runs; reading, timers and discovery find that node."""
+    """All keys land in one slot, so every script runs; preflight, timers and discovery find that node."""
     url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster)
-    async with RedisBus.open(url) as bus:
+    async with RedisBus.open(url, streams=Streams("{cyroid}")) as bus:
+        assert [concern for concern in await bus.preflight() if concern.stops] == []
         assert await _tell(bus, "{cyroid}") == Verdict(0, 0)
         assert "{cyroid}:images" in await bus.discover("{cyroid}:*")
         assert {status.group for status in await bus.groups(["{cyroid}:images"])} == {"story"}

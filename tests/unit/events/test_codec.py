@@ -40,6 +40,7 @@ def test_the_fields_read_like_a_log() -> None:
         ({b"source": b"\xff"}, "not_utf8"),
         ({b"id": b""}, "bad_field"),
         ({b"data": b" " * 2_000_000}, "too_large"),
+        ({b"field %d" % number: b"" for number in range(1000)}, "too_large"),
     ],
 )
 def test_what_is_no_message_says_why(change: dict[bytes, bytes], code: str) -> None:

@@ -1,14 +1,22 @@
-"""No entry stops a consumer: whatever the bytes, `decode` gives an envelope or says why not."""
+"""No entry stops a consumer: `decode` gives an envelope or says why not, and a worker ends every entry."""
 
 from __future__ import annotations
 
-from hypothesis import given
+import asyncio
+import itertools
+
+import looptime
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.codec import Undecodable, decode, message_types
+from events.bus import NOTHING, BusRefused, Delivery, Outcome, Permanent, Post, RecordConflict, Subscription
+from events.codec import Undecodable, decode, encode, message_types
 from events.dead import read_letter, write_letter
 from events.envelope import Envelope
 from events.lease import Holder, Lease, Letter
+from events.memory import MemoryBus
+from events.messages import Failure, PushRequested
+from events.worker import Worker
 
 NAMES = st.sampled_from(
     [b"id", b"type", b"source", b"subject", b"time", b"correlationid", b"causationid", b"traceparent", b"data"]
@@ -22,6 +30,10 @@ VALUES = st.one_of(
     st.text(max_size=40).map(lambda text: text.encode(errors="surrogatepass")),
 )
 ENTRIES = st.dictionaries(st.one_of(NAMES, st.binary(max_size=20)), VALUES, max_size=14)
+GOOD = st.builds(
+    lambda subject: encode(Envelope(message=PushRequested(reference="a"), source="fuzz", subject=subject)),
+    st.sampled_from("ab"),
+)
 
 
 def read(fields: dict[bytes, bytes]) -> Envelope | str:
@@ -47,3 +59,82 @@ def test_any_entry_survives_as_a_dead_letter(fields: dict[bytes, bytes], more: i
     assert letter is not None
     assert letter.fields == whole
     assert letter.identity == lease.identity
+
+
+class Mistaken:
+    """Handlers, keys and `give_up`s that fail in the ways there are, in turn."""
+
+    def __init__(self, errors: list[BaseException | None]) -> None:
+        self._errors = itertools.cycle(errors)
+
+    def _err(self) -> None:
+        error = next(self._errors)
+        if error is not None:
+            raise error
+
+    async def handle(self, delivery: Delivery) -> Outcome:
+        self._err()
+        return NOTHING
+
+    def key(self, envelope: Envelope) -> str:
+        self._err()
+        return envelope.subject
+
+    def give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
+        self._err()
+        said = PushRequested(reference=failure.message)
+        return Outcome(posts=(Post("told", envelope.causes(said, source="w", subject=envelope.subject)),))
+
+
+ERRORS = st.lists(
+    st.one_of(
+        st.none(),
+        st.builds(KeyError, st.text(max_size=3)),
+        st.builds(Permanent, st.sampled_from(["no", "no \udcff"])),
+        st.builds(BusRefused, st.just("too large")),
+        st.builds(RecordConflict, st.just("changed")),
+        st.builds(asyncio.CancelledError),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+async def _settle_all(entries: list[dict[bytes, bytes]], mistaken: Mistaken) -> None:
+    bus = MemoryBus()
+    for fields in entries:
+        bus._stream("s").add(fields)  # what a stranger adds with redis-cli
+    handlers = dict.fromkeys(message_types().values(), mistaken.handle)
+    worker = Worker(
+        bus,
+        Subscription(
+            group="g",
+            streams=lambda: ["s"],
+            handlers=handlers,
+            key=mistaken.key,
+            give_up=mistaken.give_up,
+            dead_stream="dead",
+            attempts=2,
+        ),
+    )
+    running = asyncio.create_task(worker.run())
+    try:
+        async with asyncio.timeout(1000):
+            while (status := (await bus.groups(["s"]))[:1]) == [] or status[0].pending or status[0].lag:
+                assert not running.done()
+                await asyncio.sleep(10)
+        await worker.drain(1)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.one_of(ENTRIES, GOOD), min_size=1, max_size=4), ERRORS)
+def test_no_entry_stops_a_worker(entries: list[dict[bytes, bytes]], errors: list[BaseException | None]) -> None:
+    """Whatever the bytes and whatever handler, key and `give_up` do: each entry ends, and the worker goes on."""
+    loop = looptime.new_event_loop()
+    try:
+        loop.run_until_complete(_settle_all(entries, Mistaken([*errors, None])))  # what always conflicts waits for ever
+    finally:
+        loop.close()

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from events.codec import decode, decode_message, encode_message, message_types
+from events.dead import write_letter
+from events.lease import Holder, Lease, Letter
 from events.messages import Digest, Identifier
-from events.schema import CHANNELS, asyncapi, headers, json_schemas
+from events.schema import CHANNELS, addresses, asyncapi, headers, json_schemas, letter
 from events.streams import Streams
 
 GOLDEN = [json.loads(line) for line in (Path(__file__).parent / "golden.jsonl").read_text().splitlines()]
@@ -76,12 +78,25 @@ def test_the_document_is_whole() -> None:
     """Every reference in it leads somewhere, and its channels have the keys that are used."""
     document = json.loads(msgspec.json.encode(asyncapi(Streams("test"))))
     assert document["channels"]["inbox"]["address"] == "test:range:{range_id}:inbox"
+    assert document["channels"]["range_dead"]["address"] == "test:range:{range_id}:dead"
+    assert set(document["channels"]) == set(addresses(Streams("test")))
     for place in _references(document):
-        found: Any = document
-        for step in place.removeprefix("#/").split("/"):
-            if step == "$defs":
-                break
-            found = found[step]
+        assert isinstance(_found(document, place), dict)
+
+
+def test_a_schema_of_one_message_stands_alone() -> None:
+    """Every reference in it leads to a place within it."""
+    for schema in json_schemas().values():
+        for place in _references(schema):
+            assert isinstance(_found(schema, place), dict)
+
+
+def test_a_dead_letter_fits_its_schema() -> None:
+    """What is written is what the document says, and every field of it is named there."""
+    lease = Lease("s", "1-1", Holder("g", "w"), 1, {b"id": b"a", b"data": b"{"})
+    fields = write_letter(lease, Letter("dead", "bad_data", "why", "2026-01-01T00:00:00.000000Z"))
+    schema = {**letter(), "additionalProperties": False}
+    jsonschema.validate({name.decode(): value.decode() for name, value in fields.items()}, schema)
 
 
 def test_a_schema_says_what_a_plain_publisher_must_write() -> None:
@@ -102,6 +117,13 @@ def _patterns(part: Any) -> list[str]:
         own = [part["pattern"]] if isinstance(part.get("pattern"), str) else []
         return own + [one for value in part.values() for one in _patterns(value)]
     return [one for value in part for one in _patterns(value)] if isinstance(part, list) else []
+
+
+def _found(document: Any, place: str) -> Any:
+    found = document
+    for step in place.removeprefix("#/").split("/"):
+        found = found[step]
+    return found
 
 
 def _references(part: Any) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from events.bus import (
 )
 from events.dead import DeadLetter, dead_letters
 from events.envelope import Envelope
-from events.lease import Holder, Lease
+from events.lease import Counted, Holder, Lease, Letter, Recovered, Taken
 from events.memory import MemoryBus
 from events.messages import Failure, ImageFailed, PushRequested, TransferProgress
 from events.observer import Counter
@@ -300,6 +300,7 @@ async def test_a_lost_lease_cancels_the_handler() -> None:
 
     async with scene.worker(handle):
         await asyncio.sleep(1)
+        scene.bus._stream(STREAMS.images).group("pusher").leases.clear()  # so that the thief's own length counts
         (lease,) = (await scene.bus.recover(Holder("pusher", "thief", 0.0), [STREAMS.images], 1, [])).leases
         async with asyncio.timeout(5):
             await cancelled.wait()
@@ -335,6 +336,37 @@ async def test_a_handler_ends_before_its_unconfirmed_lease_does() -> None:
             while not spans:  # noqa: ASYNC110  the clock is faked: this is the waiting
                 await asyncio.sleep(0.1)
     assert 5.0 < spans[0] < 10.0
+
+
+class Hanging(MemoryBus):
+    """A bus whose renewals fail at once, and later hang."""
+
+    async def renew(self, renewals: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
+        if self._now() - self.began > 6.5:
+            await asyncio.sleep(1000)
+        raise BusAway("nobody answers")
+
+    began = 0.0
+
+
+async def test_a_renewal_that_hangs_does_not_delay_the_end() -> None:
+    """Failing at once and then hanging is as long unconfirmed: three quarters of a lease, and no more."""
+    scene = Scene()
+    scene.bus = bus = Hanging()
+    loop = asyncio.get_running_loop()
+    cancelled = asyncio.Event()
+    await scene.say("a")
+
+    async def handle(delivery: Delivery) -> None:
+        bus.began = loop.time()
+        try:
+            await asyncio.sleep(100)
+        finally:
+            cancelled.set()
+
+    async with scene.worker(handle):
+        await cancelled.wait()
+        assert 7.0 < loop.time() - bus.began < 8.1
 
 
 async def test_a_long_handler_keeps_its_lease_and_tells_its_progress() -> None:
@@ -546,3 +578,293 @@ async def test_a_timer_fires_while_all_slots_are_taken() -> None:
         entries = scene.bus.tail([STREAMS.images], after="0", follow=False)
         assert [entry.envelope.subject async for entry in entries if entry.envelope] == ["busy", "later"]
         gate.set()
+
+
+def _cannot(*_: object) -> Any:
+    raise KeyError("no such thing")
+
+
+def _says(text: str) -> Callable[..., Outcome]:
+    """A `give_up` that tells the failure with this text after it."""
+
+    def give_up(envelope: Envelope, failure: Failure) -> Outcome:
+        told = envelope.causes(PushRequested(reference=failure.message + text), source="w", subject="gave up")
+        return Outcome(posts=(Post(STREAMS.deployments, told),))
+
+    return give_up
+
+
+@pytest.mark.parametrize("give_up", [_cannot, _says("\udcff"), _says("x" * 2_000_000)], ids=["raises", "text", "size"])
+async def test_what_give_up_cannot_say_stops_no_dead_letter(give_up: Callable[..., Outcome]) -> None:
+    """The entry is given up at once all the same, and its letter says that nobody was told."""
+    scene = Scene()
+    await scene.say("bad")
+    await scene.say("good")
+    runs: list[str] = []
+
+    async def handle(delivery: Delivery) -> Outcome:
+        runs.append(delivery.envelope.subject)
+        if delivery.envelope.subject == "bad":
+            raise Permanent("no such image", code="not_found")
+        return effect(delivery)
+
+    async with scene.worker(handle, give_up=give_up):
+        await scene.settled()
+    (letter,) = await scene.letters()
+    assert letter.reason == "not_found"
+    assert "no such image (those who wait could not be told: " in letter.message
+    assert sorted(runs) == ["bad", "good"]
+    assert await scene.effects() == ["good"]
+
+
+async def test_a_give_up_that_meets_a_conflict_says_it_again() -> None:
+    """From the record as it is now; the outcome is not dropped for that."""
+    scene = Scene()
+    await scene.say("a")
+    expected = iter([7, 0])
+
+    async def handle(delivery: Delivery) -> None:
+        raise Permanent("no")
+
+    def give_up(envelope: Envelope, failure: Failure) -> Outcome:
+        return Outcome(records=(RecordWrite("r", b"gave up", expected=next(expected)),))
+
+    async with scene.worker(handle, give_up=give_up):
+        await scene.settled()
+    record = await scene.bus.load("r")
+    assert record is not None
+    assert record.value == b"gave up"
+    assert len(await scene.letters()) == 1
+
+
+async def test_a_key_that_cannot_be_told_is_a_failure_of_the_entry() -> None:
+    """Tried again with backoff, then a dead letter; the worker goes on."""
+    scene = Scene()
+    await scene.say("a")
+
+    async def handle(delivery: Delivery) -> None:
+        raise AssertionError("not run without its key")
+
+    async with scene.worker(handle, key=_cannot, attempts=3):
+        await scene.settled()
+    (letter,) = await scene.letters()
+    assert (letter.reason, letter.failed) == ("unexpected", 3)
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_failure() -> None:
+    """A handler lets one out that it made itself: counted like any other mistake, not run for ever."""
+    scene = Scene()
+    await scene.say("a")
+    runs = 0
+
+    async def handle(delivery: Delivery) -> None:
+        nonlocal runs
+        runs += 1
+        inner = asyncio.get_running_loop().create_future()
+        inner.cancel()
+        await inner
+
+    async with scene.worker(handle, attempts=3):
+        await scene.settled()
+    (letter,) = await scene.letters()
+    assert (runs, letter.failed) == (3, 3)
+    assert "cancelled from within" in letter.message
+
+
+class NoLetters(MemoryBus):
+    """A bus that refuses every dead letter, and at first even to put aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals = 2
+
+    async def bury(self, lease: Lease, letter: Letter, outcome: Outcome) -> bool:
+        raise BusRefused("dead is no stream but a string")
+
+    async def defer(self, lease: Lease, seconds: float, counted: Counted) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise BusRefused("no permission")
+        await super().defer(lease, seconds, counted)
+
+
+async def test_where_no_dead_letter_can_be_written_the_entry_waits() -> None:
+    """With backoff: not lost, not run without a pause, and others are handled meanwhile."""
+    scene = Scene()
+    scene.bus = NoLetters()
+    await scene.say("bad")
+    await scene.say("good")
+    bad: list[float] = []
+
+    async def handle(delivery: Delivery) -> Outcome:
+        if delivery.envelope.subject == "bad":
+            bad.append(asyncio.get_running_loop().time())
+            raise Permanent("no")
+        return effect(delivery)
+
+    async with scene.worker(handle):
+        await asyncio.sleep(120)
+    assert await scene.effects() == ["good"]
+    assert 5 <= len(bad) <= 20
+    (status,) = await scene.bus.groups([STREAMS.images])
+    assert status.pending == 1
+
+
+@pytest.mark.parametrize("note", ["\udcff", "x" * 2_000_000], ids=["text", "size"])
+async def test_a_note_that_cannot_be_told_costs_nothing_but_itself(note: str) -> None:
+    """Neither the lease nor the outcome; what is reported after it is told."""
+    scene = Scene()
+    await scene.say("a")
+
+    async def handle(delivery: Delivery) -> Outcome:
+        for said in (note, "fine", note):
+            delivery.report(TransferProgress(transfer_id="t", reference="a", kind="push", phase="sending", note=said))
+            await asyncio.sleep(15)
+        return effect(delivery)
+
+    async with scene.worker(handle, progress_stream=STREAMS.progress):
+        await scene.settled()
+    assert await scene.effects() == ["a"]
+    assert scene.tally.counts == {"handled": 1}
+    told = [entry.envelope async for entry in scene.bus.tail([STREAMS.progress], after="0", follow=False)]
+    assert [one.message.note for one in told if one and isinstance(one.message, TransferProgress)] == ["fine"]
+
+
+class Choosy(MemoryBus):
+    """A bus that takes no progress, and whose first answer to a renewal gets lost."""
+
+    def __init__(self, *, refuses: bool) -> None:
+        super().__init__()
+        self.refuses = refuses
+        self.lost = 0
+
+    async def renew(self, renewals: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
+        if any(news for _, news in renewals):
+            if self.refuses:
+                raise BusRefused("progress is no stream but a string")
+            if not self.lost:
+                self.lost += 1
+                raise BusAway("nobody answers")
+        return await super().renew(renewals)
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_progress_and_leases_do_not_cost_each_other(*, refuses: bool) -> None:
+    """A lease is renewed where its note is refused; a note is told again where its renewal failed."""
+    scene = Scene()
+    scene.bus = Choosy(refuses=refuses)
+    await scene.say("a")
+
+    async def handle(delivery: Delivery) -> Outcome:
+        delivery.report(TransferProgress(transfer_id="t", reference="a", kind="push", phase="sending"))
+        await asyncio.sleep(30)
+        told = [entry async for entry in scene.bus.tail([STREAMS.progress], after="0", follow=False)]
+        assert len(told) == (0 if refuses else 1)
+        return effect(delivery)
+
+    async with scene.worker(handle, progress_stream=STREAMS.progress):
+        await scene.settled()
+    assert await scene.effects() == ["a"]
+    assert scene.tally.counts == {"handled": 1}
+
+
+async def test_an_entry_that_a_failover_hands_out_again_goes_on() -> None:
+    """The replica did not know of the delivery: the worker that holds the entry gets it again, and runs it once."""
+    scene = Scene()
+    await scene.say("a")
+    runs = 0
+
+    async def handle(delivery: Delivery) -> Outcome:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(30)
+        return effect(delivery)
+
+    async with scene.worker(handle) as worker:
+        await asyncio.sleep(1)
+        group = scene.bus._stream(STREAMS.images).group("pusher")
+        group.pending.clear()
+        group.delivered = "0-0"
+        await asyncio.sleep(1)
+        assert worker.running == 1
+        await scene.settled()
+    assert (runs, await scene.effects()) == (1, ["a"])
+    assert scene.tally.counts == {"handled": 1}
+
+
+async def test_an_entry_that_comes_back_under_another_lease_ends_its_former_run() -> None:
+    """No run is left that nobody renews and nobody can end."""
+    scene = Scene()
+    await scene.say("a")
+    ended: list[str] = []
+
+    async def handle(delivery: Delivery) -> Outcome:
+        if not ended:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ended.append("first")
+        return effect(delivery)
+
+    async with scene.worker(handle):
+        await asyncio.sleep(0.9)
+        group = scene.bus._stream(STREAMS.images).group("pusher")
+        (entry_id,) = group.pending
+        scene.bus._put_aside(Lease(STREAMS.images, entry_id, Holder("pusher", "x"), 1, {}), group.pending[entry_id], 0)
+        ended_by = asyncio.get_running_loop().time() + 0.5
+        while not ended:  # noqa: ASYNC110  the clock is faked: this is the waiting
+            await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() < ended_by
+        await scene.settled()
+    assert await scene.effects() == ["a"]
+
+
+class Outage(MemoryBus):
+    """A bus that can be away."""
+
+    away = False
+
+    async def take(self, holder: Holder, streams: Sequence[str], count: int) -> Taken:
+        if self.away:
+            raise BusAway("nobody answers")
+        return await super().take(holder, streams, count)
+
+    async def renew(self, renewals: Sequence[tuple[Lease, Post | None]]) -> list[Lease]:
+        if self.away:
+            raise BusAway("nobody answers")
+        return await super().renew(renewals)
+
+    async def recover(
+        self,
+        holder: Holder,
+        streams: Sequence[str],
+        count: int,
+        held: Sequence[tuple[str, str]],
+        *,
+        blameless: bool = False,
+    ) -> Recovered:
+        if self.away:
+            raise BusAway("nobody answers")
+        return await super().recover(holder, streams, count, held, blameless=blameless)
+
+
+async def test_outages_use_up_no_crashes() -> None:
+    """A job that was under way each time Redis went away for longer than a lease is healthy: it is handled at last."""
+    scene = Scene()
+    scene.bus = bus = Outage()
+    await scene.say("a")
+    gone = Holder("pusher", "gone", 10.0)
+
+    async def handle(delivery: Delivery) -> Outcome:
+        await asyncio.sleep(5)
+        return effect(delivery)
+
+    await bus.take(gone, [STREAMS.images], 1)
+    async with scene.worker(handle, crashes=1):
+        bus.away = True
+        await asyncio.sleep(15)
+        bus.away = False
+        await scene.settled()
+    assert await scene.effects() == ["a"]
+    assert await scene.letters() == []
+    assert scene.tally.counts["takeovers"] == 1

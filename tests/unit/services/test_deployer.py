@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from bench.world import World, eventually
+from bench.world import World, eventually, loop_clock
+from events.envelope import Envelope
 from events.messages import (
+    AgentStarted,
     DeploymentCancelRequested,
     DeploymentEnded,
     DeploymentFailed,
@@ -13,10 +18,14 @@ from events.messages import (
     DeploymentRequested,
     DeploymentRetryRequested,
     DeploymentSucceeded,
+    Failure,
     ImageReady,
+    TarRequested,
 )
 from services.core.deployment import Policy
 from services.core.manifests import sha256
+from services.core.offers import Offer, offer_key
+from services.deployer import Deployer
 
 pytestmark = pytest.mark.looptime
 
@@ -241,6 +250,132 @@ async def test_a_range_recreated_empty_gets_its_content_again() -> None:
         assert found.image_id == image.image_id
 
 
+async def test_a_restore_that_failed_is_made_again_when_the_agent_is_back() -> None:
+    """Away for longer than the grace, then there again with the same engine: what is missing is brought."""
+    async with World(policy=Policy(agent_grace_seconds=20.0)) as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        agent = world.processes["agent-r0"]
+        await agent.kill()
+        world.engines["r0"] = engine = world.new_engine("r0", 2)
+        engine.away = True
+        await world.mute("r0")
+        await world.say(world.streams.outbox("r0"), started("r0", "r0.2"), subject="r0")
+        restore = await eventually(lambda: restoring(world), within_seconds=20)
+        await world.bus.beat(world.streams.alive("r0"), b"{}", 0.1)
+        assert (await world.ended(restore, within_seconds=300)).state == "failed"
+        engine.away = False
+        agent.start()
+        found = await eventually(lambda: engine.inspect(APP), within_seconds=10)
+        assert found.image_id == image.image_id
+
+
+async def test_a_restore_that_failed_is_made_again_while_the_agent_is_up() -> None:
+    """The image could be had nowhere: once it can, the range gets it without another word of its agent."""
+    async with World() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        await world.processes["agent-r0"].kill()
+        world.engines["r0"] = engine = world.new_engine("r0", 2)
+        world.host.away = world.registry.away = True
+        world.processes["agent-r0"].start()
+        restore = await eventually(lambda: restoring(world), within_seconds=20)
+        assert (await world.ended(restore, within_seconds=300)).state == "failed"
+        world.host.away = world.registry.away = False
+        found = await eventually(lambda: engine.inspect(APP), within_seconds=300)
+        assert found.image_id == image.image_id
+
+
+async def test_an_agent_that_comes_up_is_not_given_what_a_deployment_brings_or_somebody_named() -> None:
+    """Another image under a wanted name stays, and nothing is restored to a range that has all."""
+    async with World() as world:
+        world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        await world.processes["agent-r0"].kill()
+        other = world.engines["r0"].add_image(APP, [b"a student's own"])
+        world.processes["agent-r0"].start()
+        await world.say(world.streams.deployments, request("d2", "r1"))
+        await world.ended("d2", within_seconds=10)
+        await asyncio.sleep(300)
+        found = await world.engines["r0"].inspect(APP)
+        assert found is not None
+        assert found.image_id == other.image_id
+        assert await restoring(world) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_request_that_was_given_up_has_one_outcome(known: bool) -> None:
+    """A repeated request that crashed its workers ends nothing; one without a deployment has failed."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.mute("r0")
+        if known:
+            await world.say(world.streams.deployments, request("d1"))
+            await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        deployer = Deployer(
+            speaker=world.bus,
+            engine=world.host,
+            registry=world.registry,
+            streams=world.streams,
+            source="deployer@given-up",
+            tar_url="http://tar:7070",
+            clock=loop_clock,
+        )
+        repeated = Envelope(message=request("d1"), source="operator", subject="r0")
+        (subscription,) = deployer.subscriptions()
+        await world.bus.commit(subscription.give_up(repeated, Failure(code="crashed", message="5 workers vanished")))
+        await world.say(world.streams.deployments, request("d2", "r1"))
+        await world.ended("d2", within_seconds=10)
+        ends = await eventually(lambda: world.ends("d1"), within_seconds=10) if not known else await world.ends("d1")
+        assert [(type(one), one.range_id) for one in ends] == ([] if known else [(DeploymentFailed, "r0")])
+
+
+async def test_a_cancel_that_overtakes_its_request_stops_it() -> None:
+    """It is put aside until the request was taken up; one for a deployment that never comes is refused."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, DeploymentCancelRequested(deployment_id="d1"))
+        await world.say(world.streams.deployments, DeploymentCancelRequested(deployment_id="never"))
+        await asyncio.sleep(2)
+        await world.say(world.streams.deployments, request("d1"))
+        assert (await world.ended("d1", within_seconds=30)).state == "cancelled"
+        await eventually(lambda: world.bus.discover(world.streams.dead), within_seconds=60)
+        entries = [entry async for entry in world.bus.tail([world.streams.dead], after="0", follow=False)]
+        assert len(entries) == 1
+
+
+async def test_an_archive_is_offered_with_the_layers_as_the_registry_has_them() -> None:
+    """The pull failed, the image is in the registry: the tar server learns under which blobs an engine knows layers."""
+    async with World() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1"))
+        await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        why = Failure(code="stalled", message="no byte")
+        asked = TarRequested(transfer_id="d1.0.1", reason=why, diff_ids=image.diff_ids[:1], layout="oci")
+        await world.say(world.streams.outbox("r0"), asked)
+        record = await eventually(lambda: world.bus.load(offer_key("cyroid", "d1.0.1")), within_seconds=10)
+        offer = Offer.parse(record.value)
+        assert [layer.diff_id for layer in offer.layers] == list(image.diff_ids)
+        assert offer.held == image.diff_ids[1:]
+
+
+async def restoring(world: World) -> str | None:
+    """A restoring deployment's id."""
+    idents = await world.bus.members(world.keys.all)
+    return next((ident for ident in idents if ident.startswith("restore-")), None)
+
+
+def started(range_id: str, engine_id: str) -> AgentStarted:
+    return AgentStarted(
+        range_id=range_id, engine_id=engine_id, engine_version="26.1.5", store="classic", platform="linux/amd64"
+    )
+
+
 async def test_a_plan_preheats_the_registry_and_the_ranges_that_are_up() -> None:
     """Planned images are in the registry and in the live range before anybody asks for them."""
     async with World() as world:
@@ -252,6 +387,40 @@ async def test_a_plan_preheats_the_registry_and_the_ranges_that_are_up() -> None
         assert found.image_id == image.image_id
         await world.say(world.streams.deployments, request("d1"))
         assert (await world.ended("d1", within_seconds=10)).images[0].how == "present"
+
+
+async def test_a_large_plan_is_carried_out_in_parts_and_once() -> None:
+    """More than one commit holds, told twice by mistake: every range that is up is asked for once."""
+    async with World() as world:
+        world.host.add_image(APP, [BASE])
+        range_ids = tuple(f"x{number}" for number in range(250))
+        for range_id in range_ids:
+            await world.bus.beat(world.streams.alive(range_id), b"{}", 86400.0)
+        plan = DeploymentPlanned(plan_id="p1", images=("app:1",), range_ids=range_ids)
+        await world.say(world.streams.deployments, plan)
+        await world.say(world.streams.deployments, plan)
+
+        async def asked() -> list[str]:
+            told = await world.said(world.streams.deployments)
+            return [one.range_id for one in told if isinstance(one, DeploymentRequested)]
+
+        await eventually(lambda: all_there(asked, len(range_ids)), within_seconds=30)
+        await asyncio.sleep(5)
+        assert sorted(await asked()) == sorted(range_ids)
+
+
+async def all_there(asked: Callable[[], Awaitable[list[str]]], number: int) -> bool:
+    """Whether so many were asked for."""
+    return len(await asked()) >= number
+
+
+async def test_a_plan_has_a_limit() -> None:
+    """As many images as one deployment may have."""
+    async with World(policy=Policy(images=2)) as world:
+        plan = DeploymentPlanned(plan_id="p1", images=("a:1", "b:1", "c:1"))
+        await world.say(world.streams.deployments, plan)
+        await eventually(lambda: world.bus.discover(world.streams.dead), within_seconds=10)
+        assert await world.said(world.streams.images) == []
 
 
 async def test_a_range_cannot_speak_for_another() -> None:

@@ -54,3 +54,16 @@ def test_what_is_no_range_id_is_refused(name: str, tmp_path: Path, capsys: pytes
         main([str(tmp_path), "--ranges", name])
     assert end.value.code == 1
     assert "is no range id" in capsys.readouterr().err
+
+
+def test_cyroids_redis_is_kept_for_the_services(tmp_path: Path) -> None:
+    """Given once on standard input, read by its reader alone; one without a password is refused."""
+    url = "redis://u:p@172.30.0.12:6379/0"
+    prepare(tmp_path, redis_url=f"{url}\n")
+    prepare(tmp_path)
+    kept = tmp_path / "secrets/services/redis_url"
+    assert kept.read_text() == f"{url}\n"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o400
+    with pytest.raises(ValueError, match="without a password"):
+        prepare(tmp_path, redis_url="redis://172.30.0.12:6379/0")
+    assert kept.read_text() == f"{url}\n"

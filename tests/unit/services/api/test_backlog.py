@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from events.bus import Outcome
+from events.dead import dead_letters
 from events.envelope import Envelope
-from events.lease import Holder
+from events.lease import Holder, Letter
 from events.memory import MemoryBus
 from events.messages import PushRequested
 from events.streams import Streams
@@ -72,3 +73,32 @@ async def test_a_group_that_is_gone_is_told_no_more() -> None:
     assert gauge("undelivered") is not None
     await measure(MemoryBus(), STREAMS)
     assert gauge("undelivered") is None
+
+
+async def test_an_inbox_that_nobody_reads_is_seen() -> None:
+    """All ranges' inboxes are one stream: an agent that is stuck shows like a service that is."""
+    bus, inbox = MemoryBus(), STREAMS.inbox("r1")
+    await bus.publish(inbox, Envelope(message=PushRequested(reference="a"), source="test", subject="a"))
+    await bus.take(HOLDER, [inbox, STREAMS.inbox("r2")], 0)
+    await measure(bus, STREAMS)
+    labels = {"stream": "inbox", "group": HOLDER.group, "state": "lag"}
+    assert REGISTRY.get_sample_value("cyroid_group_entries", labels) == 1
+
+
+async def test_dead_letters_that_lie_there_are_counted() -> None:
+    """Until somebody drops them; those of all ranges together."""
+    bus = MemoryBus()
+    for stream in (STREAMS.dead, STREAMS.range_dead("r1"), STREAMS.range_dead("r2")):
+        said = Envelope(message=PushRequested(reference="a"), source="test", subject="a")
+        await bus.publish(STREAMS.images, said)
+        (lease,) = (await bus.take(HOLDER, [STREAMS.images], 1)).leases
+        await bus.bury(lease, Letter(stream, "permanent", "no", "t"), Outcome())
+
+    async def counted(stream: str) -> float | None:
+        await measure(bus, STREAMS)
+        return REGISTRY.get_sample_value("cyroid_dead_letters", {"stream": stream})
+
+    assert (await counted("dead"), await counted("range_dead")) == (1, 2)
+    (letter,) = await dead_letters(bus, STREAMS.dead)
+    await bus.drop(STREAMS.dead, letter.letter_id)
+    assert await counted("dead") == 0

@@ -41,6 +41,16 @@ def test_dead_letters_are_listed_and_shown(shell: Shell, buried: str) -> None:
     assert "data: " in shell.run("events", "dead", "show", buried).stdout
 
 
+def test_tail_tells_a_dead_letter_as_what_it_is(shell: Shell, buried: str) -> None:
+    """Who gave up what and why, beside the messages; not as an entry that cannot be read."""
+    (line,) = [one for one in shell.run("events", "tail", "--no-follow").stdout.splitlines() if "dead letter" in one]
+    assert f"dead letter {buried}: pusher gave up" in line
+    assert line.endswith("not_found: no such image")
+    found = shell.run("events", "tail", "--no-follow", "--json").stdout.splitlines()
+    (letter,) = [one for one in map(json.loads, found) if "letter" in one]
+    assert (letter["reason"], letter["of"]["stream"], letter.get("error")) == ("not_found", STREAMS.images, None)
+
+
 def test_redrive_says_what_it_would_do_before_it_does_it(shell: Shell, buried: str) -> None:
     """Nothing happens without --yes; with it, the group gets the entry again."""
     assert "add --yes" in shell.run("events", "dead", "redrive", buried).stdout

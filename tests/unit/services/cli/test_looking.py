@@ -3,9 +3,12 @@
 import asyncio
 import json
 
+from events.bus import IndexWrite, Outcome, RecordWrite
 from events.envelope import Envelope
+from events.lease import Holder
 from events.messages import AgentStarted, Failure, ImageBuilt, ImageFailed, LoadOffered
 from services.adapters.memory_archives import tar_of
+from services.core.ranges import RangeKeys
 from tests.unit.services.cli.conftest import Shell
 from tests.unit.services.twins import STREAMS
 
@@ -34,6 +37,44 @@ def test_ranges_are_listed_with_their_agents(shell: Shell) -> None:
     states = {row["range_id"]: row["agent"] for row in shell.json("ranges", "ls")["items"]}
     assert states == {"r1": "alive", "r2": "away", "r3": "unreadable", "r4": "unreadable"}
     assert "26.1.5" in shell.run("ranges", "ls").stdout
+
+
+def test_a_range_that_never_spoke_is_not_listed(shell: Shell) -> None:
+    """Somebody listens to a mistyped name: that makes a stream, and no range."""
+    _started(shell, "r1", None)
+
+    async def listen() -> None:
+        await shell.world.bus.take(Holder("deployer", "t"), [STREAMS.outbox("rr1")], 0)
+
+    asyncio.run(listen())
+    assert [row["range_id"] for row in shell.json("ranges", "ls")["items"]] == ["r1"]
+
+
+def test_a_range_can_be_forgotten_once_its_agent_is_gone(shell: Shell) -> None:
+    """While it is alive that takes --force; afterwards there is nothing to forget."""
+    keys = RangeKeys("test")
+
+    async def know() -> None:
+        records = (RecordWrite(keys.known("r1"), b"{}"), RecordWrite(keys.wanted("r1"), b"{}"))
+        index = tuple(IndexWrite(key, "r1", 1.0) for key in (keys.known_index, keys.asked, keys.places))
+        await shell.world.bus.commit(Outcome(records=records, index=index))
+
+    _started(shell, "r1", b"{}")
+    asyncio.run(know())
+    refused = shell.run("ranges", "forget", "r1")
+    assert refused.exit_code == 2
+    assert "alive" in refused.stderr
+    assert shell.run("ranges", "forget", "r1", "--force").exit_code == 0
+
+    async def left() -> list[object]:
+        bus = shell.world.bus
+        records = await bus.load_many([keys.known("r1"), keys.wanted("r1")])
+        return [one for one in records if one] + [
+            one for key in (keys.known_index, keys.asked, keys.places) for one in await bus.members(key)
+        ]
+
+    assert asyncio.run(left()) == []
+    assert shell.run("ranges", "forget", "nobody").exit_code == 2
 
 
 def test_what_a_range_says_cannot_command_the_terminal(shell: Shell) -> None:

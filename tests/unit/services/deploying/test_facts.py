@@ -9,13 +9,17 @@ import pytest
 
 from events.bus import Outcome, RecordWrite
 from events.memory import MemoryBus
+from events.messages import Layer
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.core.deployment import AgentFacts, Deployment
+from services.core.codecs import LayerForm
+from services.core.deployment import AgentFacts, Deployment, ImageState
+from services.core.manifests import sha256
 from services.core.ranges import KnownRange, RangeKeys
 from services.deploying.facts import Finder
 from services.deploying.signs import Signs
+from services.pushing.layer_forms import LayerForms
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 STREAMS = Streams("test")
@@ -27,15 +31,18 @@ KNOWN = KnownRange(
 )
 
 
-async def found(bus: MemoryBus) -> AgentFacts:
-    finder = Finder(
+def finder(bus: MemoryBus) -> Finder:
+    return Finder(
         speaker=bus,
         engine=MemoryEngine(),
         registry=MemoryRegistry(),
         streams=STREAMS,
         signs=Signs(speaker=bus, stream=STREAMS.progress, clock=lambda: NOW),
     )
-    return (await finder.facts(DEPLOYMENT, (), agent_is_up=False)).agent
+
+
+async def found(bus: MemoryBus) -> AgentFacts:
+    return (await finder(bus).facts(DEPLOYMENT, (), agent_is_up=False)).agent
 
 
 async def test_a_range_that_never_said_a_word_is_told_apart() -> None:
@@ -51,3 +58,14 @@ async def test_what_a_range_runs_is_known_of_the_engine_that_said_it(beating: st
     await bus.commit(Outcome(records=(write,)))
     await bus.beat(STREAMS.alive("r1"), msgspec.json.encode({"engine_id": beating}), 60.0)
     assert await found(bus) == AgentFacts(alive=True, engine_id=beating, platform=platform)
+
+
+async def test_without_the_registry_layers_are_named_by_their_remembered_forms() -> None:
+    """An engine that pulled them compressed knows them so; of one that is kept raw nothing has to be said."""
+    bus, packed, plain = MemoryBus(), sha256(b"packed layer"), sha256(b"plain layer")
+    forms = LayerForms(speaker=bus, prefix=STREAMS.prefix)
+    await forms.fix(packed, LayerForm(codec="gzip", digest=sha256(b"blob"), size_bytes=4, repository="app"))
+    await forms.fix(plain, LayerForm())
+    image = ImageState(reference="docker.io/library/app:1", state="loading", since=NOW, diff_ids=(plain, packed))
+    blobs = await finder(bus).blobs(image)
+    assert blobs == (Layer(digest=sha256(b"blob"), diff_id=packed, size_bytes=4, codec="gzip"),)

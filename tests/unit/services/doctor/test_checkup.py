@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.bus import IndexWrite, Outcome
+from events.bus import BusDenied, BusError, IndexWrite, Outcome
 from events.envelope import Envelope
 from events.lease import Bus
 from events.messages import AgentStarted
@@ -27,8 +27,12 @@ from services.settings import Settings
 from tests.unit.services.twins import STREAMS, World
 
 
-async def _findings(world: World, tmp_path: Path, **more: Any) -> dict[str, Finding]:
+async def _findings(
+    world: World, tmp_path: Path, *, bus_error: BusError | None = None, **more: Any
+) -> dict[str, Finding]:
     async def bus() -> Bus:
+        if bus_error is not None:
+            raise bus_error
         return world.bus
 
     async def concerns() -> Sequence[Concern]:
@@ -151,3 +155,47 @@ async def test_the_registrys_storage_is_looked_at_where_it_is_mounted(tmp_path: 
     assert "GB free" in (await _findings(world, tmp_path, registry_storage=str(tmp_path)))["registry storage"].found
     missing = (await _findings(world, tmp_path, registry_storage=str(tmp_path / "none")))["registry storage"]
     assert (missing.state, missing.advice) == ("wrong", "mount it, or unset CYROID_REGISTRY_STORAGE")
+
+
+async def test_a_wrong_password_is_told_as_that(tmp_path: Path) -> None:
+    """Not as a Redis that is away, and with where the password is set; the password itself is not shown."""
+    url = "redis://cyroid:wrong@127.0.0.1:6379/0"
+    refused = BusDenied("Redis does not let us in (invalid username-password pair)")
+    finding = (await _findings(World(), tmp_path, bus_error=refused, redis_url=url))["redis"]
+    assert finding.state == "wrong"
+    assert "refuses our user or password" in finding.found
+    assert "wrong@" not in finding.found
+    assert "CYROID_REDIS_URL_FILE" in finding.advice
+    assert "start" not in finding.advice
+
+
+async def test_the_spool_is_looked_at_where_the_tar_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only place is no fault beside a tar server elsewhere, or where nobody chose a folder; else it is."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    chosen, usual = str(tmp_path), Settings().spool_folder
+    assert (await _findings(World(), tmp_path, spool_folder=usual))["spool"].state == "ok"
+    assert (await _findings(World(), tmp_path, spool_folder=chosen))["spool"].state == "wrong"
+    elsewhere, here = World(), World()
+    await _beats(elsewhere, "tar-server", host="elsewhere")
+    assert (await _findings(elsewhere, tmp_path, spool_folder=chosen))["spool"].state == "ok"
+    await _beats(here, "tar-server", host=socket.gethostname())
+    assert (await _findings(here, tmp_path, spool_folder=usual))["spool"].state == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("what", "role", "variable"), [("api", "api", "api_listen"), ("tar server", "tar-server", "tar_listen")]
+)
+async def test_a_listen_address_that_another_process_has_is_told(
+    tmp_path: Path, what: str, role: str, variable: str
+) -> None:
+    """Something answers there and nobody says that he serves: with the setting that moves ours."""
+    world = World()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: dict[str, Any] = {variable: f"127.0.0.1:{server.getsockname()[1]}"}
+        finding = (await _findings(world, tmp_path, **taken))[what]
+        assert (finding.state, f"CYROID_{variable.upper()}" in finding.advice) == ("wrong", True)
+        assert "another one listens" in finding.found
+        await _beats(world, role)
+        assert (await _findings(world, tmp_path, **taken))[what].state == "ok"

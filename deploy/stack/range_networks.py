@@ -1,0 +1,114 @@
+"""A range's network: eight addresses of its own, with those on it whom a range may meet.
+
+Only networks with our label are touched: Compose's demo ranges have theirs, and an operator may have any.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from deploy.lab.commands import LabError
+from deploy.stack.compose import Stack
+from deploy.stack.plugins import docker
+
+LABEL = "cyroid.range"
+NETWORK = "cyroid-ranges-"
+POOL = "172.30.1.0/24"
+#: The two of Compose's profile `demo`, whether they run or not.
+DEMO = ipaddress.IPv4Network("172.30.1.0/28")
+#: Service → its place among the eight addresses, and its name if the range is to find it.
+DOORS: Mapping[str, tuple[int, str | None]] = {
+    "registry-pull": (2, "cyroid-registry"),
+    "redis": (3, "cyroid-redis"),
+    "tar-server": (4, "cyroid-tar"),
+    "agent-pool": (5, None),
+}
+RANGE_PLACE = 6
+
+
+def names() -> list[str]:
+    """The ranges that were added here (not those of Compose's profile `demo`)."""
+    listed = docker("network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}")
+    return [network.removeprefix(NETWORK) for network in listed.split()]
+
+
+def ensure(stack: Stack, name: str) -> str:
+    """The network of range `name`, made if it is not there, with the services on it; the range's own address in it.
+
+    Raises LabError, also for a network of that name which is not ours.
+    """
+    network = NETWORK + name
+    if name not in names():
+        if network in docker("network", "ls", "--format", "{{.Name}}").split():
+            raise LabError(f"the network {network} is not one of ours: call the range something else, or remove it")
+        docker(
+            *("network", "create", "--internal", "--subnet", str(_free(stack)), "--label", f"{LABEL}={name}"),
+            *("--opt", "com.docker.network.bridge.inhibit_ipv4=true", network),
+        )
+    attach(stack, name)
+    return str(_subnet(network)[RANGE_PLACE])
+
+
+def attach(stack: Stack, name: str) -> None:
+    """Those that a range may meet, on its network under the names it knows."""
+    network = NETWORK + name
+    there, subnet = _attached(network), _subnet(network)
+    for service, (place, alias) in DOORS.items():
+        identity = who(stack, service)
+        if identity not in there:
+            named = ["--alias", alias] if alias else []
+            docker("network", "connect", "--ip", str(subnet[place]), *named, network, identity)
+
+
+def who(stack: Stack, service: str) -> str:
+    """The id of the container that serves; beside CYROID its Redis, which an operator names."""
+    if stack.join and service == "redis":
+        container = stack.environment.get("STACK_REDIS_CONTAINER")
+        if not container:
+            raise LabError(
+                "beside CYROID ranges need its Redis: set STACK_REDIS_CONTAINER to the name of its container"
+            )
+        return docker("inspect", "--format", "{{.Id}}", container).strip()
+    identity = stack.compose("ps", "--quiet", service).strip()
+    if not identity:
+        raise LabError(f"{service} does not run: `make up` first")
+    return identity
+
+
+def remove(name: str) -> None:
+    """Take it away, whoever is still on it. Nothing of that name, or not ours, is no error."""
+    if name in names():
+        network = NETWORK + name
+        for attached in _attached(network):
+            docker("network", "disconnect", "--force", network, attached)
+        docker("network", "rm", network)
+
+
+def free_subnet(
+    pool: ipaddress.IPv4Network, taken: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]
+) -> ipaddress.IPv4Network | None:
+    """The first eight addresses of `pool` that neither the demo ranges nor `taken` have."""
+    others = [DEMO, *(network for network in taken if isinstance(network, ipaddress.IPv4Network))]
+    parts = pool.subnets(new_prefix=29)
+    return next((part for part in parts if not any(part.overlaps(other) for other in others)), None)
+
+
+def _free(stack: Stack) -> ipaddress.IPv4Network:
+    pool = ipaddress.IPv4Network(stack.environment.get("STACK_RANGES_SUBNET", POOL))
+    every = docker("network", "ls", "--quiet").split()
+    configured = docker("network", "inspect", "--format", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", *every)
+    found = free_subnet(pool, [ipaddress.ip_network(subnet) for subnet in configured.split()])
+    if found is None:
+        raise LabError(f"every network in {pool} is taken: remove a range, or set STACK_RANGES_SUBNET to a wider one")
+    return found
+
+
+def _attached(network: str) -> list[str]:
+    """Ids of the containers on it. Stopped ones too: one that is left on a network that is gone never starts again."""
+    return docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"network={network}").split()
+
+
+def _subnet(network: str) -> ipaddress.IPv4Network:
+    text = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network)
+    return ipaddress.IPv4Network(text.strip())

@@ -1,0 +1,50 @@
+"""Forgetting a range: what is known of it, what it should have, and what lies in its streams.
+
+An agent that comes up afterwards announces the range anew, as one that nobody has seen.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from events.bus import IndexWrite, Outcome, RecordWrite
+from events.lease import Bus
+from events.streams import Streams
+from services.core.holdings import HoldingKeys, Holdings
+from services.core.ranges import RangeKeys
+from services.errors import BadInput, NotFound
+
+
+async def forget_range(bus: Bus, streams: Streams, range_id: str, *, force: bool = False) -> None:
+    """Remove the records of a range and drop the entries of its streams.
+
+    Raises BadInput while its agent is alive, unless `force`; NotFound where there is nothing to forget.
+    """
+    (beat,) = await bus.beats([streams.alive(range_id)])
+    if beat is not None and not force:
+        raise BadInput(
+            f"the agent of range {range_id} is alive and would announce it again: end the range first, or --force"
+        )
+    ranges, holdings = RangeKeys(streams.prefix), HoldingKeys(streams.prefix)
+    keys = [ranges.known(range_id), ranges.wanted(range_id), ranges.place(range_id), holdings.holdings(range_id)]
+    records = await bus.load_many(keys)
+    outbox = streams.outbox(range_id)
+    asked = range_id in await bus.members(ranges.asked)
+    if not any(records) and not asked and outbox not in await bus.discover(outbox):
+        raise NotFound(f"there is no range {range_id}: `cyroid-images ranges ls` lists those there are")
+    indexes = [ranges.known_index, ranges.asked, ranges.places]
+    held = records[3]
+    if held is not None:
+        with suppress(msgspec.DecodeError):
+            image_ids = msgspec.json.decode(held.value, type=Holdings).image_ids
+            indexes += [holdings.holders(image_id) for image_id in sorted(image_ids)]
+    await bus.commit(
+        Outcome(
+            records=tuple(RecordWrite(key, None) for key in keys),
+            index=tuple(IndexWrite(key, range_id, None) for key in indexes),
+        )
+    )
+    for stream in (streams.inbox(range_id), outbox, streams.range_progress(range_id), streams.range_dead(range_id)):
+        await bus.trim(stream, 0.0)

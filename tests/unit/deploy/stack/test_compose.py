@@ -1,0 +1,78 @@
+"""How the stack's parts are chosen: files, variables, images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.lab.commands import LabError
+from deploy.stack import compose, env_file
+from deploy.stack.compose import Stack, chosen, compose_files, standins
+from deploy.stack.nested import LESS, PRIVILEGED
+
+
+@pytest.mark.parametrize(
+    ("ranges", "join", "names"),
+    [
+        ((), False, ["docker-compose.yml"]),
+        (PRIVILEGED, False, ["docker-compose.yml"]),
+        (LESS, False, ["docker-compose.yml", "compose.nested.yml"]),
+        (LESS, True, ["docker-compose.yml", "compose.nested.yml", "compose.cyroid.yml"]),
+    ],
+)
+def test_the_machine_and_its_neighbour_choose_the_files(ranges: tuple[str, ...], join: bool, names: list[str]) -> None:
+    """One more where `privileged` is refused, one more beside CYROID."""
+    assert [file.name for file in compose_files(ranges, join=join)] == names
+
+
+def test_what_is_said_now_comes_before_what_was_said_then() -> None:
+    """Then the operator's own lines; what was found, a stand-in included, is looked for again."""
+    remembered = {
+        "CYROID_DATA_DIR": "/then",
+        "STACK_API_PORT": "1",
+        "STACK_JOIN": "1",
+        "STACK_ENGINE_GID": "7",
+        "STACK_REDIS_IMAGE": "cyroid/redis:7",
+    }
+    found = chosen({"CYROID_DATA_DIR": "/now"}, {"STACK_API_PORT": "2"}, remembered)
+    assert found == {"CYROID_DATA_DIR": "/now", "STACK_API_PORT": "2", "STACK_JOIN": "1"}
+
+
+def test_a_stand_in_is_taken_where_the_real_one_is_not() -> None:
+    """And only then, and not over what somebody chose."""
+    both = ["cyroid/registry:2", "cyroid/redis:7"]
+    assert standins({}, both) == {"STACK_REGISTRY_IMAGE": both[0], "STACK_REDIS_IMAGE": both[1]}
+    assert standins({}, ["registry:2", *both]) == {"STACK_REDIS_IMAGE": both[1]}
+    assert standins({"STACK_REDIS_IMAGE": "mine:1"}, both) == {"STACK_REGISTRY_IMAGE": both[0]}
+    assert standins({}, []) == {}
+
+
+def test_bare_compose_gets_what_was_found_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's group, the files and the data folder; the password of CYROID's Redis stays out."""
+    monkeypatch.setattr(compose, "ENV_FILE", tmp_path / ".env")
+    environment = {"STACK_ENGINE_GID": "998", "STACK_REDIS_URL": "redis://u:secret@r/0", "HOME": "/root"}
+    Stack(data=Path("/d"), environment=environment, demo=False, ranges=LESS).remember()
+    _, written = env_file.read(tmp_path / ".env")
+    assert written == {
+        "STACK_ENGINE_GID": "998",
+        "CYROID_DATA_DIR": "/d",
+        "COMPOSE_FILE": "docker-compose.yml:deploy/compose.nested.yml",
+    }
+    compose.forget()
+    assert not (tmp_path / ".env").exists()
+
+
+def test_images_of_others_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours that are missing are built, with no more than is needed; another name has to be there already."""
+    built: list[object] = []
+    monkeypatch.setattr(compose, "build_all", lambda **what: built.append(what))
+    compose._build(["cyroid/range:28.5"])
+    compose._build(["cyroid/images:latest"])
+    assert built == [
+        {"base": "auto", "engines": ["28.5"], "services": False},
+        {"base": "auto", "engines": [], "services": True},
+    ]
+    with pytest.raises(LabError, match="mine:1"):
+        compose._build(["cyroid/images:latest", "mine:1"])
+    assert len(built) == 2
