@@ -16,6 +16,7 @@ CyroidError
 │   ├── Stalled
 │   ├── WrongContent    the bytes are not the ones wanted
 │   └── LayerUnreadable
+│       └── LayerDamaged   the engine itself cannot give the layer as it came
 ├── NoSpace             a disk is full; retry helps once there is room (exit 6, HTTP 507)
 └── RoleFailed          a part of a running process stopped by itself (exit 7; lives in services.runner)
 
@@ -126,6 +127,12 @@ class WrongContent(TransferFailed):
 
 class LayerUnreadable(TransferFailed):
     code = "layer_unreadable"
+
+
+class LayerDamaged(LayerUnreadable):
+    """The engine itself cannot give the layer as it came, so its own push cannot either."""
+
+    code = "layer_damaged"
 
 
 class NoSpace(CyroidError, Transient):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
+import msgspec
+
 from services.core.archives import END, plan_archive
 from services.core.images import Store
-from services.core.manifests import sha256
+from services.core.manifests import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Manifest, sha256
 from services.core.offers import Layout
 from services.core.references import Reference
 
@@ -69,3 +72,24 @@ async def archive_of(
             yield content[start : start + (1 << 18)]
         yield bytes(-len(content) % 512)
     yield END
+
+
+def many_platforms(name: str, unique: str) -> tuple[bytes, str, dict[str, bytes]]:
+    """An archive of an index of two platforms; the index's digest, and each platform's one layer."""
+    contents: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+
+    def put_in(content: bytes, media_type: str) -> Descriptor:
+        contents[f"blobs/sha256/{sha256(content).removeprefix('sha256:')}"] = content
+        return Descriptor(media_type=media_type, digest=sha256(content), size=len(content))
+
+    described, layers = [], {}
+    for architecture in ("arm64", "amd64"):
+        layers[architecture] = layer = tar_of({"t/arch": f"{architecture} {unique}".encode() * 1000})
+        config = put_in(config_of([sha256(layer)], architecture=architecture), OCI_CONFIG)
+        manifest = Manifest.write(config, (put_in(gzip.compress(layer), OCI_LAYER_GZIP),))
+        plain = msgspec.to_builtins(put_in(manifest.content, OCI_MANIFEST))
+        described.append({**plain, "platform": {"architecture": architecture, "os": "linux"}})
+    index = put_in(msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": described}), OCI_INDEX)
+    annotated = {**msgspec.to_builtins(index), "annotations": {"io.containerd.image.name": name}}
+    contents["index.json"] = msgspec.json.encode({"schemaVersion": 2, "manifests": [annotated]})
+    return tar_of(contents), index.digest, layers

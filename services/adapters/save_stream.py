@@ -26,10 +26,12 @@ from services.adapters.tar_stream import TarStream
 from services.core.images import EngineImage
 from services.core.manifests import ImageConfig, sha256
 from services.core.tar_headers import Header
-from services.errors import BadArchive, BadInput, LayerUnreadable, NoSpace, NotFound, TransferFailed
+from services.errors import BadArchive, BadInput, LayerDamaged, LayerUnreadable, NoSpace, NotFound, TransferFailed
 from services.ports import Chunks, Engine, OpenLayer
 from services.unpacking import unpacked
 
+#: What a classic engine says of a layer whose files are not what its tar-split says.
+_DAMAGED = "could not verify layer data"
 _CONFIG_LIMIT_BYTES = 8 << 20
 _CONFIGS_KEPT = 32
 _COPY_BYTES = 1 << 20
@@ -146,6 +148,11 @@ class SaveStream:
                 chunks = await stack.enter_async_context(self._engine.save([image.local_id]))
             except (NotFound, TransferFailed) as problem:
                 # The engine itself says no: the image is gone, its store is damaged, or it has nothing to save.
+                if _DAMAGED in str(problem):
+                    raise LayerDamaged(
+                        f"{problem}. A file of that layer was changed in the engine's folders, or came as a sparse one:"
+                        " pull or build the image again, without sparse files in a tar"
+                    ) from problem
                 raise LayerUnreadable(str(problem)) from problem
             try:
                 yield TarStream(chunks, f"save {image.local_id}")

@@ -38,8 +38,13 @@ class Wanted:
         return image.local_id == self.manifest_digest
 
     def is_after_transfer(self, image: EngineImage) -> bool:
-        """Whether what came is the wanted content; the engine checked the digests of the archive or manifest itself."""
-        return image.is_content(self.image_id, self.diff_ids)
+        """Whether what came is the wanted content; the engine checked the digests of the archive or manifest itself.
+
+        So where it does not know the config digest, diff IDs do, also none at all: an image may be only a config.
+        """
+        if image.image_id is None:
+            return image.diff_ids == self.diff_ids
+        return image.image_id == self.image_id
 
 
 async def look(engine: Engine, wanted: Wanted) -> EngineImage | None:

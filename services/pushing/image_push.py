@@ -20,7 +20,7 @@ from services.core.codecs import MEDIA_TYPES, codec_of
 from services.core.images import EngineImage
 from services.core.manifests import OCI_CONFIG, Descriptor, ImageConfig, Manifest, sha256
 from services.core.references import Reference
-from services.errors import BadInput, LayerUnreadable, NotFound, Rebuilt, WrongContent
+from services.errors import BadInput, LayerDamaged, LayerUnreadable, NotFound, Rebuilt, WrongContent
 from services.ports import Engine, LayerSource, Registry
 from services.pushing.layer_push import MISMATCH, LayerPush, together
 from services.pushing.tally import Tally
@@ -113,6 +113,8 @@ class ImagePush:
             layers, used = await self._bring(image, reference.repository, config, tally)
         except LayerUnreadable as problem:
             await self._inspect(reference)  # an image deleted meanwhile is NotFound, and that is the whole story
+            if isinstance(problem, LayerDamaged):
+                raise  # the engine's push would try for a minute and say the same
             return await self._engine_push(reference, image, image_id, problem)
         now = await self._inspect(reference)
         if now.local_id != image.local_id:

@@ -19,7 +19,7 @@ from events.task_group import TaskGroup
 from services import metrics
 from services.core.codecs import RAW, CodecSetting, LayerForm, choose
 from services.core.images import EngineImage
-from services.errors import LayerUnreadable, WrongContent
+from services.errors import LayerDamaged, LayerUnreadable, WrongContent
 from services.ports import BlobSource, Chunks, LayerSource, OpenLayer, Registry, SequentialSource
 from services.pushing.compressing import CompressedLayer, head_of, samples_of
 from services.pushing.layer_forms import LayerForms
@@ -70,7 +70,7 @@ class LayerPush:
     async def bring(self, image: EngineImage, repository: str, tally: Tally) -> tuple[tuple[Layer, ...], str]:
         """The image's layers, base first, all in `repository` now, and the name of the last source used ("" if none).
 
-        Raises LayerUnreadable when no source gives a layer that is missing.
+        Raises LayerUnreadable when no source gives a layer that is missing, LayerDamaged when the engine itself cannot.
         """
         work = Work(image, repository, tally)
         distinct = tuple(dict.fromkeys(image.diff_ids))
@@ -196,6 +196,8 @@ class LayerPush:
                     await self._send(work, OpenLayer(layer.diff_id, layer.size_bytes, chunks), form)
         except MISMATCH as problem:
             self._fall_through(source, "", problem)
+            if isinstance(problem, LayerDamaged):
+                raise
 
     async def _size(self, source: LayerSource, image: EngineImage, diff_id: str) -> int | None:
         try:

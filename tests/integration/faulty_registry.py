@@ -1,15 +1,15 @@
-"""A proxy before a registry that does one thing wrong, at one request: the tests' own."""
+"""A proxy before a registry that does one thing wrong, at one request: the tests' own. Bodies stream through it."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 
 Fault = Literal[
     "error_500",  # answers 500, the registry never hears of the request
@@ -21,6 +21,8 @@ Fault = Literal[
     "corrupt_request",  # the registry gets a body with one bit changed
     "cut_answer",  # half of the answer's body comes
     "corrupt_answer",  # the answer's body has one bit changed
+    "stall_request",  # the registry gets half of the body, then nothing
+    "stall_answer",  # half of the answer's body comes, then nothing
 ]
 FAULTS: tuple[Fault, ...] = (
     "error_500",
@@ -32,8 +34,22 @@ FAULTS: tuple[Fault, ...] = (
     "corrupt_request",
     "cut_answer",
     "corrupt_answer",
+    "stall_request",
+    "stall_answer",
 )
-_KEPT = {"content-type", "location", "docker-content-digest", "range", "docker-upload-uuid", "link"}
+_SENT = {"content-type", "content-length", "accept", "host", "range"}
+_KEPT = {
+    "content-type",
+    "content-length",
+    "content-range",
+    "location",
+    "docker-content-digest",
+    "range",
+    "docker-upload-uuid",
+    "link",
+}
+#: Where the middle of a body of unknown length is taken to be.
+_EARLY = 1000
 
 
 class FaultyRegistry:
@@ -68,39 +84,62 @@ class FaultyRegistry:
         return await self._forward(request, self.fault)
 
     async def _forward(self, request: web.Request, fault: Fault | None) -> web.StreamResponse:
-        body = await request.read()
-        if body and fault == "corrupt_request":
-            body = _flipped(body)
-        cut = fault == "cut_request" and len(body) > 1
-        if cut:
-            body = body[: len(body) // 2]
-        sent = {name: value for name, value in request.headers.items() if name.lower() in {"content-type", "accept"}}
-        sent |= {"Host": request.headers["Host"]}
-        sent |= {"Range": request.headers["Range"]} if "Range" in request.headers else {}
-        async with self._session.request(
-            request.method, f"{self._upstream}{request.raw_path}", data=io.BytesIO(body) if body else None, headers=sent
-        ) as answer:
-            content = await answer.read()
-            headers = {name: value for name, value in answer.headers.items() if name.lower() in _KEPT}
-            status, length = answer.status, answer.headers.get("Content-Length", "0")
-        if cut or fault == "lost_answer":
+        sent = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() in _SENT)
+        body = _through(request.content, _middle(request.content_length), _of(fault, "_request"))
+        try:
+            async with self._session.request(
+                request.method,
+                f"{self._upstream}{request.raw_path}",
+                data=body if request.can_read_body else None,
+                headers=sent,
+            ) as answer:
+                return await _answer(request, answer, fault)
+        except (aiohttp.ClientError, _Cut):
             return _hang_up(request)
-        if request.method == "HEAD":
-            return web.Response(status=status, headers={**headers, "Content-Length": length})
-        if content and fault == "corrupt_answer":
-            content = _flipped(content)
-        if len(content) > 1 and fault == "cut_answer":
-            response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(content))})
-            await response.prepare(request)
-            await response.write(content[: len(content) // 2])
-            _hang_up(request)
-            return response
-        return web.Response(status=status, body=content, headers=headers)
 
 
-def _flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+async def _answer(request: web.Request, answer: aiohttp.ClientResponse, fault: Fault | None) -> web.StreamResponse:
+    headers = {name: value for name, value in answer.headers.items() if name.lower() in _KEPT}
+    if fault == "lost_answer":
+        await answer.read()
+        return _hang_up(request)
+    if request.method == "HEAD" or answer.status == 204:
+        return web.Response(status=answer.status, headers=headers)
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    await response.prepare(request)
+    async for chunk in _through(answer.content, _middle(answer.content_length), _of(fault, "_answer")):
+        await response.write(chunk)
+    return response
+
+
+class _Cut(Exception):
+    """The fault is that it ends here."""
+
+
+def _of(fault: Fault | None, side: str) -> str | None:
+    return fault.removesuffix(side) if fault is not None and fault.endswith(side) else None
+
+
+def _middle(length: int | None) -> int:
+    return _EARLY if length is None else length // 2
+
+
+async def _through(content: aiohttp.StreamReader, middle: int, fault: str | None) -> AsyncIterator[bytes]:
+    """A body on its way, with what goes wrong from its byte `middle` on."""
+    done = 0
+    async for chunk in content.iter_any():
+        at = middle - done
+        done += len(chunk)
+        if fault is None or not 0 <= at < len(chunk):
+            yield chunk
+            continue
+        if at:
+            yield chunk[:at]
+        if fault == "cut":
+            raise _Cut
+        if fault == "stall":
+            await asyncio.Event().wait()
+        yield bytes([chunk[at] ^ 1]) + chunk[at + 1 :]
 
 
 def _hang_up(request: web.Request) -> web.Response:
@@ -114,9 +153,9 @@ async def faulty_registry(upstream: str) -> AsyncIterator[FaultyRegistry]:
     """The proxy, on a loopback port of its own."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         proxy = FaultyRegistry(upstream, session)
-        app = web.Application(client_max_size=1 << 30)
+        app = web.Application()
         app.router.add_route("*", "/{path:.*}", proxy.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)

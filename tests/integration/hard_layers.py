@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 BLOCK = 512
+NOTE = "value with = and \n"
 
 
 @dataclass
@@ -91,7 +92,7 @@ def attributes() -> list[bytes]:
     capability = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0).decode("latin1")
     layer = LayerTar()
     layer.add("t/ping", b"#!", mode=0o755, pax={"SCHILY.xattr.security.capability": capability})
-    layer.add("t/noted", b"x", pax={"SCHILY.xattr.user.note": "value with = and \n"})
+    layer.add("t/noted", b"x", pax={"SCHILY.xattr.user.note": NOTE})
     layer.add("t/setuid", b"s", mode=0o4755).add("t/setgid", b"s", mode=0o2755)
     layer.add("t/sticky", kind=tarfile.DIRTYPE, mode=0o1777).add("t/none", b"secret", mode=0)
     layer.add("t/owned", b"o", owner=(4_000_000, 3_000_000_000))
@@ -168,6 +169,17 @@ def sizes() -> list[bytes]:
         layer.add(f"t/size-{size}", bytes(number * 7 % 251 for number in range(1009)) * (size // 1009 + 1))
         layer.add(f"t/exact-{size}", (b"0123456789abcdef" * (size // 16 + 1))[:size])
     return [layer.bytes()]
+
+
+def marked(layers: list[bytes], word: str) -> list[bytes]:
+    """The same layers, each with one more file in front, `t-WORD`, which has an attribute of a user's own.
+
+    So no engine and no registry has them already. Layers of nothing stay what they are.
+    """
+    mark = tarfile.TarInfo(f"t-{word}")
+    mark.size, mark.pax_headers = len(word), {"SCHILY.xattr.user.note": NOTE}
+    front = mark.tobuf(tarfile.PAX_FORMAT) + word.encode().ljust(BLOCK, b"\0")
+    return [front + layer if layer.strip(b"\0") else layer for layer in layers]
 
 
 INPUTS: dict[str, Callable[[], list[bytes]]] = {

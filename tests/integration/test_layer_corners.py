@@ -7,23 +7,28 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from deploy.lab import EngineServer, RegistryServer
+from events.memory import MemoryBus
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders, layer_sources
 from services.adapters.registry import HttpRegistry
 from services.adapters.save_stream import SaveStream
-from services.core.manifests import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Manifest, sha256
+from services.core.manifests import OCI_CONFIG, OCI_LAYER_GZIP, Descriptor, Manifest, sha256
 from services.errors import CyroidError, LayerUnreadable
 from services.ports import BlobSource, LayerSource
-from tests.images import config_of, tar_of
+from services.pushing.image_push import ImagePush
+from services.pushing.layer_forms import LayerForms
+from services.pushing.layer_push import LayerPush
+from services.pushing.tally import Tally
+from tests.images import config_of, many_platforms, tar_of
 from tests.integration.engines import pieces, pull
 from tests.integration.test_layer_sources import Pair, digest_of, load, pair, put
 
@@ -99,29 +104,14 @@ async def test_a_layer_pulled_compressed_is_given_either_way(
 async def test_an_index_of_many_platforms_gives_the_hosts_own(engine_servers: Servers, unique: str) -> None:
     """On a containerd store the image is an index; its layers are those of the platform that the engine runs."""
     server, name = engine_servers("28.5-containerd"), f"docker.io/test/{unique}:1"
-    contents: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-
-    def put_in(content: bytes, media_type: str) -> Descriptor:
-        contents[f"blobs/sha256/{sha256(content).removeprefix('sha256:')}"] = content
-        return Descriptor(media_type=media_type, digest=sha256(content), size=len(content))
-
-    described, layers = [], {}
-    for architecture in ("arm64", "amd64"):
-        layers[architecture] = layer = tar_of({"t/arch": f"{architecture} {unique}".encode() * 1000})
-        config = put_in(config_of([sha256(layer)], architecture=architecture), OCI_CONFIG)
-        manifest = Manifest.write(config, (put_in(gzip.compress(layer), OCI_LAYER_GZIP),))
-        plain = msgspec.to_builtins(put_in(manifest.content, OCI_MANIFEST))
-        described.append({**plain, "platform": {"architecture": architecture, "os": "linux"}})
-    index = put_in(msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": described}), OCI_INDEX)
-    annotated = {**msgspec.to_builtins(index), "annotations": {"io.containerd.image.name": name}}
-    contents["index.json"] = msgspec.json.encode({"schemaVersion": 2, "manifests": [annotated]})
+    archive, index_digest, layers = many_platforms(name, unique)
     async with DockerEngine.open(server.url) as engine:
-        async with engine.load(pieces(tar_of(contents))) as progress:
+        async with engine.load(pieces(archive)) as progress:
             async for _ in progress:
                 pass
         image = await engine.inspect(name)
         assert image is not None
-        assert (image.platform, image.local_id) == ("linux/amd64", index.digest)
+        assert (image.platform, image.local_id) == ("linux/amd64", index_digest)
         wanted = sha256(layers["amd64"])
         assert image.diff_ids == (wanted,)
         sources: list[LayerSource] = [Folders(server.root), SaveStream(engine)]
@@ -130,22 +120,28 @@ async def test_an_index_of_many_platforms_gives_the_hosts_own(engine_servers: Se
             assert sha256(await source.config(image)) == sha256(config_of([wanted], architecture="amd64"))
 
 
+def sparse_tar(folder: Path, tar_format: str, unique: str) -> bytes:
+    """Seven megabytes in less than one: what lies between is left out."""
+    sparse = folder / "t/sparse"
+    sparse.parent.mkdir()
+    with sparse.open("wb") as file:
+        file.write(unique.encode())
+        file.seek(3 << 20)
+        file.write(b"middle")
+        file.truncate(7 << 20)
+    packed = subprocess.run(
+        ["tar", "--sparse", f"--format={tar_format}", "-C", str(folder), "-c", "t"], check=True, capture_output=True
+    ).stdout
+    assert len(packed) < 1 << 20
+    return packed
+
+
 @pytest.mark.parametrize("tar_format", ["gnu", "posix"])
 async def test_a_sparse_file_arrives_right_or_not_at_all(
     engine_servers: Servers, registry_server: RegistryServer, unique: str, tmp_path: Path, tar_format: str
 ) -> None:
     """Tar-split does not know sparse entries: whatever the engine made of one, no source gives other bytes as it."""
-    sparse = tmp_path / "t/sparse"
-    sparse.parent.mkdir()
-    with sparse.open("wb") as file:
-        file.write(b"begin")
-        file.seek(3 << 20)
-        file.write(b"middle")
-        file.truncate(7 << 20)
-    packed = subprocess.run(
-        ["tar", "--sparse", f"--format={tar_format}", "-C", str(tmp_path), "-c", "t"], check=True, capture_output=True
-    ).stdout
-    assert len(packed) < 1 << 20
+    packed = sparse_tar(tmp_path, tar_format, unique)
     server = engine_servers("machine")
     async with DockerEngine.open(server.url) as engine:
         try:
@@ -185,33 +181,47 @@ class HugeLayer:
         return chunk
 
 
-async def test_a_file_of_nine_gigabytes(engine_servers: Servers, unique: str) -> None:
-    """Its size does not fit the tar header's octal digits; memory stays flat while it is read."""
+async def test_a_file_of_nine_gigabytes(engine_servers: Servers, registry_server: RegistryServer, unique: str) -> None:
+    """Its size does not fit the tar header's octal digits; it is pushed with memory flat, and the registry counts its
+    digest. A pull would write it a third time, which takes a minute and shows nothing that other pulls do not.
+    """
     server, huge = engine_servers("machine"), HugeLayer(unique)
     name = f"docker.io/test/{unique}:1"
-    async with DockerEngine.open(server.url) as engine:
+    before, most = resident_bytes(), 0
+
+    def note(tally: Tally) -> None:
+        nonlocal most
+        most = max(most, resident_bytes())
+
+    async with DockerEngine.open(server.url) as engine, HttpRegistry.open(registry_server.url) as registry:
         async with engine.import_root(huge.chunks(), reference=name) as progress:
             async for _ in progress:
                 pass
+        digest = f"sha256:{huge.state.hexdigest()}"
         try:
             image = await engine.inspect(name)
             assert image is not None
-            assert image.diff_ids == (f"sha256:{huge.state.hexdigest()}",)
+            assert image.diff_ids == (digest,)
             source = Folders(server.root)
-            size = await source.size(image, image.diff_ids[0])
-            assert size is not None
-            assert size > huge.size
-            before = resident_bytes()
-            read, most, state = 0, 0, hashlib.sha256()
-            async with source.layer(image, image.diff_ids[0]) as chunks:
-                async for chunk in chunks:
-                    await asyncio.to_thread(state.update, chunk)
-                    read += len(chunk)
-                    most = max(most, resident_bytes()) if read % (64 << 20) < len(chunk) else most
-            assert (read, f"sha256:{state.hexdigest()}") == (size, image.diff_ids[0])
-            assert most - before < 64 << 20
+            push = ImagePush(
+                engine=engine,
+                registry=registry,
+                sources=(source,),
+                layers=LayerPush(
+                    registry=registry, sources=(source,), forms=LayerForms(speaker=MemoryBus(), prefix="t")
+                ),
+                engine_registry=registry_server.address,
+            )
+            pushed = await push.push(name, changed=note)
+            assert (pushed.method, pushed.layers[0].digest) == ("layers", digest)
+            assert pushed.layers[0].size_bytes == await registry.blob_size(pushed.repository, digest)
+            assert pushed.layers[0].size_bytes > huge.size
+            assert before < most < before + (64 << 20)
+            await registry.delete_manifest(pushed.repository, pushed.manifest_digest)
         finally:
             await engine.untag(name)
+            kept = registry_server.storage / "docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:]
+            await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
 
 
 def resident_bytes() -> int:

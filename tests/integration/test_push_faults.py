@@ -20,7 +20,7 @@ from tests.unit.services.layer_twins import TwinSource, layer
 
 pytestmark = pytest.mark.real
 
-SILENT: tuple[Fault, ...] = ("stall",)
+SILENT: tuple[Fault, ...] = ("stall", "stall_request", "stall_answer")
 
 
 @dataclass

@@ -14,9 +14,11 @@ from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer
 from services.core.abilities import abilities
 from tests.integration.agent.conftest import open_site
 from tests.integration.agent.site import MEGABYTE, Site
+from tests.integration.agent.test_loads import test_cancelling_stops_the_engines_load
 from tests.integration.engines import build, context_tar, pieces
 
 pytestmark = pytest.mark.real
+__all__ = ["test_cancelling_stops_the_engines_load"]
 
 
 class Kind(NamedTuple):

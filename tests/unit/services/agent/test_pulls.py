@@ -39,6 +39,18 @@ async def test_a_missing_image_is_pulled_verified_and_named(store: Store) -> Non
     assert (last.layers_done, last.layers_total) == (2, 2)
 
 
+@pytest.mark.parametrize("store", BOTH)
+async def test_an_image_that_is_only_a_config_is_pulled(store: Store) -> None:
+    """No layers are the right ones too, also where the engine does not know the config digest."""
+    scene = Scene(store)
+    request = await scene.pull_request(scene.build())
+    async with scene.listening():
+        await scene.say(request)
+        ready = await scene.answer()
+    assert isinstance(ready, ImageReady), ready
+    assert (ready.how, ready.layers_total) == ("pulled", 0)
+
+
 async def test_a_shared_base_is_not_received_again() -> None:
     """Only the new layer's bytes count, the base is reused."""
     scene = Scene()
