@@ -87,10 +87,14 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Entries leased, and how many duplicates of finished events were acknowledged instead."""
+    """Entries leased, and how many duplicates of finished events were acknowledged instead.
+
+    `spoilt` is how many keys were passed over because they are not what they should be; the bus's log names them.
+    """
 
     leases: Sequence[Lease] = ()
     absorbed: int = 0
+    spoilt: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

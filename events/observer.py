@@ -14,6 +14,7 @@ Counter = Literal[
     "phantoms",  # entries whose hand-over had got lost
     "duplicates",  # entries acknowledged because the event had an outcome already
     "dead_letters",  # entries given up
+    "spoilt",  # keys passed over, because they are no stream or not what the bus keeps there
     "handed_back",  # entries handed back by a drain
 ]
 

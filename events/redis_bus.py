@@ -16,7 +16,7 @@ from events.groups import read_groups
 from events.lease import Counted, Flight, GroupStatus, Holder, Lease, Letter, Recovered, Taken
 from events.memory_store import REMEMBER_SECONDS
 from events.preflight import Concern, preflight
-from events.redis_client import Commands, connect
+from events.redis_client import Commands, Reply, connect
 from events.redis_scripts import Batch, Script
 from events.redis_speaking import RedisSpeaker
 from events.redis_watch import FEW, Watch
@@ -113,14 +113,11 @@ class RedisBus(RedisSpeaker):
             return Taken()
         each = count if len(streams) <= FEW else max(1, count // len(chosen))
         words: Words = [holder.group, holder.owner, count, each, len(chosen), *chosen]
-        found, absorbed, marks = await self._scripts["take"](chosen[0], words)
+        found, absorbed, marks, spoilt = await self._scripts["take"](chosen[0], words)
         watch.looked(chosen, [mark.decode() for mark in marks])
-        return Taken([read_lease(holder, reply) for reply in found], absorbed)
+        return Taken([read_lease(holder, reply) for reply in found], absorbed, spoilt=self._spoilt.hear(spoilt))
 
     async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
-        if not streams:
-            await asyncio.sleep(seconds)
-            return
         watch = self._watches[holder.owner]
         found = await self._read(watch.marks(streams), seconds, 1)
         watch.news(stream for stream, _, _ in found)
@@ -143,10 +140,11 @@ class RedisBus(RedisSpeaker):
         words.append(len(streams))
         for stream in streams:
             words += (stream, self._cursors.get((holder.owner, stream), "-"))
-        found, cursors, takeovers, phantoms, absorbed = await self._scripts["recover"](streams[0], words)
+        found, cursors, takeovers, phantoms, absorbed, spoilt = await self._scripts["recover"](streams[0], words)
         for stream, cursor in zip(streams, cursors, strict=True):
             self._cursors[holder.owner, stream] = cursor.decode()
-        return Recovered([read_lease(holder, reply) for reply in found], absorbed, takeovers, phantoms)
+        leases = [read_lease(holder, reply) for reply in found]
+        return Recovered(leases, absorbed, takeovers, phantoms, spoilt=self._spoilt.hear(spoilt))
 
     async def introduce(self, holder: Holder, streams: Sequence[str], idle_seconds: float) -> int:
         if not streams:
@@ -156,7 +154,7 @@ class RedisBus(RedisSpeaker):
 
     async def board(self, lease: Lease, flight: Flight) -> bool:
         words = [milliseconds(lease.holder.lease_seconds), *lease_words(lease), *flight_words(flight)]
-        answer: int = await self._boards.submit(lease.stream, words)
+        answer = _number(await self._boards.submit(lease.stream, words))
         if answer == 0:
             raise LeaseLost("another worker has the entry now, or it was flushed")
         self._watches[lease.holder.owner].boarded(lease, flight, free=answer == 1)
@@ -193,7 +191,7 @@ class RedisBus(RedisSpeaker):
 
     async def _put_aside(self, lease: Lease, delay_ms: int, counted: Counted) -> bool:
         words = [*lease_words(lease), *flight_words(lease.flight), delay_ms, counted]
-        done = bool(await self._asides.submit(lease.stream, words))
+        done = _number(await self._asides.submit(lease.stream, words)) == 1
         self._watches[lease.holder.owner].landed(lease.flight)
         return done
 
@@ -203,7 +201,9 @@ class RedisBus(RedisSpeaker):
     async def groups(self, streams: Sequence[str], entries: int = 100) -> list[GroupStatus]:
         if not streams:
             return []
-        return read_groups(await self._scripts["groups"](streams[0], [entries, len(streams), *streams]))
+        *reply, spoilt = await self._scripts["groups"](streams[0], [entries, len(streams), *streams])
+        self._spoilt.hear(spoilt)
+        return read_groups(reply)
 
     async def lengths(self, streams: Sequence[str]) -> list[int]:
         return [int(await self._commands.call("XLEN", stream)) for stream in streams]
@@ -225,3 +225,10 @@ class RedisBus(RedisSpeaker):
 
     async def drop(self, dead_stream: str, letter_id: str) -> bool:
         return bool(await self._commands.call("XDEL", dead_stream, letter_id))
+
+
+def _number(reply: Reply) -> int:
+    """An item's reply of aside.lua or board.lua: a number, or what is wrong with its keys. Raises BusRefused."""
+    if isinstance(reply, bytes):
+        raise BusRefused(f"Redis: {reply.decode(errors='replace')}")
+    return int(reply)

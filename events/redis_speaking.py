@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from events.bus import BusRefused, LeaseLost, Outcome, Post, Record, RecordConflict, Tailed
 from events.codec import Unencodable
 from events.envelope import Envelope
 from events.redis_client import Argument, Commands, Reply
 from events.redis_scripts import Batch, Script
+from events.redis_spoilt import Spoilt
 from events.redis_words import Words, commit_words, milliseconds, outcome_words
 from events.tailing import tailed
 
 #: How many entries a page of `tail` holds, and how long one blocking read waits.
 PAGE = 200
 BLOCK_SECONDS = 1.0
+_STREAM_OR_NONE = (b"stream", b"none")
 
 
 class RedisSpeaker:
@@ -36,6 +38,8 @@ class RedisSpeaker:
         self._limit_bytes = limit_bytes
         self._commits = Batch(Script("commit", commands, dialect))
         self._looks = Batch(Script("read", commands, dialect))
+        self._spoilt = Spoilt()
+        self._no_streams: set[str] = set()
 
     async def publish(self, stream: str, *envelopes: Envelope) -> None:
         if len(envelopes) == 1:
@@ -109,8 +113,7 @@ class RedisSpeaker:
         places = {stream: given.get(stream, "0") for stream in streams}
         for stream, place in places.items():
             if place == "$":
-                newest = await self._commands.call("XREVRANGE", stream, "+", "-", "COUNT", 1)
-                places[stream] = newest[0][0].decode() if newest else "0-0"
+                places[stream] = await self._newest(stream)
         while True:
             found = await self._read(places, BLOCK_SECONDS if follow else None, PAGE)
             for stream, entry_id, fields in found:
@@ -122,14 +125,50 @@ class RedisSpeaker:
     async def _read(
         self, places: Mapping[str, str], block_seconds: float | None, count: int
     ) -> list[tuple[str, str, dict[bytes, bytes]]]:
-        """XREAD behind `places`. It takes nothing from anybody, so being cut off loses nothing."""
-        block: Words = [] if block_seconds is None else ["BLOCK", milliseconds(block_seconds)]
-        reply: Reply = await self._reads.call("XREAD", "COUNT", count, *block, "STREAMS", *places, *places.values())
+        """XREAD behind `places`. It takes nothing from anybody, so being cut off loses nothing.
+
+        XREAD over many streams fails for one key of another kind: such keys are left out until they are streams again.
+        """
+        await self._find_no_streams(self._no_streams.intersection(places))
+        try:
+            reply = await self._xread(places, block_seconds, count)
+        except BusRefused:
+            if not await self._find_no_streams(places):
+                raise
+            reply = await self._xread(places, block_seconds, count)
         return [
             (stream.decode(), entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
             for stream, entries in reply or ()
             for entry_id, flat in entries
         ]
+
+    async def _xread(self, places: Mapping[str, str], block_seconds: float | None, count: int) -> Reply:
+        good = {stream: place for stream, place in places.items() if stream not in self._no_streams}
+        if not good:
+            await asyncio.sleep(block_seconds or 0.0)
+            return None
+        block: Words = [] if block_seconds is None else ["BLOCK", milliseconds(block_seconds)]
+        return await self._reads.call("XREAD", "COUNT", count, *block, "STREAMS", *good, *good.values())
+
+    async def _find_no_streams(self, names: Iterable[str]) -> bool:
+        """Whether any of these is of another kind; what is found is kept and told."""
+        asked = list(names)
+        kinds = await asyncio.gather(*(self._commands.call("TYPE", name) for name in asked))
+        wrong = {name: kind.decode() for name, kind in zip(asked, kinds, strict=True) if kind not in _STREAM_OR_NONE}
+        self._no_streams.difference_update(asked)
+        self._no_streams.update(wrong)
+        for name, kind in wrong.items():
+            self._spoilt.tell(name, f"it is no stream but a {kind}")
+        return bool(wrong)
+
+    async def _newest(self, stream: str) -> str:
+        try:
+            newest = await self._commands.call("XREVRANGE", stream, "+", "-", "COUNT", 1)
+        except BusRefused:
+            if not await self._find_no_streams([stream]):
+                raise
+            return "0-0"
+        return newest[0][0].decode() if newest else "0-0"
 
 
 def _first_key(outcome: Outcome) -> str | None:

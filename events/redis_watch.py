@@ -31,6 +31,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._marks: dict[str, str] = {}
+        self._spoilt: set[str] = set()
         self._busy: OrderedDict[str, None] = OrderedDict()
         self._round: deque[str] = deque()
         self._looked_at = float("-inf")
@@ -57,8 +58,15 @@ class Watch:
         return [self._round.popleft() for _ in range(wanted)]
 
     def looked(self, streams: Sequence[str], marks: Sequence[str]) -> None:
-        """What a take found: a mark, '+' where there is more, or nothing of those that it did not come to."""
+        """What a take found: a mark, '+' where there is more, '!' where it cannot be read, or nothing of those that it
+        did not come to."""
         for stream, mark in zip(streams, marks, strict=True):
+            if mark == "!":
+                self._spoilt.add(stream)
+                self._busy.pop(stream, None)
+                continue
+            if mark:
+                self._spoilt.discard(stream)
             if mark == "+":
                 self._busy[stream] = None
                 self._busy.move_to_end(stream)
@@ -67,8 +75,8 @@ class Watch:
                 self._busy.pop(stream, None)
 
     def marks(self, streams: Iterable[str]) -> Mapping[str, str]:
-        """Behind which ids there would be news."""
-        return {stream: self._marks.get(stream, "0-0") for stream in streams}
+        """Behind which ids there would be news. Not of those that could not be read: their news never ends."""
+        return {stream: self._marks.get(stream, "0-0") for stream in streams if stream not in self._spoilt}
 
     def news(self, streams: Iterable[str]) -> None:
         """These have entries that may be new."""

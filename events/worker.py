@@ -217,6 +217,8 @@ class Worker:
             self._start(tasks, taken.leases, started)
         if taken.absorbed:
             self._observer.count(self.holder.group, "duplicates", taken.absorbed)
+        if taken.spoilt:
+            self._observer.count(self.holder.group, "spoilt", taken.spoilt)
         return bool(taken.leases or taken.absorbed)
 
     def _start(self, tasks: TaskGroup, leases: Sequence[Lease], started: float) -> None:
@@ -288,6 +290,7 @@ class Worker:
             "takeovers": found.takeovers,
             "phantoms": found.phantoms,
             "duplicates": found.absorbed,
+            "spoilt": found.spoilt,
         }
         for counter, amount in counts.items():
             if amount:

@@ -1,14 +1,22 @@
 """Who may do what in Redis: one user for the services, one per range, one to read, one to add ranges.
 
-A range is hostile, so its user is a list of what its agent does, not of what is forbidden: stream commands on keys
-under its own `PREFIX:range:ID:`, the bus's scripts (which run under the caller's own rights), its heartbeat. Passwords
-appear only as SHA-256, as `ACL LIST` shows them.
+A range is hostile, so its user is a list of what its agent does, not of what is forbidden, key by key:
+
+    PREFIX:range:ID:inbox                     read as a group, trimmed; a stream whatever happens
+                    inbox:*                   what the bus keeps for that group: counts, times, outcomes, locks
+                    cancelled:*               its own notes
+                    alive                     its heartbeat
+                    outbox, progress, dead    entries added, nothing else: services read these, together with others',
+                                              and their helper keys (`outbox:deferred:deployer`, …) are the services'
+                    outbox:seen:*             the ids of what it said
+
+The bus's scripts run under the caller's own rights. Passwords appear only as SHA-256, as `ACL LIST` shows them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 #: Without CLIENT SETINFO, which is newer than 7.0; clients go on without.
@@ -22,38 +30,37 @@ CONNECTION = (
     "+client|getname",
     "+client|id",
 )
-#: What `events.redis_bus` calls on a range's own streams, and the commands inside its scripts.
+#: What `events.redis_bus` calls on a range's inbox, and the commands inside its scripts.
 STREAM_COMMANDS = (
     "+xadd",
     "+xread",
     "+xreadgroup",
     "+xack",
     "+xclaim",
-    "+xautoclaim",
     "+xpending",
     "+xrange",
     "+xrevrange",
     "+xlen",
     "+xdel",
     "+xtrim",
-    "+xinfo",
-    "+xgroup",
+    "+xinfo|groups",
+    "+xinfo|consumers",
+    "+xgroup|create",
+    "+xgroup|delconsumer",
+    "+type",
 )
+#: What the bus calls on the keys that it keeps for the inbox, and on records.
 RECORD_COMMANDS = (
     "+get",
     "+set",
     "+del",
     "+exists",
-    "+expire",
     "+pexpire",
-    "+pttl",
     "+hget",
     "+hset",
     "+hdel",
-    "+hgetall",
     "+hmget",
     "+hincrby",
-    "+mget",
     "+persist",
     "+zadd",
     "+zrem",
@@ -62,8 +69,9 @@ RECORD_COMMANDS = (
     "+zscore",
     "+zcard",
     "+type",
-    "+time",
 )
+#: On what services read: XADD makes a stream or nothing, so that this user cannot put anything else there.
+SAY_COMMANDS = ("+xadd", "+type")
 #: Nobody logs in as `default`, but it may everything: as this user Redis replays its append-only file, and would drop
 #: from it at a restart whatever the user may not do (7.0, EXEC in `loadSingleAppendOnlyFile`).
 NOBODY = "user default off resetpass resetkeys ~* &* +@all"
@@ -87,16 +95,19 @@ def range_user(range_id: str) -> str:
 
 
 def range_rules(prefix: str, range_id: str) -> list[str]:
-    """What the agent of one range may: its own keys, and of the commands those it uses."""
+    """What the agent of one range may: its own keys, and on each kind of them the commands that it uses."""
+    own = f"{literal(prefix)}:range:{literal(range_id)}"
     return [
         "resetchannels",
-        f"~{literal(prefix)}:range:{literal(range_id)}:*",
         "-@all",
         *CONNECTION,
-        *STREAM_COMMANDS,
-        *RECORD_COMMANDS,
-        *SCRIPTING,
-        "+info",  # the bus asks for the version at its start
+        *("+info", "+time"),  # the bus asks for the version at its start, and for the time
+        _selector([f"{own}:inbox"], STREAM_COMMANDS),
+        _selector([f"{own}:inbox:*", f"{own}:cancelled:*"], RECORD_COMMANDS),
+        _selector([f"{own}:outbox", f"{own}:progress", f"{own}:dead"], SAY_COMMANDS),
+        _selector([f"{own}:outbox:seen:*"], ("+set",)),
+        _selector([f"{own}:alive"], ("+set", "+get", "+mget")),
+        _selector([f"{own}:*"], SCRIPTING),
     ]
 
 
@@ -156,9 +167,14 @@ def set_user(line: str) -> list[str]:
 
 def literal(text: str) -> str:
     """`text` as a part of a key pattern that means itself. Raises ValueError where a pattern cannot say it."""
-    if any(sign in text for sign in "*?[]\\^ \t\r\n"):
+    if any(sign in text for sign in "*?[]()\\^ \t\r\n"):
         raise ValueError(f"{text!r} cannot be a part of a Redis key pattern")
     return text
+
+
+def _selector(keys: Sequence[str], commands: Sequence[str]) -> str:
+    """Rights on some keys alone (Redis 7.0 and newer): a command must be allowed by one of them as a whole."""
+    return f"({' '.join(['-@all', *(f'~{key}' for key in keys), *commands])})"
 
 
 def _user(name: str, password: str, rules: list[str]) -> str:

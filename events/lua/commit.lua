@@ -23,7 +23,7 @@ local function read_index()
 end
 local function read_many(reader)
   local all = {}
-  for i = 1, number() do all[i] = reader() end
+  for i = 1, count_of() do all[i] = reader() end
   return all
 end
 local function read_item()
@@ -48,7 +48,10 @@ local function refuse(key, kind, command, ...)
 end
 local function refused(item)
   local why
-  for _, post in ipairs(item.posts) do why = why or refuse(post.key, 'stream', 'XADD', '*', 'f', 'v') end
+  for _, post in ipairs(item.posts) do
+    why = why or refuse(post.key, 'stream', 'XADD', '*', 'f', 'v')
+    if post.due ~= '0' then why = why or refuse(post.key .. ':timers', 'zset', 'ZADD', '0', 'm') end
+  end
   for _, record in ipairs(item.records) do why = why or refuse(record.key, 'hash', 'HSET', 'f', 'v') end
   for _, entry in ipairs(item.index) do why = why or refuse(entry.key, 'zset', 'ZADD', '0', 'm') end
   return why
@@ -128,7 +131,9 @@ local function apply(item)
   return 'ok'
 end
 local replies = {}
-for i = 1, number() do
-  replies[i] = apply(read_item())
+for i = 1, count_of() do
+  local item = read_item()
+  local fine, answer = pcall(apply, item)
+  replies[i] = fine and answer or line('refused: ' .. said(answer))
 end
 return table.concat(replies, '\n')

@@ -1,7 +1,8 @@
 #!lua flags=no-writes
 -- Guarantees: reads only. How each group of each stream stands, at one moment.
 -- Reply: { now in ms, per group: { stream, name, lag or -1, pending, deferred, oldest unacked id, oldest undelivered id,
---          per pending entry (at most `limit`): { id, owner, idle ms, deliveries, progress, its owner's lease in ms } } }
+--          per pending entry (at most `limit`): { id, owner, idle ms, deliveries, progress, its owner's lease in ms } },
+--          spoilt keys }
 local limit = number()
 local all = {}
 local function look(stream, info)
@@ -18,15 +19,15 @@ local function look(stream, info)
     redis.call('XPENDING', stream, name)[2] or '', undelivered and undelivered[1] or '', entries,
   }
 end
-for _ = 1, number() do
+for _ = 1, count_of() do
   local stream = arg()
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   if not groups.err then
     for _, flat in ipairs(groups) do
       local info = {}
       for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-      look(stream, info)
+      guarded(stream, info['name'], look, info)
     end
   end
 end
-return { now_ms(), all }
+return { now_ms(), all, spoilt }

@@ -8,6 +8,13 @@ end
 local function number()
   return tonumber(arg())
 end
+-- How many items follow. Not more than there are arguments left: a range's user may call a script with any number, and
+-- one that loops for ever stops Redis for everybody.
+local function count_of()
+  local announced = number()
+  if not announced or announced > #ARGV - cursor then error('more items were announced than there are arguments') end
+  return announced
+end
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -23,11 +30,36 @@ local function holds(stream, group, id, owner, deliveries)
   local who, _, count = pending(stream, group, id)
   return who == owner and tonumber(count) == tonumber(deliveries)
 end
--- An entry leaves the group: acknowledged, its counts and progress forgotten.
+-- What an error says: Redis raises tables, Lua raises text.
+local function said(problem)
+  return type(problem) == 'table' and problem.err or tostring(problem)
+end
+-- Keys that were passed over, each with the reason: what is wrong with one stream is no trouble of the others.
+local spoilt = {}
+-- Which of the keys that the bus keeps for a stream is of another kind than it should be.
+local function culprit(stream, group)
+  local kinds = {
+    { stream, 'stream' }, { stream .. ':timers', 'zset' }, { stream .. ':deferred:' .. group, 'zset' },
+    { stream .. ':tries:' .. group, 'hash' }, { stream .. ':progress:' .. group, 'hash' },
+    { stream .. ':lease:' .. group, 'hash' },
+  }
+  for _, pair in ipairs(kinds) do
+    local found = redis.pcall('TYPE', pair[1])
+    if found.ok and found.ok ~= 'none' and found.ok ~= pair[2] then return pair[1] end
+  end
+  return stream
+end
+-- What `step` returns; nothing if it failed, and then the key that it failed on is spoilt.
+local function guarded(stream, group, step, ...)
+  local fine, found = pcall(step, stream, ...)
+  if fine then return found end
+  spoilt[#spoilt + 1] = { culprit(stream, group), said(found) }
+end
+-- An entry leaves the group: acknowledged, its counts and progress forgotten. That cannot fail half-way.
 local function forget(stream, group, id)
   redis.call('XACK', stream, group, id)
-  redis.call('HDEL', stream .. ':tries:' .. group, id .. ' failed', id .. ' crashed', id .. ' waited')
-  redis.call('HDEL', stream .. ':progress:' .. group, id)
+  redis.pcall('HDEL', stream .. ':tries:' .. group, id .. ' failed', id .. ' crashed', id .. ' waited')
+  redis.pcall('HDEL', stream .. ':progress:' .. group, id)
 end
 -- `source` + `id` as events.codec.dedup_key spells it, or the entry's own place where it has no id.
 local function identity(id, fields)
@@ -59,9 +91,7 @@ local function accept(stream, group, id, fields, deliveries)
   for i, value in ipairs(fields) do values[6 + i] = value end
   return pack(values)
 end
--- The end of a flight: unlock it if this entry holds it and make the entry that waited longest due at once.
-local function land(group, home, key, value)
-  if home == '' then return end
+local function unlock(group, home, key, value)
   local lock = home .. ':flight:' .. group .. ':' .. key
   if redis.call('GET', lock) ~= value then return end
   redis.call('DEL', lock)
@@ -72,9 +102,14 @@ local function land(group, home, key, value)
   local id, stream = string.match(first, '^(%S+) (.*)$')
   redis.call('ZADD', stream .. ':deferred:' .. group, 'XX', 0, id)
 end
+-- The end of a flight: unlock it if this entry holds it and make the entry that waited longest due at once. Should that
+-- fail, on a key of the other entry's stream: the lock ends with the lease, the other entry is due after one.
+local function land(group, home, key, value)
+  if home ~= '' then pcall(unlock, group, home, key, value) end
+end
 local function read_fields()
   local fields = {}
-  for i = 1, number() do fields[i] = arg() end
+  for i = 1, count_of() do fields[i] = arg() end
   return fields
 end
 -- Adds an entry; `limit` is for lossy streams alone ('0': none).

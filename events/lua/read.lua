@@ -4,7 +4,7 @@
 -- in turn; for 'beats' the value of each key; for 'members' those of one sorted set between two scores.
 local function records()
   local found, failure = {}, nil
-  for i = 1, number() do
+  for i = 1, count_of() do
     local pair = redis.pcall('HMGET', arg(), 'revision', 'value')
     failure = failure or pair.err
     found[2 * i - 1], found[2 * i] = pair[1] or false, pair[2] or false
@@ -13,7 +13,7 @@ local function records()
 end
 local function beats()
   local keys = {}
-  for i = 1, number() do keys[i] = arg() end
+  for i = 1, count_of() do keys[i] = arg() end
   return redis.pcall('MGET', unpack(keys))
 end
 local function members()
@@ -21,7 +21,7 @@ local function members()
 end
 local kinds = { records = records, beats = beats, members = members }
 local replies = {}
-for i = 1, number() do
+for i = 1, count_of() do
   local found = kinds[arg()]()
   replies[i] = found.err and { false, found.err } or { found }
 end

@@ -4,7 +4,8 @@
 -- known. A holder that vanished is counted as one crash of the entry, unless Redis was away (`blame` is 0) and nobody
 -- could renew; a lost reply is not. How long a holder's leases are is what it noted itself (consumers.lua).
 -- The cursor of each stream is carried by the caller, so that the tail of a long pending list is reached.
--- Reply: { leases, per stream the next cursor, takeovers, phantoms, absorbed }
+-- What is wrong with one stream or its helper keys keeps nothing from the others: it is passed over and named.
+-- Reply: { leases, per stream the next cursor, takeovers, phantoms, absorbed, spoilt keys }
 local group, owner, count, lease_ms, blame = arg(), arg(), number(), number(), number()
 local PAGE = 100
 local taken, cursors, takeovers, phantoms, absorbed = {}, {}, 0, 0, 0
@@ -14,7 +15,7 @@ local function lease_of(stream, who)
   noted[place] = noted[place] or tonumber(redis.call('HGET', stream .. ':lease:' .. group, who) or lease_ms)
   return noted[place]
 end
-for _ = 1, number() do
+for _ = 1, count_of() do
   local stream = arg()
   held[stream .. ' ' .. arg()] = true
 end
@@ -43,12 +44,12 @@ local function scan(stream, from)
   if lines.err then return '-' end
   for _, line in ipairs(lines) do
     if #taken >= count then return line[1] end
-    examine(stream, unpack(line))
+    guarded(stream, group, examine, unpack(line))
   end
   return #lines == PAGE and '(' .. lines[PAGE][1] or '-'
 end
-for i = 1, number() do
+for i = 1, count_of() do
   local stream, from = arg(), arg()
-  cursors[i] = scan(stream, from)
+  cursors[i] = guarded(stream, group, scan, from) or '-'
 end
-return { taken, cursors, takeovers, phantoms, absorbed }
+return { taken, cursors, takeovers, phantoms, absorbed, spoilt }

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Guarantees: renews exactly the leases that still stand, with the progress noted beside each (and told on the progress
--- stream, if there is one), and names the others. Works when memory is short: what runs shall go on. A flight that was
--- forgotten (failover) is taken again; where another entry has it by now, the lease is as good as lost.
+-- stream, if there is one), and names the others. Works when memory is short, and where progress cannot be noted: what
+-- runs shall go on. A flight that was forgotten (failover) is taken again; where another entry has it by now, the lease
+-- is as good as lost.
 -- Reply, per lease: 1 renewed, 0 lost.
 local lease_ms = number()
 local replies = {}
@@ -9,12 +10,12 @@ local function flies(group, lock, mine)
   local who = redis.call('GET', lock)
   if who and who ~= mine then
     local owner, deliveries, id, stream = string.match(who, '^(%S+) (%S+) (%S+) (.*)$')
-    if holds(stream, group, id, owner, deliveries) then return false end
+    if owner and holds(stream, group, id, owner, deliveries) then return false end
   end
   redis.call('SET', lock, mine, 'PX', lease_ms * 10)
   return true
 end
-for i = 1, number() do
+for i = 1, count_of() do
   local stream, group, id, owner, deliveries, home, key = arg(), arg(), arg(), arg(), arg(), arg(), arg()
   local note, told, limit = arg(), arg(), arg()
   local fields = read_fields()
@@ -23,8 +24,8 @@ for i = 1, number() do
   if holds(stream, group, id, owner, deliveries)
     and (home == '' or flies(group, home .. ':flight:' .. group .. ':' .. key, mine)) then
     redis.call('XCLAIM', stream, group, owner, 0, id, 'IDLE', 0, 'RETRYCOUNT', deliveries, 'JUSTID')
-    if note ~= '' then redis.call('HSET', stream .. ':progress:' .. group, id, note) end
-    if told ~= '' then add_entry(told, limit, fields) end
+    if note ~= '' then redis.pcall('HSET', stream .. ':progress:' .. group, id, note) end
+    if told ~= '' then pcall(add_entry, told, limit, fields) end
     replies[i] = 1
   end
 end

@@ -3,8 +3,9 @@
 -- has an outcome of is acknowledged instead; an entry that is put aside is given to nobody before it is due; a timer
 -- becomes an entry once. A group that is gone (flush, failover) is made again from the first entry on.
 -- Of each stream at most `each` new ones are taken, so that a long one leaves room for the others.
+-- What is wrong with one stream or its helper keys keeps nothing from the others: it is passed over and named.
 -- Reply: { leases, how many duplicates were absorbed, per stream the last id there is (to wait behind), '+' where new
---          entries are left, or '' where the count was reached before }
+--          entries are left, '' where the count was reached before, or '!' where it cannot be read, spoilt keys }
 local group, owner, count, each = arg(), arg(), number(), number()
 local now = now_ms()
 local taken, absorbed, marks = {}, 0, {}
@@ -13,11 +14,15 @@ local function give(stream, id, fields, deliveries)
   local lease = accept(stream, group, id, fields, deliveries)
   if lease then taken[#taken + 1] = lease else absorbed = absorbed + 1 end
 end
+local function ring(stream, timers, packed)
+  redis.call('XADD', stream, '*', unpack(cjson.decode(packed)))
+  redis.call('ZREM', timers, packed)
+end
 local function fire(stream)
   local timers = stream .. ':timers'
   for _, packed in ipairs(redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, 100)) do
-    redis.call('XADD', stream, '*', unpack(cjson.decode(packed)))
-    redis.call('ZREM', timers, packed)
+    local fine, problem = pcall(ring, stream, timers, packed)
+    if not fine then spoilt[#spoilt + 1] = { timers .. ' member ' .. string.sub(packed, 1, 80), said(problem) } end
   end
 end
 local function wake(stream)
@@ -27,7 +32,7 @@ local function wake(stream)
     local who, _, deliveries = pending(stream, group, id)
     if who == DEFERRED then
       local claimed = redis.call('XCLAIM', stream, group, owner, 0, id)[1]
-      if claimed then give(stream, id, claimed[2], deliveries + 1) end
+      if claimed then guarded(stream, group, give, id, claimed[2], deliveries + 1) end
     end
   end
 end
@@ -41,7 +46,7 @@ local function read(stream)
     found = redis.call('XREADGROUP', 'GROUP', group, owner, 'COUNT', wanted, 'STREAMS', stream, '>')
   end
   local entries = found and found[1][2] or {}
-  for _, entry in ipairs(entries) do give(stream, entry[1], entry[2], 1) end
+  for _, entry in ipairs(entries) do guarded(stream, group, give, entry[1], entry[2], 1) end
   if #entries == wanted then return '+' end
   if #entries > 0 then return entries[#entries][1] end
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -49,10 +54,10 @@ local function read(stream)
 end
 
 local streams = {}
-for i = 1, number() do streams[i] = arg() end
+for i = 1, count_of() do streams[i] = arg() end
 for _, stream in ipairs(streams) do
-  fire(stream)
-  if #taken < count then wake(stream) end
+  guarded(stream, group, fire)
+  if #taken < count then guarded(stream, group, wake) end
 end
-for i, stream in ipairs(streams) do marks[i] = read(stream) end
-return { taken, absorbed, marks }
+for i, stream in ipairs(streams) do marks[i] = guarded(stream, group, read) or '!' end
+return { taken, absorbed, marks, spoilt }

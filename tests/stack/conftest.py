@@ -1,29 +1,30 @@
 """The whole stack on an engine and a network of its own, as an operator starts it; taken down and looked after.
 
-Slow (minutes): it makes base images, builds every image and runs four nested engines. `make test-stack` runs it.
+Slow (minutes): it makes base images, builds every image and runs five nested engines. `make test-stack` runs it.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deploy.lab import Lab
 from deploy.lab.engine_server import EngineServer
+from deploy.lab.server import poll
+from deploy.stack.nested import nested_options
 from deploy.stack.own_network import OwnNetwork
+from tests.stack.listing import hard_image
+from tests.stack.operator import PLAIN, PLAIN_ADDRESS, RANGES, Stack, context
+from tests.stack.traces import traces
 
-ROOT = Path(__file__).parents[2]
-#: Range → engine, and whether its images are in containerd's store.
-RANGES = {"r20": ("20.10", False), "r26": ("26.1", False), "r28": ("28.5", False), "r28c": ("28.5", True)}
+#: A stock engine in a container: what the range's image does to be one, and no agent. Not as the first process, which
+#: nobody in the container could hold.
+STOCK = "sed '/^exec /,$d' /usr/local/bin/entrypoint >/tmp/prepare && . /tmp/prepare && dockerd; exit $?"
 
 
 class Outside(EngineServer):
@@ -33,51 +34,6 @@ class Outside(EngineServer):
 
     def command(self) -> list[str]:
         return self.network.inside(super().command())
-
-
-class Stack:
-    """What an operator does with a running stack, from outside."""
-
-    def __init__(self, socket: Path, data: Path) -> None:
-        self.socket = socket
-        self.environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "CYROID_DATA_DIR": str(data)}
-        self.data = data
-
-    def run(
-        self, *command: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
-    ) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, env=self.environment, cwd=ROOT, check=False, timeout=seconds
-        )
-        if check:
-            assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout.decode()}\n{done.stderr.decode()}"
-        return done
-
-    def tool(self, module: str, *words: str) -> str:
-        """One of the stack's own programs."""
-        return self.run(sys.executable, "-m", f"deploy.stack.{module}", *words, seconds=900).stdout.decode()
-
-    def docker(self, *words: str, stdin: bytes = b"") -> str:
-        return self.run("docker", *words, stdin=stdin).stdout.decode().strip()
-
-    def cyroid(self, *words: str, stdin: bytes = b"", service: str = "api") -> list[dict[str, Any]]:
-        """`cyroid-images … --json` in a service's container: the items, or the one object."""
-        inside = ["exec", "-i", f"cyroid-images-{service}-1", "cyroid-images", *words, "--json"]
-        text = self.docker(*inside, stdin=stdin)
-        found = json.loads(text.splitlines()[-1])
-        items: list[dict[str, Any]] = found.get("items", [found])
-        return items
-
-    def in_range(self, name: str, script: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        """A shell as root in a range's container."""
-        return self.run("docker", "exec", f"cyroid-range-{name}", "sh", "-c", script, check=check)
-
-    def service(self, verb: str, *names: str) -> None:
-        self.docker(verb, *(f"cyroid-images-{name}-1" for name in names))
-
-    def address(self, name: str, network: str) -> str:
-        template = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
-        return self.docker("inspect", "--format", template, name)
 
 
 @contextmanager
@@ -106,6 +62,8 @@ def stack() -> Iterator[Stack]:
         there = Stack(socket, Path(folder, "data"))
         there.data.mkdir()
         there.tool("images", "--base", "debootstrap")
+        root = Path(there.docker("info", "--format", "{{.DockerRootDir}}"))
+        before = traces(socket, root)
         try:
             there.tool("up")
             for name, (version, containerd) in RANGES.items():
@@ -117,6 +75,50 @@ def stack() -> Iterator[Stack]:
         assert there.docker("volume", "ls", "--quiet") == ""
         assert set(there.docker("network", "ls", "--format", "{{.Name}}").split()) == {"bridge", "host", "none"}
         assert list(there.data.iterdir()) == []
+        # The engine ends a shim a moment after its container.
+        assert poll(lambda: not traces(socket, root).beyond(before), seconds=60.0, every=1.0), traces(
+            socket, root
+        ).beyond(before)
+
+
+@pytest.fixture(scope="session")
+def images(stack: Stack) -> list[str]:
+    """One built, one imported, one promoted, and one with what careless copies lose."""
+    stack.docker("import", "-", "hard:1", stdin=hard_image())
+    stack.docker("import", "--change", 'CMD ["sh"]', "-", "base:1", stdin=hard_image())
+    stack.cyroid("images", "build", "-", "-t", "built:1", stdin=context("one"))
+    stack.docker("tag", "built:1", "elsewhere:1")
+    archive = stack.run("docker", "save", "elsewhere:1").stdout
+    stack.docker("rmi", "elsewhere:1")
+    stack.cyroid("images", "import", "-", "--as", "imported:1", stdin=archive)
+    stack.docker("run", "--name", "changed", "--network", "none", "built:1", "sh", "-c", "echo promoted > /etc/content")
+    stack.cyroid("images", "promote", "changed", "promoted:1", "--change", 'CMD ["cat", "/etc/content"]')
+    stack.docker("rm", "changed")
+    return ["built:1", "imported:1", "promoted:1"]
+
+
+@pytest.fixture(scope="session")
+def plain(stack: Stack) -> Iterator[str]:
+    """A range without an agent: a stock engine that listens on TCP, on a range's network (the demo's first)."""
+    image = "cyroid/range:26.1"
+    options = list(nested_options_of(stack, image))
+    place = ["--network", "cyroid-ranges-1", "--ip", PLAIN_ADDRESS, "--hostname", PLAIN]
+    name = f"cyroid-range-{PLAIN}"
+    start = ["--entrypoint", "/bin/sh", image, "-c", STOCK]
+    stack.docker("run", "--detach", "--name", name, *place, *options, "--volume", "/var/lib/docker", *start)
+    try:
+        ready = poll(lambda: stack.in_range(PLAIN, "docker version", check=False).returncode == 0, seconds=120, every=1)
+        assert ready, stack.docker("logs", "--tail", "20", name)
+        yield PLAIN
+    finally:
+        stack.docker("rm", "--force", "--volumes", name)
+
+
+def nested_options_of(stack: Stack, image: str) -> tuple[str, ...]:
+    """What a nested engine needs here, asked of the stack's engine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", f"unix://{stack.socket}")
+        return nested_options(image)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import pytest
 
-from tests.stack.conftest import Stack
+from deploy.lab.server import poll
+from tests.stack.operator import Stack
+from tests.stack.traces import inside, listener
 
 #: The range's own programs are enough: its Python has a Redis client, as the agent needs one.
 REDIS = """/opt/cyroid/bin/python - <<'END'
@@ -22,13 +28,22 @@ except urllib.error.HTTPError as refused:
     print(refused.code)
 END"""
 
+PORT = 7999
+LISTEN = f"""
+import socket
+servers = [socket.create_server(("", {PORT}), family=family) for family in (socket.AF_INET, socket.AF_INET6)]
+print("ready", flush=True)
+import threading
+threading.Event().wait()
+"""
+
 
 def test_the_doors_that_a_range_needs_are_open(stack: Stack) -> None:
     """The control: pull side, Redis and tar server answer, so what fails below does not fail for want of a network."""
     for host, port in (("cyroid-registry", 5000), ("cyroid-redis", 6379), ("cyroid-tar", 7070)):
         assert b"open" in stack.in_range("r28", CONNECT.format(host=host, port=port)).stdout
     assert b"200" in stack.in_range("r28", REQUEST.format(path="/v2/", method="GET", data=None)).stdout
-    answer = stack.in_range("r28", REDIS.format(words=("XADD", "cyroid:range:r28:own", "*", "a", "b")))
+    answer = stack.in_range("r28", REDIS.format(words=("XADD", "cyroid:range:r28:inbox", "*", "a", "b")))
     assert answer.stdout.startswith(b"b'")  # the id of an entry of its own
 
 
@@ -77,21 +92,74 @@ def test_redis_keeps_a_range_to_its_own_streams(words: tuple[str, ...], stack: S
 
 
 def test_other_places_cannot_be_reached(stack: Stack) -> None:
-    """Another range's engine, the registry's other side, the API, the host: no connection, by whatever way."""
+    """Another range's engine, the registry's other side, the API: no connection, though each of them listens."""
     other = stack.address("cyroid-range-r26", "cyroid-ranges-r26")
-    gateway = stack.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "cyroid-ranges-r28")
+    near = ["exec", "cyroid-images-agent-pool-1", "sh", "-c", CONNECT.format(host=other, port=2375)]
+    assert stack.docker(*near) == "open"  # the control: who is on that network reaches it
     places = {
         "another range's engine": (other, 2375),
         "the registry's door for writing": ("172.30.0.16", 5000),
         "Redis from behind": ("172.30.0.17", 6379),
         "the tar server from behind": ("172.30.0.22", 7070),
         "the API": ("172.30.0.23", 8070),
-        "the host as gateway": (gateway, 22),
     }
     for what, (host, port) in places.items():
+        if host != other:
+            near = ["exec", "cyroid-images-tracker-1", "sh", "-c", CONNECT.format(host=host, port=port)]
+            assert stack.docker(*near) == "open", what
         said = stack.in_range("r28", CONNECT.format(host=host, port=port), check=False)
         assert said.returncode != 0, what
         assert b"open" not in said.stdout, what
+
+
+@pytest.fixture
+def host_listens(stack: Stack) -> Iterator[int]:
+    """A program of the host's that listens on every address it has, as a careless engine on TCP would; its process."""
+    engine = listener(stack.socket)
+    command = ["nsenter", f"--net=/proc/{engine}/ns/net", "--", sys.executable, "-c", LISTEN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield engine
+        finally:
+            server.kill()
+
+
+def test_the_host_cannot_be_reached_over_ipv4(stack: Stack, host_listens: int) -> None:
+    """Whatever address of the host's a range asks for, with the route it makes itself, nothing is answered."""
+    lines = inside(host_listens, "ip", "-4", "-o", "address", "show").splitlines()
+    addresses = {line.split()[3].partition("/")[0] for line in lines} - {"127.0.0.1"}
+    gateway = stack.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "cyroid-ranges-r28")
+    assert {"172.30.0.1", "172.17.0.1"} <= addresses
+    near = ["exec", "cyroid-images-tracker-1", "sh", "-c", CONNECT.format(host="172.30.0.1", port=PORT)]
+    assert stack.docker(*near) == "open"  # the control: the host does listen, and a container of its own reaches it
+    for host in sorted({*addresses, gateway}):
+        connect = CONNECT.format(host=host, port=PORT)
+        assert stack.in_range("r28", connect, check=False).returncode != 0, host
+        route = f"ip route replace {host}/32 dev eth0"
+        said = stack.in_range("r28", f"{route} && {connect}; s=$?; ip route del {host}/32; exit $s", check=False)
+        assert said.returncode != 0, f"{host} with a route of the range's own"
+        assert b"open" not in said.stdout
+
+
+def test_the_host_closes_ipv6_with_the_rule_that_the_documentation_names(stack: Stack, host_listens: int) -> None:
+    """A range that switches IPv6 on finds the host on its bridge (docs/security.md, "Not closed"), until that rule."""
+    identity = stack.docker("network", "inspect", "--format", "{{.Id}}", "cyroid-ranges-r28")
+    bridge = f"br-{identity[:12]}"
+    (line,) = inside(host_listens, "ip", "-6", "-o", "address", "show", "dev", bridge, "scope", "link").splitlines()
+    connect = CONNECT.format(host=f"{line.split()[3].partition('/')[0]}%eth0", port=PORT)
+    stack.in_range("r28", "echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+    # Its own address takes a second or two to be usable.
+    reached = poll(lambda: stack.in_range("r28", connect, check=False).stdout == b"open\n", seconds=30.0, every=1.0)
+    assert reached, "not open any more: docs/security.md says it is"
+    rule = ["INPUT", "-i", "br-+", "-j", "DROP"]
+    inside(host_listens, "ip6tables", "-I", *rule)
+    try:
+        assert stack.in_range("r28", connect, check=False).returncode != 0
+    finally:
+        inside(host_listens, "ip6tables", "-D", *rule)
+        stack.in_range("r28", "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
 
 
 def test_no_service_forwards_for_a_range(stack: Stack) -> None:

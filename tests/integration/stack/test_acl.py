@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from deploy.lab import Lab, RedisServer
 from deploy.stack.acl import Passwords, range_user, set_user, users_file
 from events.bus import Delivery, Outcome, Post, RecordWrite, Subscription
 from events.envelope import Envelope
 from events.messages import AgentStarted, TransferCancelled
+from events.observer import Counter, Silent
 from events.redis_bus import RedisBus
+from events.redis_scripts import source
 from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker import Worker
 
 STREAMS = Streams("cyroid")
 PASSWORDS = Passwords(services="s", operator="o", admin="a", ranges={"7": "seven", "8": "eight"})
+HELPERS = (":timers", ":deferred:deployer", ":tries:deployer", ":progress:deployer")
 STARTED = AgentStarted(range_id="7", engine_id="e", engine_version="28.5.2", store="classic", platform="linux/amd64")
 
 
@@ -112,6 +116,20 @@ FORBIDDEN = {
     "answering for another range": ("XADD", "cyroid:range:8:outbox", "*", "a", "b"),
     "beating for another range": ("SET", "cyroid:range:8:alive", "x"),
     "reading the offers of other transfers": ("HMGET", "cyroid:offer:t", "value"),
+    "making its outbox something else": ("SET", "cyroid:range:7:outbox", "x"),
+    "removing its outbox": ("DEL", "cyroid:range:7:outbox"),
+    "taking back what it said": ("XDEL", "cyroid:range:7:outbox", "0-1"),
+    "a group of its own on its outbox": ("XGROUP", "CREATE", "cyroid:range:7:outbox", "g", "0"),
+    "removing the deployer's group": ("XGROUP", "DESTROY", "cyroid:range:7:outbox", "deployer"),
+    "acknowledging for the deployer": ("XACK", "cyroid:range:7:outbox", "deployer", "0-1"),
+    "a timer that the deployer would fire": ("ZADD", "cyroid:range:7:outbox:timers", "0", "no JSON"),
+    "putting entries aside for the deployer": ("SET", "cyroid:range:7:outbox:deferred:deployer", "x"),
+    "counting for the deployer": ("SET", "cyroid:range:7:outbox:tries:deployer", "x"),
+    "an outcome of the deployer": ("SET", "cyroid:range:7:outbox:done:deployer:x", "x"),
+    "making its inbox something else": ("SET", "cyroid:range:7:inbox", "x"),
+    "making its progress something else": ("HSET", "cyroid:range:7:progress", "a", "b"),
+    "making its heartbeat something else": ("ZADD", "cyroid:range:7:alive", "0", "x"),
+    "a key that nobody knows": ("SET", "cyroid:range:7:mine", "x"),
     "a range whose name begins like ours": ("XADD", "cyroid:range:77:outbox", "*", "a", "b"),
     "listing keys": ("KEYS", "*"),
     "walking through keys": ("SCAN", "0"),
@@ -146,7 +164,100 @@ async def test_a_script_of_the_bus_cannot_be_turned_against_others(url_of: dict[
         await service.publish(STREAMS.images, Envelope(message=STARTED, source="test", subject="7"))
         with pytest.raises(Exception, match=r"(?i)perm|acl|refused"):
             await bus.publish(STREAMS.outbox("8"), Envelope(message=STARTED, source="agent@8", subject="8"))
-    assert await agent.execute_command("XLEN", "cyroid:range:7:outbox") >= 0  # type: ignore[no-untyped-call]
+    assert await agent.execute_command("XLEN", "cyroid:range:7:inbox") >= 0  # type: ignore[no-untyped-call]
+
+
+ENDLESS = {
+    "posts of a commit": ("commit", "token", "1e15"),
+    "fields of a post": ("commit", "token", "1", "cyroid:range:7:outbox", "", "1", "0", "0", "1e15"),
+    "items of a commit": ("commit",),
+    "beats": ("read", "beats", "1e15"),
+    "records": ("read", "records", "1e15"),
+    "streams": ("take", "agent", "owner", "1", "1"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_a_script_does_not_count_further_than_it_was_told(
+    what: str, url_of: dict[str, str], agent: redis.Redis
+) -> None:
+    """More items announced than sent is an error at once; Redis answers others meanwhile."""
+    name, *words = ENDLESS[what]
+    digest = hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
+    items = "1" if words and name in ("commit", "read") else "1e15"
+    arguments = [*words, items] if name == "take" else [items, *words]
+    async with RedisBus.open(url_of["cyroid"], streams=STREAMS) as service, asyncio.timeout(4):
+        await service.publish(STREAMS.images, Envelope(message=STARTED, source="test", subject="7"))
+        with pytest.raises(ResponseError, match="announced"):
+            await agent.execute_command("EVALSHA", digest, 1, "cyroid:range:7:inbox", *arguments)  # type: ignore[no-untyped-call]
+        await service.publish(STREAMS.images, Envelope(message=STARTED, source="test", subject="7"))
+
+
+#: What a range could leave behind with rights it once had, or a person by mistake, beside a good range 8.
+SPOILT = {
+    "outbox": ("SET", "cyroid:range:7:outbox", "x"),
+    "outbox:deferred:deployer": ("SET", "cyroid:range:7:outbox:deferred:deployer", "x"),
+    "outbox:timers": ("SET", "cyroid:range:7:outbox:timers", "x"),
+    "outbox:timers member no JSON": ("ZADD", "cyroid:range:7:outbox:timers", "0", "no JSON"),
+    "outbox:tries:deployer": ("SET", "cyroid:range:7:outbox:tries:deployer", "x"),
+    "outbox:progress:deployer": ("SET", "cyroid:range:7:outbox:progress:deployer", "x"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+async def test_one_spoilt_range_stops_no_other(
+    name: str, url_of: dict[str, str], guarded: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The deployer takes, fails, finishes and waits for what range 8 says, with a range 7 that cannot be read."""
+    service: redis.Redis = redis.Redis.from_url(url_of["cyroid"])
+    outboxes = [STREAMS.outbox("7"), STREAMS.outbox("8")]
+    handled = asyncio.Event()
+    spoilt = asyncio.Event()
+
+    class Counting(Silent):
+        def count(self, group: str, counter: Counter, amount: int = 1) -> None:
+            if counter == "spoilt":
+                spoilt.set()
+
+    async def on_started(delivery: Delivery) -> None:
+        if delivery.stream == outboxes[0]:
+            raise RuntimeError("put aside, time and again")
+        if delivery.attempt == 1:
+            raise RuntimeError("put aside once, in one call with the other")
+        handled.set()
+
+    async with service, RedisBus.open(url_of["cyroid"], streams=STREAMS) as bus:
+        await service.delete(*outboxes, *(f"{outboxes[0]}{tail}" for tail in HELPERS))
+        subscription = Subscription(
+            group="deployer",
+            streams=lambda: [STREAMS.deployments, *outboxes],
+            handlers={AgentStarted: on_started},
+            dead_stream=STREAMS.dead,
+            backoff_seconds=0.05,
+            attempts=100,
+        )
+        if name != "outbox":
+            await bus.publish(outboxes[0], Envelope(message=STARTED, source="agent@7", subject="7"))
+        await service.execute_command(*SPOILT[name])  # type: ignore[no-untyped-call]
+        worker = Worker(bus, subscription, name="deployer", observer=Counting())
+        async with TaskGroup() as group, asyncio.timeout(20):
+            running = group.create_task(worker.run())
+            await bus.publish(outboxes[1], Envelope(message=STARTED, source="agent@8", subject="8"))
+            await handled.wait()
+            # A second one comes while the worker waits for news of both.
+            handled.clear()
+            await bus.publish(outboxes[1], Envelope(message=STARTED, source="agent@8", subject="8"))
+            await handled.wait()
+            entries = [entry async for entry in bus.tail(outboxes, after="0", follow=False)]
+            assert [one.stream for one in entries].count(outboxes[1]) == 2
+            assert any(status.stream == outboxes[1] for status in await bus.groups(outboxes))
+            if name != "outbox:progress:deployer":  # which is only cleaned up here
+                await spoilt.wait()
+            running.cancel()
+        await service.delete(*outboxes, *(f"{outboxes[0]}{tail}" for tail in HELPERS))
+    if spoilt.is_set():
+        key = f"{outboxes[0].removesuffix('outbox')}{name.split(maxsplit=1)[0]}"
+        assert any(key in record.getMessage() for record in caplog.records)
 
 
 async def test_the_operator_reads_and_changes_nothing(url_of: dict[str, str]) -> None:

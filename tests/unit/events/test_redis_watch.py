@@ -69,3 +69,14 @@ def test_a_stream_that_is_listened_to_no_more_is_forgotten() -> None:
     watch = _begun()
     watch.news(["gone"])
     assert watch.choose(MANY, 8, 0.0) == []
+
+
+def test_a_stream_that_cannot_be_read_is_not_waited_for() -> None:
+    """Its news would never end: no mark until a take could read it again."""
+    watch = _begun()
+    watch.news(["s1"])
+    watch.looked(["s1", "s2"], ["!", "2-0"])
+    assert watch.marks(["s1", "s2"]) == {"s2": "2-0"}
+    assert watch.choose(MANY, 8, 0.0) == []
+    watch.looked(["s1"], ["3-0"])
+    assert watch.marks(["s1"]) == {"s1": "3-0"}

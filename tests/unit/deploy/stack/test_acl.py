@@ -8,6 +8,7 @@ import pytest
 
 from deploy.stack.acl import Passwords, literal, range_rules, users_file
 
+SAID = ("-@all", *(f"~cyroid:range:7:{name}" for name in ("outbox", "progress", "dead")), "+xadd", "+type")
 PASSWORDS = Passwords(services="s", operator="o", admin="a", ranges={"7": "seven", "8": "eight"})
 
 
@@ -23,14 +24,22 @@ def test_every_user_has_a_password_and_none_is_readable() -> None:
 
 
 def test_a_range_has_its_own_keys_alone() -> None:
-    """One key pattern, and commands by name: no category is handed out."""
-    rules = range_rules("cyroid", "7")
-    assert [rule for rule in rules if rule.startswith(("~", "%"))] == ["~cyroid:range:7:*"]
-    assert "allkeys" not in rules
-    assert not any(rule.startswith("+@") for rule in rules)
+    """Key patterns below its own name, each with commands by name: no category is handed out."""
+    words = " ".join(range_rules("cyroid", "7")).replace("(", " ").replace(")", " ").split()
+    patterns = [word for word in words if word.startswith(("~", "%"))]
+    assert patterns
+    assert all(pattern.startswith("~cyroid:range:7:") for pattern in patterns)
+    assert "allkeys" not in words
+    assert not any(word.startswith("+@") for word in words)
 
 
-@pytest.mark.parametrize("text", ["*", "a?b", "x y", "[a]", "a\nuser evil on nopass ~* +@all"])
+def test_a_range_adds_to_what_services_read_and_does_nothing_else_there() -> None:
+    """No rule that names the outbox, the progress or the dead letters hands out more than XADD and TYPE."""
+    selectors = [rule for rule in range_rules("cyroid", "7") if "outbox " in rule]
+    assert [rule for rule in selectors if rule != f"({' '.join(SAID)})"] == []
+
+
+@pytest.mark.parametrize("text", ["*", "a?b", "a)", "(b", "x y", "[a]", "a\nuser evil on nopass ~* +@all"])
 def test_a_name_that_would_widen_the_pattern_is_refused(text: str) -> None:
     """A range id cannot become a glob or a second user."""
     with pytest.raises(ValueError, match="key pattern"):
