@@ -18,9 +18,11 @@ from bench.kill_images import load_image
 from deploy.lab import EngineServer, Lab, LabError, Server, Valve
 from deploy.lab.server import poll
 from deploy.lab.system import System
+from events.bus import Outcome, RecordWrite
 from events.envelope import Envelope, new_id
 from events.messages import DeploymentRequested
 from events.redis_bus import RedisBus
+from services.core.ranges import RangeKeys
 
 RESTART_SECONDS = 0.7
 ROLES = ("registry-pusher", "deployer", "tracker", "tar-server")
@@ -145,6 +147,16 @@ class Stage:
         streams = self.system.streams
         async with asyncio.timeout(20), RedisBus.open(self.system.redis.url, streams=streams) as bus:
             await bus.publish(streams.deployments, *requests)
+
+    def unwant(self) -> None:
+        """Nobody wants in the ranges what was deployed so far: what is removed now is not brought back."""
+        asyncio.run(self._unwant())
+
+    async def _unwant(self) -> None:
+        keys = RangeKeys(self.system.prefix)
+        writes = tuple(RecordWrite(keys.wanted(range_id), None) for range_id in self.system.ranges)
+        async with asyncio.timeout(20), RedisBus.open(self.system.redis.url, streams=self.system.streams) as bus:
+            await bus.commit(Outcome(records=writes))
 
     # ---- looking from outside ----
 

@@ -201,6 +201,7 @@ class Trial:
 
     def _judge(self, deployments: dict[str, str], image: str, wanted: tuple[str, tuple[str, ...]], to: Result) -> None:
         """Compare what each range's engine says with what the host's engine has; then tidy up, and see what stays."""
+        self._stage.unwant()
         for deployment_id, range_id in deployments.items():
             engine = self._stage.system.ranges[range_id]
             end = self._register.end(deployment_id)
