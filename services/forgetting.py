@@ -1,10 +1,12 @@
-"""Forgetting a range: what is known of it, what it should have, and what lies in its streams.
+"""Forgetting a range, or some of the images that it should have.
 
-An agent that comes up afterwards announces the range anew, as one that nobody has seen.
+Of a range: what is known of it, what it should have, and what lies in its streams. An agent that comes up afterwards
+announces the range anew, as one that nobody has seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,7 +15,8 @@ from events.bus import IndexWrite, Outcome, RecordWrite
 from events.lease import Bus
 from events.streams import Streams
 from services.core.holdings import HoldingKeys, Holdings
-from services.core.ranges import RangeKeys
+from services.core.ranges import RangeKeys, WantedImages
+from services.core.references import Reference
 from services.errors import BadInput, NotFound
 
 
@@ -48,3 +51,25 @@ async def forget_range(bus: Bus, streams: Streams, range_id: str, *, force: bool
     )
     for stream in (streams.inbox(range_id), outbox, streams.range_progress(range_id), streams.range_dead(range_id)):
         await bus.trim(stream, 0.0)
+
+
+async def forget_images(bus: Bus, streams: Streams, range_id: str, references: Sequence[str]) -> list[str]:
+    """What was deployed to a range and is not to be there any more: whoever removes it there finds it gone for good.
+
+    Returns the references in full. The range's engine keeps what it has. Raises NotFound for an image that the range
+    was not to have, RecordConflict where a deployment to it ended at this very moment.
+    """
+    key = RangeKeys(streams.prefix).wanted(range_id)
+    record = await bus.load(key)
+    wanted = msgspec.json.decode(record.value, type=WantedImages) if record else WantedImages(range_id=range_id)
+    names = [str(Reference.parse(reference)) for reference in references]
+    unknown = [name for name in names if name not in wanted.images]
+    if unknown:
+        raise NotFound(
+            f"range {range_id} is not meant to have {', '.join(unknown)}: `cyroid-images verify {range_id}` lists what"
+            " it should have"
+        )
+    left = {name: image for name, image in wanted.images.items() if name not in names}
+    value = msgspec.json.encode(msgspec.structs.replace(wanted, images=left))
+    await bus.commit(Outcome(records=(RecordWrite(key, value, expected=record.revision if record else 0),)))
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,20 +42,30 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
 
 @ranges.command()
 @click.argument("range_id", metavar="RANGE")
+@click.argument("images", nargs=-1, metavar="[IMAGE…]")
 @click.option("--force", is_flag=True, help="Also while its agent is alive; it announces the range again.")
 @click.pass_context
-def forget(context: click.Context, /, *, range_id: str, force: bool) -> None:
-    """Forget a range that is no more: what is known of it and what it should have.
+def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], force: bool) -> None:
+    """Forget a range that is no more, or images that it is not meant to have any more.
+
+    What was deployed to a range is brought back if it gets lost there, until it is forgotten. Forgetting an image does
+    not remove it from the range's engine.
 
     \b
     Examples:
       cyroid-images ranges forget range-7
+      cyroid-images ranges forget range-7 training/web:1.0
     """
 
-    async def work(parts: Parts) -> None:
-        from services.forgetting import forget_range
+    async def work(parts: Parts) -> list[str]:
+        from services.forgetting import forget_images, forget_range
 
+        if images:
+            return await forget_images(await parts.bus(), parts.streams, range_id, images)
         await forget_range(await parts.bus(), parts.streams, range_id, force=force)
+        return []
 
-    run(context, work)
-    talk(f"range {range_id} is forgotten")
+    forgotten = run(context, work)
+    talk(
+        f"range {range_id} is not meant to have {', '.join(forgotten)}" if images else f"range {range_id} is forgotten"
+    )

@@ -3,12 +3,14 @@
 import asyncio
 import json
 
+import msgspec
+
 from events.bus import IndexWrite, Outcome, RecordWrite
 from events.envelope import Envelope
 from events.lease import Holder
 from events.messages import AgentStarted, Failure, ImageBuilt, ImageFailed, LoadOffered
 from services.adapters.memory_archives import tar_of
-from services.core.ranges import RangeKeys
+from services.core.ranges import RangeKeys, WantedImage, WantedImages
 from tests.unit.services.cli.conftest import Shell
 from tests.unit.services.twins import STREAMS
 
@@ -75,6 +77,32 @@ def test_a_range_can_be_forgotten_once_its_agent_is_gone(shell: Shell) -> None:
 
     assert asyncio.run(left()) == []
     assert shell.run("ranges", "forget", "nobody").exit_code == 2
+
+
+def test_an_image_that_a_range_is_not_meant_to_have_any_more_is_forgotten(shell: Shell) -> None:
+    """The others stay wanted; one that was never deployed there is told, and nothing is forgotten."""
+    key = RangeKeys("test").wanted("r1")
+    images = {
+        name: WantedImage(reference=name, image_id=ID, diff_ids=(), deployment_id="d")
+        for name in ("docker.io/library/web:1", "docker.io/library/db:1")
+    }
+
+    async def want() -> None:
+        value = msgspec.json.encode(WantedImages(range_id="r1", images=images))
+        await shell.world.bus.commit(Outcome(records=(RecordWrite(key, value),)))
+
+    async def wanted() -> list[str]:
+        record = await shell.world.bus.load(key)
+        assert record is not None
+        return list(msgspec.json.decode(record.value, type=WantedImages).images)
+
+    asyncio.run(want())
+    refused = shell.run("ranges", "forget", "r1", "web:1", "nothing:1")
+    assert refused.exit_code == 2
+    assert "nothing:1" in refused.stderr
+    assert asyncio.run(wanted()) == list(images)
+    assert shell.run("ranges", "forget", "r1", "web:1").exit_code == 0
+    assert asyncio.run(wanted()) == ["docker.io/library/db:1"]
 
 
 def test_what_a_range_says_cannot_command_the_terminal(shell: Shell) -> None:
