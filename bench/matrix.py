@@ -109,7 +109,9 @@ def _from_host(lab: Lab, host: str, kinds: Sequence[str]) -> Iterator[Cell]:
             ranges.items(), kinds, system.cli_together(asked, seconds=150), strict=True
         ):
             image = said.data["images"][0] if said.status == 0 else {}
-            problem = said.talk.strip() if said.status else _wrong(scene, image, engine, wanted, KINDS[kind][1])
+            problem = (
+                f"exit status {said.status}" if said.status else _wrong(scene, image, engine, wanted, KINDS[kind][1])
+            )
             yield Cell(
                 host=host,
                 range=kind,
@@ -120,7 +122,7 @@ def _from_host(lab: Lab, host: str, kinds: Sequence[str]) -> Iterator[Cell]:
                 layers_reused=image.get("layers_reused", 0),
                 layers_total=image.get("layers_total", 0),
                 seconds=round(image.get("seconds", 0.0), 3),
-                problem=f"{range_id}: {problem}" if problem else None,
+                problem=f"{problem} ({' '.join(said.talk.split())})" if problem else None,
             )
 
 
