@@ -105,9 +105,7 @@ def _from_host(lab: Lab, host: str, kinds: Sequence[str]) -> Iterator[Cell]:
             _build(lab, source, scene)
         wanted = content_digest(source, scene.image)
         asked = [("deploy", range_id, scene.image, "--timeout", "120") for range_id in ranges]
-        for (range_id, engine), kind, said in zip(
-            ranges.items(), kinds, system.cli_together(asked, seconds=150), strict=True
-        ):
+        for engine, kind, said in zip(ranges.values(), kinds, system.cli_together(asked, seconds=150), strict=True):
             image = said.data["images"][0] if said.status == 0 else {}
             problem = (
                 f"exit status {said.status}" if said.status else _wrong(scene, image, engine, wanted, KINDS[kind][1])
