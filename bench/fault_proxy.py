@@ -24,7 +24,7 @@ from events.redis_scripts import NAMES, Script
 
 Kind = Literal["cut_before", "cut_after", "cut_within", "late", "slow", "silence"]
 KINDS: tuple[Kind, ...] = ("cut_before", "cut_after", "cut_within", "late", "slow", "silence")
-STEPS = ("publish", "take", "wait", "read", "board", "renew", "finish", "defer", "bury", "release", "recover", "trim")
+STEPS = ("publish", "take", "wait", "read", "board", "renew", "finish", "defer", "bury", "release", "recover")
 
 
 @dataclass

@@ -37,7 +37,7 @@ class Told:
 
 def cases(occurrences: int) -> list[tuple[str, Kind, int]]:
     """Every step, harmed in every way, at its first to its n-th time."""
-    once = ("publish", "release", "bury")
+    once = ("publish", "defer", "release", "bury")
     return [
         (step, kind, nth)
         for step in STEPS

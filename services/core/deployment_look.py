@@ -80,7 +80,7 @@ def _resolve(draft: Draft, index: int, facts: ImageFacts, agent: AgentFacts) -> 
     if facts.registry is not None and facts.registry.image_id == wanted:
         _enqueue(draft, index, source=facts.registry.source, by_tar=image.pull_failed)
     elif wanted is not None and facts.registry_away is not None:
-        draft.note(f"the registry is away ({facts.registry_away}): {image.reference} goes by tar")
+        draft.note(f"{image.reference} goes by tar: {facts.registry_away}")
         _enqueue(draft, index, source=None, by_tar=True)
     elif wanted is not None and (image.push_failed or image.pull_failed):
         _enqueue(draft, index, source=None, by_tar=True)
