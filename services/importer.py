@@ -5,7 +5,7 @@ Consumes nothing (the CLI and the API call it); emits `image.imported.v1` to the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
 from events.messages import ImageAppeared, ImageImported, Push
@@ -195,6 +195,9 @@ class _Checked:
         except CyroidError as problem:
             self.problem = problem
             raise
+        finally:
+            if isinstance(self._archive.chunks, AsyncGenerator):
+                await self._archive.chunks.aclose()  # a bad archive's file is not read to its end
         yield held + END if check.ended else held
 
     def _judge(self, names: list[str], image_count: int) -> None:
