@@ -120,7 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How many images one range pulls at a time."""
 
     extractions_limit: Count = 4
-    """How many images the ranges of this host unpack at a time, over all ranges."""
+    """How many images the ranges of this host unpack at a time, over all ranges. On two cores 2 to 6 were alike."""
 
     stall_seconds: Seconds = 60.0
     """How long a transfer may stand still, not one byte, before it counts as broken and the next path is tried."""
