@@ -108,7 +108,7 @@ class Commands:
                 if task and task.cancelling() > cancelling:  # or it came as the timeout that it met
                     raise asyncio.CancelledError from error
                 if attempt == self._attempts:
-                    raise BusAway(f"Redis is away: {describe(error)}; is it running and reachable?") from error
+                    raise BusAway(f"Redis is away: {describe(error)}") from error
             except OutOfMemoryError as error:
                 raise BusAway(f"Redis is out of memory, raise maxmemory or free some: {error}") from error
             except RedisError as error:
