@@ -171,15 +171,19 @@ class Fleet:
 
 
 async def deployer(url: str, ranges: int, images: int) -> None:
-    """The other process: deployer, pusher twin, and the twins of host engine and registry."""
+    """The other process: deployer, registry-pusher, and the twins of host engine and registry."""
     import signal
 
-    from bench.twins import PusherTwin
     from events.worker import Worker
     from services.adapters.memory_engine import MemoryEngine
+    from services.adapters.memory_layers import MemoryLayers
     from services.adapters.memory_registry import MemoryRegistry
     from services.core.deployment import Policy
     from services.deployer import Deployer
+    from services.pushing.image_push import ImagePush
+    from services.pushing.layer_forms import LayerForms
+    from services.pushing.layer_push import LayerPush
+    from services.registry_pusher import RegistryPusher
     from services.telemetry import set_up
 
     set_up(level="error", log_format="json")
@@ -200,8 +204,22 @@ async def deployer(url: str, ranges: int, images: int) -> None:
             policy=Policy(pulls_per_host=max(ranges // 4, 8)),
             slots=32,
         )
-        pusher = PusherTwin(streams=streams, engine=host, registry=registry)
-        workers = [Worker(bus, pusher.subscription(30.0)), *(Worker(bus, one) for one in role.subscriptions())]
+        forms, sources = LayerForms(speaker=bus, prefix=PREFIX), [MemoryLayers(host)]
+        pusher = RegistryPusher(
+            push=ImagePush(
+                engine=host,
+                registry=registry,
+                sources=sources,
+                layers=LayerPush(registry=registry, sources=sources, forms=forms),
+                engine_registry=registry.address,
+            ),
+            registry=registry,
+            forms=forms,
+            streams=streams,
+            source="registry-pusher@fleet",
+            auto_push=_never,
+        )
+        workers = [Worker(bus, one) for one in (*pusher.subscriptions(), *role.subscriptions())]
         async with TaskGroup() as tasks:
             running = [tasks.create_task(one) for one in (role.run(), *(worker.run() for worker in workers))]
             sys.stdout.buffer.write(READY_WORD)
@@ -212,6 +230,10 @@ async def deployer(url: str, ranges: int, images: int) -> None:
     sys.stdout.write(
         json.dumps({"uploads": len(registry.uploaded), "blobs": len({one[:2] for one in registry.uploaded})}) + "\n"
     )
+
+
+async def _never() -> bool:
+    return False
 
 
 @asynccontextmanager

@@ -1,37 +1,45 @@
-"""A whole installation in memory: bus, registry, host engine, ranges, and the roles as processes that can be killed."""
+"""A whole installation in memory: bus, registry, engines, and every role as a process that can be killed.
+
+The roles are the real ones (`bench.world_roles`); what they stand on are the twins that pass the same contract suites
+as the real things. Only archives go over real sockets, on loopback, into spools in a folder of the installation's own.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
-from bench.twins import AgentTwin, PusherTwin
 from events.envelope import Envelope
-from events.lease import Bus
 from events.memory import MemoryBus
 from events.messages import DeploymentEnded, Message
 from events.streams import Streams
-from events.task_group import TaskGroup
-from events.worker import Worker
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.adapters.save_stream import SaveStream
 from services.core.deployment import Deployment, Policy
 from services.core.deployment_index import DeploymentKeys
 from services.core.images import Store
-from services.deployer import Deployer
+from services.core.ranges import RangeKeys
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE_SECONDS = 10.0
+REGISTRY = "registry:5000"
 Found = TypeVar("Found")
-Program = Callable[[Bus], Awaitable[None]]
-"""What one process runs, given its own way to the bus."""
+Door = Callable[[Any, "Process"], Any]
+"""Gives what stands between a process and something of the outside."""
+
+
+def open_door(thing: Any, process: Process) -> Any:
+    """Nothing in the way."""
+    return thing
 
 
 def loop_clock() -> datetime:
@@ -54,16 +62,15 @@ async def eventually(
 class Process:
     """A program that can be killed and started again."""
 
-    def __init__(self, name: str, program: Program, door: Callable[[Process], Bus]) -> None:
+    def __init__(self, name: str, program: Callable[[Process], Awaitable[None]]) -> None:
         self.name = name
         self.lives = 0
         self.alive = False
         self._program = program
-        self._door = door
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin a life with a bus of its own, unless one is being lived."""
+        """Begin a life, unless one is being lived."""
         if self._task is not None and not self._task.done():
             return
         self.lives += 1
@@ -71,7 +78,7 @@ class Process:
         self._task = asyncio.create_task(self._live(), name=f"{self.name}.{self.lives}")
 
     async def _live(self) -> None:
-        await self._program(self._door(self))
+        await self._program(self)
 
     async def kill(self) -> None:
         """As kill -9 does: what it says from now on reaches nobody."""
@@ -81,39 +88,70 @@ class Process:
             await asyncio.wait([self._task])
 
 
+class EngineAt:
+    """Whatever engine a range has at the moment, as somebody sees it who knows its address."""
+
+    def __init__(self, engines: Mapping[str, MemoryEngine], range_id: str) -> None:
+        self._engines = engines
+        self._range_id = range_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engines[self._range_id], name)
+
+
 class World:
-    """`ranges` range engines with an agent each, `replicas` deployers, one pusher."""
+    """`ranges` range engines with an agent each (`r0`, `r1`, …), `pooled` without one (`p0`, …), `replicas` deployers.
+
+    `stores` says which engines keep images as containerd does: `host`, or a range's id. `at_hand`: the host's layers
+    can be read where they lie, not only by `save`. A pooled range's engine is at `engine_url(range_id)`.
+    """
 
     def __init__(
         self,
         *,
         ranges: int = 2,
+        pooled: int = 0,
         replicas: int = 1,
         policy: Policy | None = None,
-        host_store: Store = "classic",
-        door: Callable[[Bus, Process], Bus] = lambda bus, _process: bus,
+        stores: Mapping[str, Store] | None = None,
+        at_hand: bool = False,
+        door: Door = open_door,
     ) -> None:
+        from bench.world_roles import programs
+
         self.streams = Streams("cyroid")
         self.keys = DeploymentKeys("cyroid")
+        self.range_keys = RangeKeys("cyroid")
         self.bus = MemoryBus(clock=loop_clock)
         self.policy = policy or Policy()
-        self.registry = MemoryRegistry("registry:5000")
-        self.host = MemoryEngine(engine_id="host", url="memory://host", store=host_store)
-        self.engines = {f"r{number}": self.new_engine(f"r{number}", 1) for number in range(ranges)}
-        self._wrap = door
-        self.processes: dict[str, Process] = {}
-        for number in range(replicas):
-            self._process(f"deployer-{number}", self._deployer(number))
-        self._process("pusher", self._pusher)
-        for range_id in self.engines:
-            self._process(f"agent-{range_id}", self._agent(range_id))
+        self.registry = MemoryRegistry(REGISTRY)
+        self.at_hand = at_hand
+        self.door = door
+        self._stores = dict(stores or {})
+        self.host = MemoryEngine(engine_id="host", url="memory://host", store=self._stores.get("host", "classic"))
+        names = [f"r{number}" for number in range(ranges)], [f"p{number}" for number in range(pooled)]
+        self.agents, self.pooled = tuple(names[0]), tuple(names[1])
+        self.engines = {range_id: self.new_engine(range_id, 1) for range_id in (*names[0], *names[1])}
+        self.tar_port = _free_port()
+        self.processes = {name: Process(name, program) for name, program in programs(self, replicas).items()}
+        self.spools = Path()
 
     def new_engine(self, range_id: str, life: int) -> MemoryEngine:
         """An empty engine, as a range that is made (again) has it."""
-        return MemoryEngine(registries={"registry:5000": self.registry}, engine_id=f"{range_id}.{life}")
+        return MemoryEngine(
+            registries={REGISTRY: self.registry},
+            engine_id=f"{range_id}.{life}",
+            url=self.engine_url(range_id),
+            store=self._stores.get(range_id, "classic"),
+        )
+
+    def engine_url(self, range_id: str) -> str:
+        """How the agent pool reaches an engine."""
+        return f"memory://{range_id}"
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
+        self.spools = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cyroid-world-")))
         for process in self.processes.values():
             self._stack.push_async_callback(process.kill)
             process.start()
@@ -163,46 +201,8 @@ class World:
         told = await self.said(self.streams.deployments)
         return [one for one in told if isinstance(one, DeploymentEnded) and one.deployment_id == deployment_id]
 
-    def _process(self, name: str, program: Program) -> None:
-        self.processes[name] = Process(name, program, lambda process: self._wrap(self.bus, process))
 
-    def _deployer(self, number: int) -> Program:
-        async def program(bus: Bus) -> None:
-            role = Deployer(
-                speaker=bus,
-                engine=self.host,
-                registry=self.registry,
-                streams=self.streams,
-                source=f"deployer@{number}",
-                tar_url="http://tar:7070",
-                sources=[SaveStream(self.host)],
-                policy=self.policy,
-                lease_seconds=LEASE_SECONDS,
-                clock=loop_clock,
-            )
-            async with TaskGroup() as tasks:
-                tasks.create_task(role.run())
-                for subscription in role.subscriptions():
-                    tasks.create_task(Worker(bus, subscription, name=f"deployer-{number}").run())
-
-        return program
-
-    async def _pusher(self, bus: Bus) -> None:
-        twin = PusherTwin(streams=self.streams, engine=self.host, registry=self.registry)
-        await Worker(bus, twin.subscription(LEASE_SECONDS), name="pusher").run()
-
-    def _agent(self, range_id: str) -> Program:
-        async def program(bus: Bus) -> None:
-            twin = AgentTwin(
-                speaker=bus,
-                streams=self.streams,
-                range_id=range_id,
-                engine=self.engines[range_id],
-                archives=self.host,
-                clock=loop_clock,
-            )
-            async with TaskGroup() as tasks:
-                tasks.create_task(twin.run())
-                tasks.create_task(Worker(bus, twin.subscription(LEASE_SECONDS), name=range_id).run())
-
-        return program
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port

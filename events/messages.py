@@ -11,6 +11,7 @@ the user wrote, readers normalise it.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -63,11 +64,16 @@ class PresentImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ImageOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one image of a deployment: exactly one of `how` and `error` is set, or neither if cancelled."""
+    """What became of one image of a deployment: exactly one of `how` and `error` is set, or neither if cancelled.
+
+    `ready_at` is set beside `how`: when the range's engine had it, by the range's clock. Deployments of one range end
+    in another order than their images arrive.
+    """
 
     reference: str
     image_id: str | None = None
     how: Arrival | None = None
+    ready_at: datetime | None = None
     sent_bytes: Size = 0
     layers_reused: Size = 0
     layers_total: Size = 0

@@ -246,7 +246,7 @@ class Deployer:
             return NOTHING
         if not deployment.open:
             return NOTHING
-        step = agent_said(deployment, message, now, self._policy)
+        step = agent_said(deployment, message, now, self._policy, said_at=delivery.envelope.time)
         self._slots.hint()
         if step.deployment.state != "succeeded":
             return await self._committed(stored, step, now, delivery)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -51,7 +51,10 @@ class Refused(CyroidError):
 
 
 class TarServer:
-    """Serves archives until cancelled. `listen` is `host:port`; port 0 takes a free one, see `address`."""
+    """Serves archives until cancelled. `listen` is `host:port`; port 0 takes a free one, see `address`.
+
+    `clock` gives aware times, by which offers expire.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class TarServer:
         exports: Exports,
         listen: str,
         stall_seconds: float = 60,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._speaker = speaker
         self._prefix = prefix
@@ -68,6 +72,7 @@ class TarServer:
         self._host, _, port = listen.rpartition(":")
         self._port = int(port)
         self._stall = stall_seconds
+        self._clock = clock
         self._address: asyncio.Future[str] | None = None
 
     @property
@@ -143,7 +148,7 @@ class TarServer:
         if record is None:
             raise Refused(404, "no_offer", f"there is no offer for transfer {transfer_id}: ask for a tar again")
         offer = Offer.parse(record.value)
-        refusal = offer.refusal(token.strip(), datetime.now(UTC))
+        refusal = offer.refusal(token.strip(), self._clock())
         if refusal is not None:
             status, message = _REFUSED[refusal]
             raise Refused(status, f"offer_{refusal}", message)
@@ -153,7 +158,7 @@ class TarServer:
         """Mark the offer used, unless somebody was faster."""
         write = RecordWrite(
             key=offer_key(self._prefix, offer.transfer_id),
-            value=offer.used(datetime.now(UTC)).encode(),
+            value=offer.used(self._clock()).encode(),
             expected=record.revision,
             expires_seconds=USED_SECONDS,
         )

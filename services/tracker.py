@@ -149,7 +149,8 @@ class Tracker:
     async def _ended(self, delivery: Delivery) -> Outcome:
         message = delivery.message
         assert isinstance(message, DeploymentEnded)
-        return await self._hold(message.range_id, lambda before: before.with_arrivals(message.images))
+        ended_at = delivery.envelope.time
+        return await self._hold(message.range_id, lambda before: before.with_arrivals(message.images, ended_at))
 
     async def _agent_started(self, delivery: Delivery) -> Outcome:
         message = delivery.message
@@ -157,7 +158,8 @@ class Tracker:
         range_id = self._streams.range_of(delivery.stream)
         if range_id != message.range_id:
             raise BadInput(f"the outbox of range {range_id} tells of range {message.range_id}: refused")
-        return await self._hold(range_id, lambda _before: Holdings.announced(range_id, message.images))
+        at = min(delivery.envelope.time, self._clock())  # a range's clock may be ahead, or a lie
+        return await self._hold(range_id, lambda _before: Holdings.announced(range_id, message.images, at))
 
     async def _hold(self, range_id: str, change: Callable[[Holdings], Holdings]) -> Outcome:
         """The range's record and the index of holders, moved together."""

@@ -101,6 +101,7 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     advanced_at         last sign that it got further
     platform            of the wanted content, as far as it is known
     queued_behind       how many images were before it in the queue when it was put there
+    arrived_at          the range's engine had it then, by the range's clock: arrivals of one range are in that order
     """
 
     reference: str
@@ -131,6 +132,7 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     how: Arrival | None = None
+    arrived_at: datetime | None = None
     received_bytes: int = 0
     layers_reused: int = 0
     layers_total: int = 0
@@ -160,6 +162,7 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             reference=self.reference,
             image_id=self.image_id,
             how=self.how if self.state == "ready" else None,
+            ready_at=self.arrived_at if self.state == "ready" else None,
             sent_bytes=self.received_bytes,
             layers_reused=self.layers_reused,
             layers_total=self.layers_total,

@@ -117,7 +117,12 @@ def _nowhere(draft: Draft, index: int, facts: ImageFacts) -> None:
     """Neither host engine nor registry has it, or neither could be asked."""
     image = draft.images[index]
     away = [reason for reason in (facts.host_away, facts.registry_away) if reason]
-    if not away:
+    if not away and image.image_id is not None and not image.pinned:
+        draft.note(
+            f"the content {image.image_id} of {image.reference} is nowhere any more: what the name has now is taken"
+        )
+        draft.change(index, image_id=None, diff_ids=(), push_failed=False, error=None, deadline=draft.now)
+    elif not away:
         what = f"the content {image.image_id} of {image.reference}" if image.image_id else image.reference
         text = f"{what} is neither on the host's engine nor in the registry: build, import or promote it, then retry"
         draft.fail(index, "unknown or refused", "image_not_found", text)

@@ -120,14 +120,19 @@ def same_request(deployment: Deployment, request: DeploymentRequested) -> bool:
     )
 
 
-def agent_said(deployment: Deployment, message: FromAgent, now: datetime, policy: Policy) -> Step:
-    """A word of the range's agent about one transfer. The caller has checked that it came from that range."""
+def agent_said(
+    deployment: Deployment, message: FromAgent, now: datetime, policy: Policy, *, said_at: datetime | None = None
+) -> Step:
+    """A word of the range's agent about one transfer. The caller has checked that it came from that range.
+
+    said_at  when, by the range's own clock
+    """
     draft = Draft(deployment, now, policy)
     index = _image_of(deployment, message.transfer_id)
     if index is None or draft.images[index].ended:
         return Step(deployment)
     if isinstance(message, ImageReady):
-        _ready(draft, index, message)
+        _ready(draft, index, message, said_at or now)
     elif draft.images[index].state in ACTIVE and draft.images[index].transfer_id == message.transfer_id:
         draft.change(index, absent_since=None)
         if isinstance(message, TarRequested):
@@ -146,7 +151,7 @@ def _image_of(deployment: Deployment, transfer_id: str) -> int | None:
     return index if image.first_attempt <= attempt <= image.attempt else None
 
 
-def _ready(draft: Draft, index: int, message: ImageReady) -> None:
+def _ready(draft: Draft, index: int, message: ImageReady, arrived_at: datetime) -> None:
     """Content is content: word of an earlier attempt counts as well, as long as it names the wanted image."""
     image = draft.images[index]
     if message.image_id != image.image_id:
@@ -159,6 +164,7 @@ def _ready(draft: Draft, index: int, message: ImageReady) -> None:
         "engine reports content",
         "ready",
         how=message.how,
+        arrived_at=arrived_at,
         received_bytes=message.received_bytes,
         layers_reused=message.layers_reused,
         layers_total=message.layers_total,

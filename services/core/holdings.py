@@ -66,22 +66,30 @@ class RegistryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Holdings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a range has, by reference: the image id, or None where its engine cannot tell; and when it was heard."""
+    """What a range has, by reference: the image id, or None where its engine cannot tell; and when it was heard.
+
+    `since` says when content arrived under a reference, or when an agent found it there.
+    """
 
     range_id: str
     images: dict[str, str | None] = {}
+    since: dict[str, datetime] = {}
     heard_at: datetime | None = None
 
     @classmethod
-    def announced(cls, range_id: str, images: Iterable[PresentImage]) -> Holdings:
+    def announced(cls, range_id: str, images: Iterable[PresentImage], at: datetime) -> Holdings:
         """What an agent found when it came up: all there is, whatever was known before."""
         named = {reference: image.image_id for image in images for reference in image.references}
-        return cls(range_id=range_id, images=named)
+        return cls(range_id=range_id, images=named, since=dict.fromkeys(named, at))
 
-    def with_arrivals(self, outcomes: Iterable[ImageOutcome]) -> Holdings:
-        """After a deployment ended, in whatever way: what arrived, arrived."""
-        arrived = {one.reference: one.image_id for one in outcomes if one.how is not None}
-        return Holdings(range_id=self.range_id, images={**self.images, **arrived})
+    def with_arrivals(self, outcomes: Iterable[ImageOutcome], ended_at: datetime) -> Holdings:
+        """After a deployment ended, in whatever way: what arrived, arrived, unless other content came later."""
+        images, since = dict(self.images), dict(self.since)
+        for one in outcomes:
+            ready_at = one.ready_at or ended_at
+            if one.how is not None and (one.reference not in since or since[one.reference] <= ready_at):
+                images[one.reference], since[one.reference] = one.image_id, ready_at
+        return Holdings(range_id=self.range_id, images=images, since=since)
 
     @property
     def image_ids(self) -> frozenset[str]:

@@ -73,7 +73,10 @@ class RangeBook:
         return await self._restorer.restore(known, missing, now, cause=cause)
 
     async def remembered(self, deployment: Deployment, at: datetime) -> tuple[str | None, Outcome | None]:
-        """A deployment is about to succeed: its content is what the range should have, since `at` by the range's clock.
+        """A deployment is about to succeed: its content is what the range should have, but for what came later.
+
+        Deployments of a range end in another order than their images arrive, and under one name the last one to arrive
+        is what is there. `at` is now by the range's clock.
 
         None instead if the range has another engine by now; that engine's id comes first. The range's own record is
         rewritten as it is, under its revision: either this is committed before the new engine is known, and then is
@@ -92,13 +95,15 @@ class RangeBook:
         wanted = msgspec.json.decode(record.value, type=WantedImages) if record else None
         images = dict(wanted.images) if wanted else {}
         for image in deployment.images:
-            if image.image_id is not None:
+            since, before = image.arrived_at or at, images.get(image.reference)
+            later = before is not None and before.since is not None and before.since > since
+            if image.image_id is not None and not later:
                 images[image.reference] = WantedImage(
                     reference=image.reference,
                     image_id=image.image_id,
                     diff_ids=image.diff_ids,
                     deployment_id=deployment.deployment_id,
-                    since=at,
+                    since=since,
                 )
         value = msgspec.json.encode(WantedImages(range_id=deployment.range_id, images=images))
         writes.append(RecordWrite(wanted_key, value, expected=record.revision if record else 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from bench.world import World, eventually, loop_clock
@@ -19,15 +20,19 @@ from events.messages import (
     DeploymentRetryRequested,
     DeploymentSucceeded,
     Failure,
+    ImageFailed,
     ImageReady,
     TarRequested,
 )
+from services.adapters.memory_engine import Fault
 from services.core.deployment import Policy
+from services.core.holdings import HoldingKeys, Holdings
 from services.core.manifests import sha256
 from services.core.offers import Offer, offer_key
+from services.core.ranges import WantedImages
 from services.deployer import Deployer
 
-pytestmark = pytest.mark.looptime
+pytestmark = pytest.mark.faked_time
 
 APP = "docker.io/library/app:1"
 BASE = b"base" * 100
@@ -364,6 +369,50 @@ async def test_an_archive_is_offered_with_the_layers_as_the_registry_has_them() 
         assert offer.held == image.diff_ids[1:]
 
 
+async def test_a_range_is_given_again_what_arrived_last_and_not_what_ended_last() -> None:
+    """A deployment of older content that ends late, for another image's sake, does not make a recreated range older."""
+    slow = "docker.io/library/slow:1"
+    async with World() as world:
+        world.host.add_image(APP, [BASE, b"old"])
+        world.host.add_image(slow, [b"slow"])
+        gate = asyncio.Event()
+        world.engines["r0"].faults["pull"] = Fault(until=gate)
+        await world.say(world.streams.deployments, request("d0", "r0", "slow:1"))
+        await world.until(lambda found: found.images[0].state == "pulling", "d0")
+        await world.say(world.streams.deployments, request("d1", "r0", "app:1", "slow:1"))
+        await world.until(lambda found: found.images[0].state == "ready", "d1")
+        new = world.host.add_image(APP, [BASE, b"new"])
+        await world.say(world.streams.deployments, request("d2", "r0", "app:1"))
+        assert (await world.ended("d2", within_seconds=10)).state == "succeeded"
+        gate.set()
+        assert (await world.ended("d1", within_seconds=30)).state == "succeeded"
+        record = await world.bus.load(world.range_keys.wanted("r0"))
+        assert record is not None
+        assert msgspec.json.decode(record.value, type=WantedImages).images[APP].image_id == new.image_id
+        record = await eventually(lambda: world.bus.load(HoldingKeys("cyroid").holdings("r0")), within_seconds=10)
+        assert msgspec.json.decode(record.value, type=Holdings).images[APP] == new.image_id
+
+
+async def test_content_that_was_built_over_gives_way_to_what_the_name_has_now() -> None:
+    """It was resolved, and is nowhere any more when it is looked for again: the name decides, as for a new request."""
+    async with World(stores={"host": "containerd"}) as world:
+        world.host.add_image(APP, [BASE, b"old"])
+        await world.mute("r0")
+        world.registry.away = True
+        await world.say(world.streams.deployments, request("d1"))
+        await world.until(lambda found: found.images[0].state == "falling_back", "d1")
+        world.registry.away = False
+        world.host.add_image(APP, [BASE, b"new"])
+        why = Failure(code="transfer_failed", message="cut off", retryable=True)
+        await world.say(world.streams.outbox("r0"), ImageFailed(transfer_id="d1.0.1", error=why))
+        await world.until(lambda found: found.images[0].state == "resolving", "d1")
+        world.processes["agent-r0"].start()
+        ended = await world.ended("d1", within_seconds=60)
+        assert (ended.state, ended.images[0].image_id) == ("succeeded", sha256(world.host.config(APP)))
+        notes = [getattr(one, "note", "") for one in await world.said(world.streams.progress)]
+        assert any("what the name has now is taken" in note for note in notes)
+
+
 async def restoring(world: World) -> str | None:
     """A restoring deployment's id."""
     idents = await world.bus.members(world.keys.all)
@@ -439,7 +488,7 @@ async def test_a_range_cannot_speak_for_another() -> None:
 
 async def test_without_the_registry_images_of_a_containerd_host_go_by_tar() -> None:
     """That engine names manifests only: the config digest is read out of it, so the tar's way is open all the same."""
-    async with World(host_store="containerd") as world:
+    async with World(stores={"host": "containerd"}) as world:
         world.registry.away = True
         world.host.add_image(APP, [BASE, b"app"])
         await world.say(world.streams.deployments, request())

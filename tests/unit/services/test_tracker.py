@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from events.memory import MemoryBus
 from events.messages import (
     AgentStarted,
     DeploymentFailed,
+    DeploymentSucceeded,
     Failure,
     ImageDeleted,
     ImageOutcome,
@@ -108,6 +110,25 @@ async def test_a_range_has_what_it_announced_and_what_arrived() -> None:
             return await bus.members(KEYS.holders(ONE)) == [] and await bus.members(KEYS.holders(TWO)) == []
 
         assert await eventually(empty, within_seconds=10)
+
+
+async def test_what_arrived_later_stays_though_it_was_told_earlier() -> None:
+    """A deployment that ends last need not have brought the content that came last."""
+    async with tracked() as bus:
+        noon = datetime(2026, 11, 25, 12, tzinfo=UTC)
+        for deployment_id, image_id, minute in (("d2", TWO, 5), ("d1", ONE, 0)):
+            arrived = ImageOutcome(
+                reference=APP, image_id=image_id, how="pulled", ready_at=noon + timedelta(minutes=minute)
+            )
+            other = ImageOutcome(reference=f"{deployment_id}:1", image_id=LAYER, how="pulled", ready_at=noon)
+            ended = DeploymentSucceeded(deployment_id=deployment_id, range_id="r7", images=(arrived, other))
+            await say(bus, STREAMS.deployments, ended)
+
+        async def both() -> Holdings | None:
+            held = await holdings(bus, "r7")
+            return held if held is not None and {"d1:1", "d2:1"} <= held.images.keys() else None
+
+        assert (await eventually(both, within_seconds=10)).images[APP] == TWO
 
 
 async def test_progress_of_ranges_is_copied_as_theirs_and_nothing_else() -> None:

@@ -538,10 +538,22 @@ def test_a_new_attempt_has_its_own_time() -> None:
 
 
 def test_the_wanted_content_may_be_gone_at_a_later_attempt() -> None:
-    """Tried again, neither host nor registry has it any more: failed, with what to do."""
+    """Tried again, neither host nor registry has it any more: what the name has now is taken, and if that is nothing,
+    it has failed, with what to do."""
     found = agent_said(working(), ImageFailed(transfer_id="d1.0.1", error=BROKEN), NOW, POLICY).deployment
     found = seen(found, ImageFacts(), at=later(5)).deployment
+    assert (only(found).state, only(found).image_id, only(found).deadline) == ("resolving", None, later(5))
+    found = seen(found, ImageFacts(), at=later(5)).deployment
     error = only(found).error
+    assert error is not None
+    assert error.code == "image_not_found"
+
+
+def test_pinned_content_that_is_gone_is_not_replaced() -> None:
+    """What a range lost is given again as it was, or not at all."""
+    found = agent_said(working(), ImageFailed(transfer_id="d1.0.1", error=BROKEN), NOW, POLICY).deployment
+    found = replace(found, images=(replace(only(found), pinned=True),))
+    error = only(seen(found, ImageFacts(), at=later(5)).deployment).error
     assert error is not None
     assert WANTED in error.message
 

@@ -1,0 +1,141 @@
+"""What must be true when an installation has come to rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from typing import Protocol
+
+import msgspec
+
+from bench.world import World
+from events.messages import ImageReady
+from services.core.deployment import Deployment, parse_transfer_id
+from services.core.holdings import HoldingKeys, Holdings
+from services.core.ranges import WantedImages
+
+#: Reasons that no fault of these accounts for: the host has every image all the time.
+IMPOSSIBLE = frozenset({"image_not_found", "platform_mismatch", "wrong_content", "unexpected"})
+
+#: Why faults like these may leave a dead letter: workers that were killed over it; a cancel or retry whose request was
+#: put aside for longer than it waits; a push of content that was built over.
+EXPLAINED = frozenset({"crashed", "not_found", "rebuilt"})
+
+
+class Verdict(Protocol):
+    """Where problems are noted."""
+
+    count: Counter[str]
+    reasons: Counter[str]
+
+    def bad(self, kind: str, what: str) -> None: ...
+
+
+class Look:
+    """Looks at everything that a round left. `contents`: by reference, what the host ever had under it.
+
+    lost    deployments that nobody knows, or whose end was never told
+    wrong   ready without the right content; ended in two ways; something pushed twice; a name, a slot, a place in a
+            queue, a spool, an operation of an engine left behind; content that a recreated range did not get back; a
+            read model that is not what is
+    """
+
+    def __init__(self, verdict: Verdict, world: World, contents: Mapping[str, Set[str]]) -> None:
+        self._verdict = verdict
+        self._world = world
+        self._contents = contents
+
+    async def at_everything(self, asked: Sequence[str]) -> None:
+        world, bad = self._world, self._verdict.bad
+        for deployment_id in asked:
+            found = await world.deployment(deployment_id)
+            if found is None:
+                bad("lost", f"nobody knows {deployment_id}")
+            elif not found.open:
+                await self._at_deployment(found)
+        await self._at_ranges()
+        self._at_host()
+        for digest, times in Counter(one[:2] for one in world.registry.uploaded).items():
+            if times > 1:
+                bad("wrong", f"{digest} was pushed {times} times")
+        for key in (world.keys.queue, world.keys.active, *map(world.keys.push, self._contents)):
+            if left := await world.bus.members(key):
+                bad("wrong", f"left in {key}: {left}")
+        if left := [file.name for file in world.spools.iterdir()]:
+            bad("wrong", f"left in the spool folder: {left}")
+        async for letter in world.bus.tail([world.streams.dead], after="0", follow=False):
+            if (reason := letter.fields["reason"].decode()) not in EXPLAINED:
+                bad("wrong", f"a dead letter, {reason}: {letter.fields['message'].decode()}")
+
+    async def _at_deployment(self, found: Deployment) -> None:
+        """Each round of it ended once, and told so."""
+        bad = self._verdict.bad
+        ends = await self._world.ends(found.deployment_id)
+        self._verdict.count[found.state] += 1
+        if not ends:
+            bad("lost", f"the end of {found.deployment_id} was never told")
+        if len({type(one) for one in ends}) > found.round:
+            bad("wrong", f"{found.deployment_id} ended in {len(ends)} ways")
+        for image in found.images:
+            if image.state == "ready" and image.how is not None:
+                self._verdict.count[image.how] += 1
+            if image.error is not None:
+                self._verdict.reasons[image.error.code] += 1
+                if image.state == "failed" and image.error.code in IMPOSSIBLE:
+                    bad("wrong", f"{found.deployment_id}: {image.error.message}")
+            if image.state == "ready" and image.image_id not in self._contents[image.reference]:
+                bad("wrong", f"{found.deployment_id}: {image.reference} is {image.image_id}")
+
+    async def _at_ranges(self) -> None:
+        """What was ready is there, under its name and no other, also after the range was recreated."""
+        world, bad = self._world, self._verdict.bad
+        everything = [await world.deployment(one) for one in await world.bus.members(world.keys.all)]
+        for range_id, engine in world.engines.items():
+            if engine.working:
+                bad("wrong", f"{range_id} is still at {engine.working}")
+            for image in await engine.images():
+                if image.repo_digests:
+                    bad("wrong", f"{range_id} kept the names {image.repo_digests}")
+                if odd := [name for name in image.references if name not in self._contents]:
+                    bad("wrong", f"{range_id} kept the names {odd}")
+            last = await self._last_ready(range_id)
+            wanted, held = await self._wanted(range_id), await self._held(range_id)
+            if lacking := self._delivered(everything, range_id) - wanted.images.keys():
+                bad("wrong", f"{range_id} is not known to want {lacking}")
+            for reference, due in wanted.images.items():
+                there = await engine.inspect(reference)
+                if there is None or there.diff_ids != due.diff_ids:
+                    bad("wrong", f"{range_id} should have {due}, it has {there}, {last.get(reference)} came last")
+                elif held.images.get(reference) not in (due.image_id, None):
+                    bad("wrong", f"the tracker says that {range_id} has {held.images.get(reference)} as {reference}")
+
+    def _delivered(self, everything: Sequence[Deployment | None], range_id: str) -> set[str]:
+        """References that a deployment brought there which succeeded."""
+        here = [one for one in everything if one is not None and one.range_id == range_id and one.state == "succeeded"]
+        return {image.reference for one in here for image in one.images}
+
+    async def _last_ready(self, range_id: str) -> dict[str, str]:
+        """By reference, what its agent said last."""
+        last: dict[str, str] = {}
+        for message in await self._world.said(self._world.streams.outbox(range_id)):
+            parsed = parse_transfer_id(message.transfer_id) if isinstance(message, ImageReady) else None
+            if isinstance(message, ImageReady) and parsed is not None:
+                found = await self._world.deployment(parsed[0])
+                if found is not None:
+                    last[found.images[parsed[1]].reference] = message.transfer_id
+        return last
+
+    async def _wanted(self, range_id: str) -> WantedImages:
+        record = await self._world.bus.load(self._world.range_keys.wanted(range_id))
+        return msgspec.json.decode(record.value, type=WantedImages) if record else WantedImages(range_id=range_id)
+
+    async def _held(self, range_id: str) -> Holdings:
+        record = await self._world.bus.load(HoldingKeys("cyroid").holdings(range_id))
+        return msgspec.json.decode(record.value, type=Holdings) if record else Holdings(range_id=range_id)
+
+    def _at_host(self) -> None:
+        host, bad = self._world.host, self._verdict.bad
+        if host.working:
+            bad("wrong", f"the host's engine is still at {host.working}")
+        if odd := [name for name in host.store.names if name not in self._contents]:
+            bad("wrong", f"the host kept the names {odd}")
