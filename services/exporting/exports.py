@@ -21,6 +21,7 @@ from services.core.offers import Layout, Offer
 from services.core.references import Reference
 from services.errors import CyroidError, NoSpace, TransferFailed, Unavailable
 from services.exporting.image_reader import ImageReader, ReadableImage
+from services.exporting.room import Room
 from services.exporting.spool import Spool, SpoolFolder
 from services.ports import Chunks
 from services.telemetry import get_logger
@@ -185,7 +186,8 @@ class Exports:
                 export.waits_for = None
                 image = await self._reader.open(key.reference, key.image_id, key.held)
                 plan = await self._plan(export.offer, image)
-                spool = await self._room(export, plan.total_bytes if plan is not None else None)
+                total_bytes = plan.total_bytes if plan is not None else None
+                spool = await self._room(export, total_bytes, image.room(key.held))
                 export.opened.set_result(spool)
                 await write_archive(export.offer, plan, image, spool)
             log.info("exported", image=key.reference, layout=key.layout, layers=len(key.held), bytes=spool.end)
@@ -206,13 +208,14 @@ class Exports:
                     image.sizes[diff_id] = sum([len(chunk) async for chunk in chunks])
         return None
 
-    async def _room(self, export: Export, total_bytes: int | None) -> Spool:
+    async def _room(self, export: Export, total_bytes: int | None, room: Room) -> Spool:
         """A spool, as soon as those before it left room. Raises NoSpace if they could never leave enough."""
+        least_bytes = room.least_bytes if total_bytes is None else total_bytes
         while True:
             try:
-                return self._folder.open(total_bytes)
+                return self._folder.open(total_bytes, least_bytes=least_bytes, likely_bytes=room.likely_bytes)
             except NoSpace as full:
-                if not self._folder.may_have_room(total_bytes or 0):
+                if not self._folder.may_have_room(least_bytes):
                     raise
                 export.waits_for = f"room: {full}"
                 await self._folder.given_back()
