@@ -11,7 +11,7 @@ asked for again within the linger's time. So no connection stands open for as lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
@@ -188,8 +188,11 @@ class Exports:
                 plan = await self._plan(export.offer, image)
                 total_bytes = plan.total_bytes if plan is not None else None
                 spool = await self._room(export, total_bytes, image.room(key.held))
-                export.opened.set_result(spool)
-                await write_archive(export.offer, plan, image, spool)
+                try:
+                    await write_archive(export.offer, plan, image, spool, lambda: export.opened.set_result(spool))
+                finally:
+                    if not export.opened.done():
+                        spool.close()
             log.info("exported", image=key.reference, layout=key.layout, layers=len(key.held), bytes=spool.end)
         except CyroidError as problem:
             log.warning("an export failed", image=key.reference, code=problem.code, why=str(problem))
@@ -236,15 +239,23 @@ def plan_for(offer: Offer, config: bytes, sizes: Mapping[str, int | None]) -> Ar
     )
 
 
-async def write_archive(offer: Offer, plan: ArchivePlan | None, image: ReadableImage, spool: Spool) -> None:
-    """Write what says what the image is, then the layers; or the other way round where there is no plan yet."""
-    for entry in plan.described if plan is not None else ():
-        await _write_file(entry, spool)
+async def write_archive(
+    offer: Offer, plan: ArchivePlan | None, image: ReadableImage, spool: Spool, begun: Callable[[], None]
+) -> None:
+    """Write what says what the image is, then the layers; or the other way round where there is no plan yet.
+
+    `begun` is called when the first layer has been opened: an engine that refuses to save does so before that.
+    """
     sizes = dict(image.sizes)
     async with aclosing(image.layers(list(dict.fromkeys(offer.held)))) as layers:
-        async for layer in layers:
+        layer = await anext(layers, None)
+        begun()
+        for entry in plan.described if plan is not None else ():
+            await _write_file(entry, spool)
+        while layer is not None:
             entry = layer_entry(offer.layout, layer.diff_id, layer.size_bytes)
             sizes[layer.diff_id] = await _write_layer(entry, layer.chunks, spool)
+            layer = await anext(layers, None)
     if plan is None:
         for entry in plan_for(offer, image.config, sizes).described:
             await _write_file(entry, spool)

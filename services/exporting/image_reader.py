@@ -19,7 +19,7 @@ from services import metrics
 from services.core.images import EngineImage
 from services.core.manifests import Descriptor, ImageConfig, sha256
 from services.core.references import Reference
-from services.errors import BadInput, CyroidError, LayerUnreadable, NotFound, Unavailable, WrongContent
+from services.errors import BadInput, CyroidError, LayerDamaged, LayerUnreadable, NotFound, Unavailable, WrongContent
 from services.exporting.room import Room, room_for
 from services.ports import Chunks, Engine, LayerSource, OpenLayer, Registry, SequentialSource
 from services.telemetry import get_logger
@@ -143,7 +143,8 @@ class ImageReader:
     async def open(self, reference: str, image_id: str, held: Collection[str]) -> ReadableImage:
         """The image under `reference` with that config digest, ready to read the layers in `held`.
 
-        Raises NotFound if it is nowhere, or Unavailable if it may be where nobody answers now.
+        Raises NotFound if it is nowhere, Unavailable if it may be where nobody answers now, or LayerDamaged for a layer
+        that only the engine has, and cannot give.
         """
         stored = await self._in_registry(Reference.parse(reference), image_id)
         local, away = await self._on_host(reference, image_id)
@@ -178,6 +179,7 @@ class ImageReader:
         streams = [source for source in self._sources if isinstance(source, SequentialSource)] if local else []
         for diff_id in dict.fromkeys((*ImageConfig.parse(config).rootfs.diff_ids, *held)):
             known: list[Place] = []
+            damaged: LayerDamaged | None = None
             sizes[diff_id] = size = await stored.size(diff_id, self._patience) if stored is not None else None
             if size is not None and stored is not None:
                 known.append(("registry", stored.layer))
@@ -190,12 +192,15 @@ class ImageReader:
                 except LayerUnreadable as problem:
                     log.info("a source cannot read a layer", layer=diff_id, place=source.name, why=str(problem))
                     metrics.source_fallbacks.labels(source=source.name, reason=problem.code).inc()
+                    damaged = problem if isinstance(problem, LayerDamaged) else damaged
                     continue
                 sizes[diff_id] = size if sizes[diff_id] is None else sizes[diff_id]
                 known.append((source.name, _of(source, local)))
             if packed and stored is not None:
                 known.append(("registry_compressed", stored.unpacked_layer))
             places[diff_id] = tuple(known)
+            if diff_id in held and not known and damaged is not None:
+                raise damaged  # the stream comes from the same engine
             if diff_id in held and not known and not streams:
                 raise LayerUnreadable(f"no place that can be read now has layer {diff_id}")
         return ReadableImage(

@@ -1,11 +1,10 @@
-"""Exports, asked for over real HTTP: where the bytes come from, who shares them, and what room they take."""
+"""Exports, asked for over real HTTP: where the bytes come from, and who shares them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import aiohttp
 import pytest
 
 from events.messages import ImageReady, TarRequested
-from events.task_group import TaskGroup
-from services.core.images import EngineImage, Store
-from services.errors import LayerUnreadable, NoSpace
+from services.core.images import Store
+from services.errors import LayerUnreadable
 from services.ports import Chunks
 from tests.unit.services.agent.archive_server import BOTH, StreamSource, serving
 from tests.unit.services.agent.scene import APP, BASE, REFERENCE, TOOLS, Scene, until
@@ -207,77 +205,3 @@ async def test_an_image_that_is_nowhere_is_said_so_and_the_offer_stays(tmp_path:
         assert b"build it again" in body
         scene.build(BASE)
         assert (await server.get(url, token))[0] == 200
-
-
-async def test_no_room_for_the_spool_is_said_beforehand(tmp_path: Path) -> None:
-    """507, and the same offer works once there is room."""
-    scene = Scene()
-    image = scene.build(BASE)
-    async with serving(scene, tmp_path, limit_bytes=1000) as server:
-        url, token = await server.offer(image)
-        status, body = await server.get(url, token)
-    assert status == 507
-    assert b"may hold 1000 bytes" in body
-    async with serving(scene, tmp_path) as server:
-        assert (await server.get(f"{server.url}/transfers/t1", token))[0] == 200
-
-
-async def test_the_room_is_given_back_after_the_last_reader(tmp_path: Path) -> None:
-    """Also when nobody read to the end, and the export itself is stopped then."""
-    scene = Scene()
-    image = scene.build(BASE)
-    async with serving(scene, tmp_path, linger_seconds=0.1) as server:
-        server.source.gate = asyncio.Event()
-        url, token = await server.offer(image)
-        async with aiohttp.ClientSession() as session:
-            response = await session.get(url, headers={"Authorization": f"Bearer {token}"})
-            assert server.folder.taken_bytes > 0
-            response.close()
-        server.source.gate.set()
-        await until(lambda: server.folder.taken_bytes == 0)
-
-
-async def test_a_stream_that_can_never_fit_is_refused_beforehand(tmp_path: Path) -> None:
-    """Its length is not known, but the engine's size of the image is: 507, and no layer was read."""
-    scene = Scene()
-    image = scene.build(BASE, TOOLS)
-    source = StreamSource(scene.host)
-    limit_bytes = len(BASE) + len(TOOLS) - 1
-    async with serving(scene, tmp_path, limit_bytes=limit_bytes, source=source) as server:
-        status, body = await server.get(*await server.offer(image))
-    assert (status, source.passes) == (507, 0)
-    assert b"more are needed" in body
-
-
-async def test_a_stream_that_outgrows_its_room_waits_for_room_and_ends_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another archive lies where its rest should: its reader gets that when the other one is gone."""
-    scene = Scene()
-    image = scene.build(BASE * 40)
-    inspect = scene.host.inspect
-
-    async def modest(name: str) -> EngineImage | None:
-        found = await inspect(name)
-        return replace(found, size_bytes=1) if found is not None else None
-
-    monkeypatch.setattr(scene.host, "inspect", modest)
-    async with (
-        serving(scene, tmp_path, limit_bytes=4 << 20, source=StreamSource(scene.host)) as server,
-        TaskGroup() as tasks,
-    ):
-
-        def waits() -> bool:
-            try:
-                server.folder.open(1).close()
-            except NoSpace as full:
-                return "running exports wait" in str(full)
-            return False
-
-        other = server.folder.open(2 << 20)
-        reading = tasks.create_task(server.get(*await server.offer(image)))
-        await until(waits)
-        other.close()
-        status, body = await reading
-    assert status == 200
-    assert len(body) > len(BASE * 40) > 3 << 20
