@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from events.bus import Speaker
+from events.bus import Outcome, Post, RecordConflict, Speaker
 from events.envelope import Envelope, new_id
 from events.messages import (
     DeploymentCancelRequested,
@@ -21,6 +21,7 @@ from events.messages import (
     PushRequested,
 )
 from events.streams import Streams
+from services.core.claims import Claim
 from services.core.deployment import DEPLOYMENT_ID_LIMIT, Deployment, Policy
 from services.core.deployment_index import DeploymentKeys
 from services.core.deployment_steps import refusal_of, same_request
@@ -130,14 +131,7 @@ async def ask_deployer(
     streams: Streams,
     source: str,
 ) -> Envelope:
-    """Publish a command to the deployer. Raises DuplicateDeployment: nobody would be told by the deployer's refusal."""
-    if isinstance(message, DeploymentRequested):
-        record = await speaker.load(DeploymentKeys(streams.prefix).record(message.deployment_id))
-        if record is not None and not same_request(msgspec.json.decode(record.value, type=Deployment), message):
-            raise DuplicateDeployment(
-                f"deployment {message.deployment_id} exists and asks for something else: choose another id, or see"
-                f" what it is: cyroid-images deployments show {message.deployment_id}"
-            )
+    """Publish a command to the deployer. Raises DuplicateDeployment."""
     match message:
         case DeploymentRequested():
             subject = message.range_id
@@ -146,8 +140,39 @@ async def ask_deployer(
         case _:
             subject = message.deployment_id
     envelope = Envelope(message=message, source=source, subject=subject)
-    await speaker.publish(streams.deployments, envelope)
+    if isinstance(message, DeploymentRequested):
+        await _claim_and_publish(message, envelope, speaker=speaker, streams=streams)
+    else:
+        await speaker.publish(streams.deployments, envelope)
     return envelope
+
+
+async def _claim_and_publish(
+    request: DeploymentRequested, envelope: Envelope, *, speaker: Speaker, streams: Streams
+) -> None:
+    """The first under an id takes it in the same step; the same request again is published again, for its answer."""
+    keys, claim = DeploymentKeys(streams.prefix), Claim.of(request)
+    places = (keys.record(request.deployment_id), keys.claim(request.deployment_id))
+    while True:
+        record, claimed = await speaker.load_many(places)
+        if record is not None:
+            same = same_request(msgspec.json.decode(record.value, type=Deployment), request)
+        else:
+            same = claimed is None or Claim.parse(claimed.value) == claim
+        if not same:
+            raise DuplicateDeployment(
+                f"deployment {request.deployment_id} exists and asks for something else: choose another id, or see"
+                f" what it is: cyroid-images deployments show {request.deployment_id}"
+            )
+        if record is not None or claimed is not None:
+            await speaker.publish(streams.deployments, envelope)
+            return
+        try:
+            write = claim.write(keys.claim(request.deployment_id))
+            await speaker.commit(Outcome(posts=(Post(streams.deployments, envelope),), records=(write,)))
+        except RecordConflict:
+            continue  # somebody asked in this very moment: now there is something to compare with
+        return
 
 
 def _checked(message: M) -> M:

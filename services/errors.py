@@ -16,7 +16,7 @@ CyroidError
 │   ├── Stalled
 │   ├── WrongContent    the bytes are not the ones wanted
 │   └── LayerUnreadable
-│       └── LayerDamaged   the engine itself cannot give the layer as it came
+│       └── LayerDamaged   the engine itself cannot give the layer as it came (HTTP 422)
 ├── NoSpace             a disk is full; retry helps once there is room (exit 6, HTTP 507)
 └── RoleFailed          a part of a running process stopped by itself (exit 7; lives in services.runner)
 
@@ -133,6 +133,7 @@ class LayerDamaged(LayerUnreadable):
     """The engine itself cannot give the layer as it came, so its own push cannot either."""
 
     code = "layer_damaged"
+    http_status = 422
 
 
 class NoSpace(CyroidError, Transient):

@@ -9,7 +9,6 @@ that came with `push: ask` becomes a prompt (`services.core.prompts`), which any
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -22,17 +21,16 @@ from events.messages import (
     ImageBuilt,
     ImageImported,
     ImagePromoted,
-    ImagePushed,
     ImagePushFailed,
     PushRequested,
     TransferProgress,
 )
 from events.streams import Streams
-from services import metrics
 from services.core import prompts
 from services.core.references import Reference
 from services.errors import BadReference, CyroidError, RegistryUnavailable
 from services.ports import Registry
+from services.pushing.ending import Account, pushed_outcome, whole
 from services.pushing.image_push import ImagePush
 from services.pushing.layer_forms import LayerForms
 from services.pushing.tally import Tally
@@ -132,54 +130,22 @@ class RegistryPusher:
         envelope = delivery.envelope
         report = _reporter(delivery, reference)
         report(Tally(), "checking")
-        started, last = time.monotonic(), Tally()
+        account = Account(self._log, reference, envelope.correlation_id)
 
         def changed(tally: Tally) -> None:
-            nonlocal last
-            last = tally
+            account.changed(tally)
             report(tally, "sending")
 
         try:
             pushed = await self._push.push(reference, image_id=image_id, changed=changed)
         except CyroidError as problem:
             report(Tally(), "failed")
-            metrics.transfers.labels(kind="push", way="none", outcome=problem.code).inc()
-            self._log.warning(
-                "push failed",
-                image=reference,
-                path="none",
-                bytes=last.done_bytes,
-                seconds=round(time.monotonic() - started, 3),
-                code=problem.code,
-                why=str(problem),
-                correlation_id=envelope.correlation_id,
-            )
+            account.failed(problem)
             raise
-        _last_progress(delivery, pushed)
-        self._account(pushed, envelope.correlation_id)
+        _reporter(delivery, pushed.reference)(whole(pushed), "done")
+        account.ended(pushed)
         said = envelope.causes(pushed, source=self._source, subject=pushed.reference)
-        gone = prompts.answered(self._streams.prefix, pushed.reference)
-        seen = self._forms.seen([layer.diff_id for layer in pushed.layers], pushed.repository)
-        return Outcome(
-            posts=(Post(self._streams.images, said),), records=gone.records, index=(*gone.index, *seen.index)
-        )
-
-    def _account(self, pushed: ImagePushed, correlation_id: str) -> None:
-        """The one line and the numbers of a push that ended well."""
-        metrics.transfers.labels(kind="push", way=pushed.method, outcome="done").inc()
-        metrics.transferred_bytes.labels(kind="push", way=pushed.method).inc(pushed.sent_bytes)
-        metrics.reused_bytes.labels(kind="push").inc(pushed.reused_bytes)
-        metrics.transfer_seconds.labels(kind="push", way=pushed.method).observe(pushed.seconds)
-        self._log.info(
-            "pushed",
-            image=pushed.reference,
-            path=pushed.method,
-            bytes=pushed.sent_bytes,
-            reused_bytes=pushed.reused_bytes,
-            seconds=pushed.seconds,
-            image_id=pushed.image_id,
-            correlation_id=correlation_id,
-        )
+        return pushed_outcome(pushed, said, streams=self._streams, forms=self._forms)
 
     # ---- failures ----
 
@@ -223,10 +189,3 @@ def _reporter(delivery: Delivery, reference: str) -> Callable[[Tally, Phase], No
         )
 
     return report
-
-
-def _last_progress(delivery: Delivery, pushed: ImagePushed) -> None:
-    total_bytes = sum(layer.size_bytes for layer in set(pushed.layers))
-    tally = Tally(done_bytes=total_bytes, total_bytes=total_bytes)
-    tally.layers_done = tally.layers_total = len(set(pushed.layers))
-    _reporter(delivery, pushed.reference)(tally, "done")

@@ -10,21 +10,21 @@ of it. Like the command line it is a door to what `services.parts` opens:
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from events.bus import BusError, Outcome, Post, Speaker
-from events.envelope import Envelope
+from events.bus import BusError, Speaker
+from events.envelope import Envelope, new_id
 from events.messages import ImagePushed
 from events.streams import Streams
 from services import inventory
 from services.core.references import Reference
 from services.errors import BadInput, CyroidError, EngineUnavailable, NotFound, RedisUnavailable
 from services.ports import Registry
+from services.pushing.ending import Account, pushed_outcome, whole
 from services.pushing.image_push import ImagePush
 from services.pushing.layer_forms import LayerForms
 from services.pushing.tally import Tally
@@ -89,28 +89,25 @@ class RegistryService:
         tell = progress_callback or _nobody
         reference = Reference.parse(image_tag).familiar
         tell(_progress(reference, "checking", Tally()))
-        started, last = time.monotonic(), Tally()
+        correlation_id = new_id()
+        account = Account(log, reference, correlation_id)
 
         def changed(tally: Tally) -> None:
-            nonlocal last
-            last = tally
+            account.changed(tally)
             tell(_progress(reference, "sending", tally))
 
         try:
             pushed = await self._push.push(image_tag, changed=changed)
-            await self._remember(pushed)
-        except (CyroidError, BusError) as problem:
-            seconds = round(time.monotonic() - started, 3)
-            log.warning(
-                "push failed", image=reference, path="none", bytes=last.done_bytes, seconds=seconds, why=str(problem)
-            )
-            if isinstance(problem, BusError):
-                raise RedisUnavailable(f"{problem}; start it or correct CYROID_REDIS_URL") from problem
+            await self._remember(pushed, correlation_id)
+        except BusError as away:
+            problem = RedisUnavailable(f"{away}; start it or correct CYROID_REDIS_URL")
+            account.failed(problem)
+            raise problem from away
+        except CyroidError as problem:
+            account.failed(problem)
             raise
-        total_bytes = sum(layer.size_bytes for layer in set(pushed.layers))
-        layers = len(set(pushed.layers))
-        done = Tally(done_bytes=total_bytes, total_bytes=total_bytes, layers_done=layers, layers_total=layers)
-        tell(_progress(reference, "done", done))
+        account.ended(pushed)
+        tell(_progress(reference, "done", whole(pushed)))
         return True
 
     async def image_exists(self, image_tag: str) -> bool:
@@ -153,20 +150,9 @@ class RegistryService:
         reference = Reference.parse(image_tag)
         return f"{self._registry.address}/{reference.repository}:{reference.registry_tag}"
 
-    async def _remember(self, pushed: ImagePushed) -> None:
-        said = Envelope(message=pushed, source=self._source, subject=pushed.reference)
-        seen = self._forms.seen([layer.diff_id for layer in pushed.layers], pushed.repository)
-        await self._speaker.commit(Outcome(posts=(Post(self._streams.images, said),), index=seen.index))
-        log.info(
-            "pushed",
-            image=pushed.reference,
-            path=pushed.method,
-            bytes=pushed.sent_bytes,
-            reused_bytes=pushed.reused_bytes,
-            seconds=pushed.seconds,
-            image_id=pushed.image_id,
-            correlation_id=said.correlation_id,
-        )
+    async def _remember(self, pushed: ImagePushed, correlation_id: str) -> None:
+        said = Envelope(message=pushed, source=self._source, subject=pushed.reference, correlation_id=correlation_id)
+        await self._speaker.commit(pushed_outcome(pushed, said, streams=self._streams, forms=self._forms))
 
 
 def _nobody(progress: dict[str, Any]) -> None:

@@ -14,10 +14,19 @@ from contextlib import contextmanager
 from typing import Any, Literal, TextIO, cast
 
 import orjson
-import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
 
 from events.envelope import Envelope
+
+# structlog draws tracebacks with rich if it can be imported, and so loads it: 5 MB in every process. Ours are text by
+# then, so it is out of sight while structlog is imported.
+_HIDDEN = "rich" not in sys.modules
+if _HIDDEN:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+from structlog.types import EventDict, Processor, WrappedLogger  # noqa: E402
+
+if _HIDDEN:
+    del sys.modules["rich"]
 
 Logger = structlog.stdlib.BoundLogger
 LogFormat = Literal["json", "console", "auto"]

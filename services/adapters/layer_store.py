@@ -26,8 +26,8 @@ from services.adapters.diff_folder import DiffFolder
 from services.core.chain_ids import chain_ids
 from services.core.images import EngineImage
 from services.core.manifests import sha256
-from services.core.tar_split import SEGMENT, Entry, decode, tar_size
-from services.errors import LayerUnreadable
+from services.core.tar_split import SEGMENT, Entry, decode, has_sparse_file, tar_size
+from services.errors import LayerDamaged, LayerUnreadable
 from services.ports import Chunks
 
 CHUNK_BYTES = 1 << 20
@@ -60,7 +60,7 @@ class LayerStore:
         return content
 
     async def size(self, image: EngineImage, diff_id: str) -> int | None:
-        """Exact; reads the layer's list of files, not the files."""
+        """Exact; reads the layer's list of files, not the files. Raises LayerDamaged for one with sparse files."""
         if diff_id not in self._sizes:
             self._sizes[diff_id] = await asyncio.to_thread(self._size, image, diff_id)
         return self._sizes[diff_id]
@@ -83,7 +83,7 @@ class LayerStore:
             _unreadable(f"layer {diff_id} of {image.local_id} in {self._layers}"),
             _list(self._find(image, diff_id)) as blocks,
         ):
-            return tar_size(decode(blocks))
+            return tar_size(_without_sparse(decode(blocks), diff_id))
 
     def _find(self, image: EngineImage, diff_id: str) -> Path:
         """The layer's entry in the layer database; a layer that occurs twice has one for each place."""
@@ -93,6 +93,17 @@ class LayerStore:
                 if _read(described / "diff", 128).decode().strip() == diff_id:
                     return described
         raise ValueError("the store has no such layer")
+
+
+def _without_sparse(batches: Iterable[list[Entry]], diff_id: str) -> Iterator[list[Entry]]:
+    """Raises LayerDamaged for a layer with a sparse file: not even the engine gets the same tar out of it again."""
+    for batch in batches:
+        if has_sparse_file(batch):
+            raise LayerDamaged(
+                f"layer {diff_id} came with sparse files, which no engine gives back as they came: build or import the"
+                " image again, without sparse files in a tar"
+            )
+        yield batch
 
 
 def _assemble(batches: Iterable[list[Entry]], folder: DiffFolder) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """Where deployments are found: names of records and indexes, and which index entries a step changes.
 
     {prefix}:deployment:<id>             the record
+    {prefix}:claim:<id>                  what the id was first asked for (`services.core.claims`)
     {prefix}:index:deployments           ids by the time they were asked for
     {prefix}:index:open                  ids of those that have not ended, by the time of their next timer
     {prefix}:index:range:<range_id>      the same, of one range
@@ -31,6 +32,9 @@ class DeploymentKeys:
 
     def record(self, deployment_id: str) -> str:
         return f"{self.prefix}:deployment:{deployment_id}"
+
+    def claim(self, deployment_id: str) -> str:
+        return f"{self.prefix}:claim:{deployment_id}"
 
     def range(self, range_id: str) -> str:
         return f"{self.prefix}:index:range:{range_id}"

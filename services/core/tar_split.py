@@ -11,12 +11,14 @@ Lists are long (two lines a file) and decoded by the batch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
 FILE = 1
 SEGMENT = 2
+_SPARSE = re.compile(rb"\d+ GNU\.sparse\.(?:major|minor|size|realsize|numblocks|map|offset)=")
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +57,17 @@ def tar_size(batches: Iterable[list[Entry]]) -> int:
     """Bytes of the whole tar."""
     return sum(
         len(entry.payload or b"") if entry.type == SEGMENT else entry.size for batch in batches for entry in batch
+    )
+
+
+def has_sparse_file(batch: Iterable[Entry]) -> bool:
+    """Whether a header among these is of a sparse file (GNU tar manual, "PAX Format, Versions 0.0 to 1.0").
+
+    The list says how large such a file is in the folder, not which parts of it were in the tar.
+    """
+    return any(
+        entry.type == SEGMENT and entry.payload and b" GNU.sparse." in entry.payload and _SPARSE.search(entry.payload)
+        for entry in batch
     )
 
 

@@ -137,6 +137,27 @@ class Writer:
             due=later,
         )
 
+    def remark(
+        self,
+        text: str,
+        *,
+        deployment_id: str,
+        range_id: str,
+        now: datetime,
+        correlation_id: str = "",
+        cause: Envelope | None = None,
+    ) -> Outcome:
+        """Something worth telling about a deployment as a whole: a line in the log, and progress for who watches it."""
+        message = TransferProgress(
+            transfer_id=deployment_id, reference="", kind="pull", phase="waiting", range_id=range_id, note=text
+        )
+        post = self.post(
+            self._streams.progress, message, about=range_id, now=now, correlation_id=correlation_id, cause=cause
+        )
+        correlation_id = post.envelope.correlation_id
+        self._log.warning(text, deployment=deployment_id, range=range_id, correlation_id=correlation_id)
+        return Outcome(posts=(post,))
+
     def _effect(
         self, effect: Effect, after: Deployment, now: datetime, cause: Envelope | None, layers: Layers
     ) -> Outcome:
@@ -153,7 +174,14 @@ class Writer:
                 timer = DeploymentAdvance(deployment_id=after.deployment_id)
                 return Outcome(posts=(self.advance(timer, now, correlation_id=after.correlation_id, due=at),))
             case Note(text=text):
-                return Outcome(posts=(self._note(text, after, now, cause),))
+                return self.remark(
+                    text,
+                    deployment_id=after.deployment_id,
+                    range_id=after.range_id,
+                    now=now,
+                    correlation_id=after.correlation_id,
+                    cause=cause,
+                )
         said = self.post(stream, message, about=about, now=now, correlation_id=after.correlation_id, cause=cause)
         return Outcome(posts=(said,))
 
@@ -210,27 +238,6 @@ class Writer:
         key = offer_key(self._streams.prefix, effect.transfer_id)
         record = RecordWrite(key, offer.encode(), expires_seconds=self._policy.offer_seconds)
         return Outcome(posts=(said,), records=(record,))
-
-    def _note(self, text: str, after: Deployment, now: datetime, cause: Envelope | None) -> Post:
-        self._log.warning(
-            text, deployment=after.deployment_id, range=after.range_id, correlation_id=after.correlation_id
-        )
-        message = TransferProgress(
-            transfer_id=after.deployment_id,
-            reference="",
-            kind="pull",
-            phase="waiting",
-            range_id=after.range_id,
-            note=text,
-        )
-        return self.post(
-            self._streams.progress,
-            message,
-            about=after.range_id,
-            now=now,
-            correlation_id=after.correlation_id,
-            cause=cause,
-        )
 
     def _place(self, after: Deployment, engine_url: str, now: datetime) -> Outcome:
         place = EnginePlace(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from events.bus import NOTHING, Delivery, IndexWrite, Outcome, Post
+from events.bus import NOTHING, Delivery, IndexWrite, Outcome, Post, Record
 from events.envelope import Envelope
 from events.messages import (
     DeploymentAdvance,
@@ -23,6 +23,7 @@ from events.messages import (
     PushRequested,
     TarRequested,
 )
+from services.core.claims import Claim
 from services.core.deployment import Deployment, Policy, parse_transfer_id
 from services.core.deployment_steps import answered_again, asked, refusal_of, same_request
 from services.core.plans import plan_refusal
@@ -49,27 +50,47 @@ class Requests:
 
     async def stored(self, deployment_id: str) -> Stored:
         """A deployment as its record has it."""
-        record = await self._speaker.load(self._writer.keys.record(deployment_id))
-        if record is None:
-            return Stored(deployment=None, revision=0)
-        return Stored(deployment=msgspec.json.decode(record.value, type=Deployment), revision=record.revision)
+        return _parsed(await self._speaker.load(self._writer.keys.record(deployment_id)))
 
     async def requested(self, delivery: Delivery) -> Outcome:
         """A new deployment, the same answer again, or a refusal that leaves the first one alone."""
         request, cause = delivery.message, delivery.envelope
         assert isinstance(request, DeploymentRequested)
         now = self._clock()
-        stored = await self.stored(request.deployment_id)
+        stored, claimed = await self._stored_and_claimed(request.deployment_id)
+        claim = Claim.of(request)
         if stored.deployment is not None:
             if not same_request(stored.deployment, request):
-                text = f"deployment {request.deployment_id} exists and asks for something else: choose another id"
-                raise BadInput(text, code="duplicate_deployment")
+                return self._duplicate(request, cause)
             return self._writer.outcome(stored, answered_again(stored.deployment), now, cause=cause)
+        if claimed is not None and claimed != claim:
+            return self._duplicate(request, cause)
         references, refusal = _normalised(request, self._policy)
         step = asked(request, references, refusal, correlation_id=cause.correlation_id, now=now, policy=self._policy)
         outcome = self._writer.outcome(stored, step, now, cause=cause)
         asked_for = IndexWrite(self._range_keys.asked, request.range_id, now.timestamp())
-        return merged(outcome, Outcome(index=(asked_for,)))
+        # One that went past `services.asking`: from now on nobody can ask there for something else.
+        claims = () if claimed else (claim.write(self._writer.keys.claim(request.deployment_id)),)
+        return merged(outcome, Outcome(records=claims, index=(asked_for,)))
+
+    async def _stored_and_claimed(self, deployment_id: str) -> tuple[Stored, Claim | None]:
+        keys = self._writer.keys
+        record, claimed = await self._speaker.load_many([keys.record(deployment_id), keys.claim(deployment_id)])
+        return _parsed(record), Claim.parse(claimed.value) if claimed is not None else None
+
+    def _duplicate(self, request: DeploymentRequested, cause: Envelope) -> Outcome:
+        """Whoever asks through CLI or HTTP was refused before; one that only publishes is told as progress.
+
+        No end is said of it: that would be taken for the end of the deployment that has the id.
+        """
+        return self._writer.remark(
+            f"refused another request under the id {request.deployment_id}, which asks for something else than the"
+            " first: choose another id for it",
+            deployment_id=request.deployment_id,
+            range_id=request.range_id,
+            now=self._clock(),
+            cause=cause,
+        )
 
     async def planned(self, delivery: Delivery) -> Outcome:
         """Images go to the registry, and as deployments of the lowest priority to those ranges that are up.
@@ -110,8 +131,6 @@ class Requests:
         message, now = envelope.message, self._clock()
         deployment_id = flight_key(envelope)
         if isinstance(message, DeploymentRequested):
-            if failure.code == "duplicate_deployment":
-                return NOTHING
             told = DeploymentAdvance(deployment_id=message.deployment_id, why="reconcile", error=failure)
             return Outcome(posts=(self._to_itself(told, message.range_id, envelope),))
         if deployment_id is None or isinstance(message, DeploymentCancelRequested | DeploymentRetryRequested):
@@ -136,6 +155,12 @@ class Requests:
         stream, about = self._streams.deployments, message.deployment_id
         post = self._writer.post(stream, failed, about=about, now=self._clock(), cause=delivery.envelope)
         return Outcome(posts=(post,))
+
+
+def _parsed(record: Record | None) -> Stored:
+    if record is None:
+        return Stored(deployment=None, revision=0)
+    return Stored(deployment=msgspec.json.decode(record.value, type=Deployment), revision=record.revision)
 
 
 def _preheating(plan: DeploymentPlanned, range_id: str, references: tuple[str, ...]) -> DeploymentRequested:

@@ -11,7 +11,7 @@ asked for again within the linger's time. So no connection stands open for as lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from services.core.offers import Layout, Offer
 from services.core.references import Reference
 from services.errors import CyroidError, NoSpace, TransferFailed, Unavailable
 from services.exporting.image_reader import ImageReader, ReadableImage
+from services.exporting.room import Room
 from services.exporting.spool import Spool, SpoolFolder
 from services.ports import Chunks
 from services.telemetry import get_logger
@@ -185,9 +186,13 @@ class Exports:
                 export.waits_for = None
                 image = await self._reader.open(key.reference, key.image_id, key.held)
                 plan = await self._plan(export.offer, image)
-                spool = await self._room(export, plan.total_bytes if plan is not None else None)
-                export.opened.set_result(spool)
-                await write_archive(export.offer, plan, image, spool)
+                total_bytes = plan.total_bytes if plan is not None else None
+                spool = await self._room(export, total_bytes, image.room(key.held))
+                try:
+                    await write_archive(export.offer, plan, image, spool, lambda: export.opened.set_result(spool))
+                finally:
+                    if not export.opened.done():
+                        spool.close()
             log.info("exported", image=key.reference, layout=key.layout, layers=len(key.held), bytes=spool.end)
         except CyroidError as problem:
             log.warning("an export failed", image=key.reference, code=problem.code, why=str(problem))
@@ -206,13 +211,14 @@ class Exports:
                     image.sizes[diff_id] = sum([len(chunk) async for chunk in chunks])
         return None
 
-    async def _room(self, export: Export, total_bytes: int | None) -> Spool:
+    async def _room(self, export: Export, total_bytes: int | None, room: Room) -> Spool:
         """A spool, as soon as those before it left room. Raises NoSpace if they could never leave enough."""
+        least_bytes = room.least_bytes if total_bytes is None else total_bytes
         while True:
             try:
-                return self._folder.open(total_bytes)
+                return self._folder.open(total_bytes, least_bytes=least_bytes, likely_bytes=room.likely_bytes)
             except NoSpace as full:
-                if not self._folder.may_have_room(total_bytes or 0):
+                if not self._folder.may_have_room(least_bytes):
                     raise
                 export.waits_for = f"room: {full}"
                 await self._folder.given_back()
@@ -233,15 +239,23 @@ def plan_for(offer: Offer, config: bytes, sizes: Mapping[str, int | None]) -> Ar
     )
 
 
-async def write_archive(offer: Offer, plan: ArchivePlan | None, image: ReadableImage, spool: Spool) -> None:
-    """Write what says what the image is, then the layers; or the other way round where there is no plan yet."""
-    for entry in plan.described if plan is not None else ():
-        await _write_file(entry, spool)
+async def write_archive(
+    offer: Offer, plan: ArchivePlan | None, image: ReadableImage, spool: Spool, begun: Callable[[], None]
+) -> None:
+    """Write what says what the image is, then the layers; or the other way round where there is no plan yet.
+
+    `begun` is called when the first layer has been opened: an engine that refuses to save does so before that.
+    """
     sizes = dict(image.sizes)
     async with aclosing(image.layers(list(dict.fromkeys(offer.held)))) as layers:
-        async for layer in layers:
+        layer = await anext(layers, None)
+        begun()
+        for entry in plan.described if plan is not None else ():
+            await _write_file(entry, spool)
+        while layer is not None:
             entry = layer_entry(offer.layout, layer.diff_id, layer.size_bytes)
             sizes[layer.diff_id] = await _write_layer(entry, layer.chunks, spool)
+            layer = await anext(layers, None)
     if plan is None:
         for entry in plan_for(offer, image.config, sizes).described:
             await _write_file(entry, spool)

@@ -13,13 +13,14 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services import metrics
 from services.core.images import EngineImage
-from services.core.manifests import ImageConfig, sha256
+from services.core.manifests import Descriptor, ImageConfig, sha256
 from services.core.references import Reference
-from services.errors import BadInput, CyroidError, LayerUnreadable, NotFound, Unavailable, WrongContent
+from services.errors import BadInput, CyroidError, LayerDamaged, LayerUnreadable, NotFound, Unavailable, WrongContent
+from services.exporting.room import Room, room_for
 from services.ports import Chunks, Engine, LayerSource, OpenLayer, Registry, SequentialSource
 from services.telemetry import get_logger
 from services.unpacking import unpacked
@@ -34,13 +35,30 @@ Place = tuple[str, Callable[[str], AbstractAsyncContextManager[Chunks]]]
 class ReadableImage:
     """An image that can be read: its config, the size of each layer tar as far as known, and where the layers lie.
 
-    `stream` is a source that gives many layers in one pass, and the image as the host's engine has it.
+    `stream` is a source that gives many layers in one pass, and the image as the host's engine has it. `local` is the
+    image there, if it is there; `packed` the sizes of blobs that are kept compressed.
     """
 
     config: bytes
     sizes: dict[str, int | None]
     places: dict[str, tuple[Place, ...]]
     stream: tuple[SequentialSource, EngineImage] | None = None
+    local: EngineImage | None = None
+    packed: Mapping[str, int] = field(default_factory=dict)
+
+    def room(self, held: Collection[str]) -> Room:
+        """How much an archive of these layers takes, as far as that can be told."""
+        local = self.local
+        return room_for(
+            held,
+            sizes=self.sizes,
+            packed=self.packed,
+            engine_bytes=local.size_bytes if local is not None else None,
+            # A containerd store counts blobs and blocks on the disk. A layer that occurs twice is counted twice.
+            counts_files=local is not None
+            and local.image_id is not None
+            and len(set(local.diff_ids)) == len(local.diff_ids),
+        )
 
     async def layers(self, diff_ids: Sequence[str]) -> AsyncGenerator[OpenLayer, None]:
         """Each of `diff_ids` once: first what can be read by itself, then the rest in one pass of the stream."""
@@ -125,7 +143,8 @@ class ImageReader:
     async def open(self, reference: str, image_id: str, held: Collection[str]) -> ReadableImage:
         """The image under `reference` with that config digest, ready to read the layers in `held`.
 
-        Raises NotFound if it is nowhere, or Unavailable if it may be where nobody answers now.
+        Raises NotFound if it is nowhere, Unavailable if it may be where nobody answers now, or LayerDamaged for a layer
+        that only the engine has, and cannot give.
         """
         stored = await self._in_registry(Reference.parse(reference), image_id)
         local, away = await self._on_host(reference, image_id)
@@ -160,6 +179,7 @@ class ImageReader:
         streams = [source for source in self._sources if isinstance(source, SequentialSource)] if local else []
         for diff_id in dict.fromkeys((*ImageConfig.parse(config).rootfs.diff_ids, *held)):
             known: list[Place] = []
+            damaged: LayerDamaged | None = None
             sizes[diff_id] = size = await stored.size(diff_id, self._patience) if stored is not None else None
             if size is not None and stored is not None:
                 known.append(("registry", stored.layer))
@@ -172,15 +192,25 @@ class ImageReader:
                 except LayerUnreadable as problem:
                     log.info("a source cannot read a layer", layer=diff_id, place=source.name, why=str(problem))
                     metrics.source_fallbacks.labels(source=source.name, reason=problem.code).inc()
+                    damaged = problem if isinstance(problem, LayerDamaged) else damaged
                     continue
                 sizes[diff_id] = size if sizes[diff_id] is None else sizes[diff_id]
                 known.append((source.name, _of(source, local)))
             if packed and stored is not None:
                 known.append(("registry_compressed", stored.unpacked_layer))
             places[diff_id] = tuple(known)
+            if diff_id in held and not known and damaged is not None:
+                raise damaged  # the stream comes from the same engine
             if diff_id in held and not known and not streams:
                 raise LayerUnreadable(f"no place that can be read now has layer {diff_id}")
-        return ReadableImage(config, sizes, places, (streams[0], local) if streams and local is not None else None)
+        return ReadableImage(
+            config,
+            sizes,
+            places,
+            stream=(streams[0], local) if streams and local is not None else None,
+            local=local,
+            packed={diff_id: blob.size for diff_id, blob in stored.packed.items()} if stored is not None else {},
+        )
 
     async def _in_registry(self, reference: Reference, image_id: str) -> _Stored | None:
         """What the registry has of it; None also when it does not answer."""
@@ -199,7 +229,7 @@ class ImageReader:
             log.info("reading from the host alone", repository=repository, why=str(problem) or "no answer")
             return None
 
-    async def _packed(self, reference: Reference, image_id: str, config: bytes) -> dict[str, str]:
+    async def _packed(self, reference: Reference, image_id: str, config: bytes) -> dict[str, Descriptor]:
         """Blobs by diff ID, of layers that are kept compressed. Nothing if the tag names other content by now."""
         try:
             found = await self._registry.manifest(reference.repository, reference.registry_tag)
@@ -211,7 +241,7 @@ class ImageReader:
         if len(diff_ids) != len(blobs):
             return {}
         pairs = zip(diff_ids, blobs, strict=True)
-        return {diff_id: blob.digest for diff_id, blob in pairs if blob.digest != diff_id}
+        return {diff_id: blob for diff_id, blob in pairs if blob.digest != diff_id}
 
     async def _on_host(self, reference: str, image_id: str) -> tuple[EngineImage | None, Unavailable | None]:
         try:
@@ -231,7 +261,7 @@ class _Stored:
     registry: Registry
     repository: str
     config: bytes
-    packed: Mapping[str, str]
+    packed: Mapping[str, Descriptor]
 
     async def size(self, diff_id: str, patience_seconds: float) -> int | None:
         """Bytes of the layer if it lies there uncompressed."""
@@ -246,9 +276,10 @@ class _Stored:
 
     @asynccontextmanager
     async def unpacked_layer(self, diff_id: str) -> AsyncIterator[Chunks]:
-        what = f"the blob {self.packed[diff_id]} in {self.repository}"
+        digest = self.packed[diff_id].digest
+        what = f"the blob {digest} in {self.repository}"
         async with (
-            self.registry.open_blob(self.repository, self.packed[diff_id]) as chunks,
+            self.registry.open_blob(self.repository, digest) as chunks,
             aclosing(unpacked(chunks, what)) as plain,
         ):
             yield plain

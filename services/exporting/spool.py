@@ -6,7 +6,9 @@ the last byte and a clean end) or `fail` (every reader gets the error, however f
 
 The file is unlinked as soon as it is open, so a crash leaves nothing behind; what another crash left in the folder is
 removed when the folder is opened. `SpoolFolder` keeps the sum of all spools under a bound and under the disk's free
-space, and says so before the first byte where the size is known.
+space, and says so before the first byte. A spool whose size is not known begins with the room that it is likely to
+take; where that is not enough its writer waits, with all that is written kept, until another spool gives room back. It
+breaks off only when none can: it is larger than the bound, or all that are open wait for one another.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ R = TypeVar("R")
 
 #: What is read and written at a time; bounds the memory of a reader.
 CHUNK_BYTES = 256 * 1024
-#: Room is taken in steps of this where the size is not known beforehand.
+#: Room is taken in steps of this by a spool that outgrows what was taken for it.
 STEP_BYTES = 64 * 1024 * 1024
 _SUFFIX = ".spool"
 
@@ -41,6 +43,8 @@ class SpoolFolder:
         self._spare = spare_bytes
         self._taken = 0
         self._unwritten = 0
+        self._open = 0
+        self._growing = 0
         self._given_back = asyncio.Event()
 
     @property
@@ -63,11 +67,7 @@ class SpoolFolder:
                 f"the spool folder {self._path} may hold {self._limit} bytes, {self._taken} are taken and"
                 f" {size_bytes} more are needed: wait for running exports, or allow it more"
             )
-        try:
-            self._path.mkdir(parents=True, exist_ok=True)  # somebody may have tidied it away
-            free = shutil.disk_usage(self._path).free - self._unwritten - self._spare
-        except OSError as problem:
-            raise NoSpace(f"no spool can be made in {self._path}: {problem.strerror}") from problem
+        free = self._free()
         if size_bytes > free:
             raise NoSpace(
                 f"the disk under {self._path} has room for {max(free, 0)} bytes more (with {self._spare} kept free),"
@@ -76,6 +76,40 @@ class SpoolFolder:
         self._taken += size_bytes
         self._unwritten += size_bytes
 
+    def _free(self) -> int:
+        """What the disk has left for spools, beside that which the open ones may still write."""
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)  # somebody may have tidied it away
+            return shutil.disk_usage(self._path).free - self._unwritten - self._spare
+        except OSError as problem:
+            raise NoSpace(f"no spool can be made in {self._path}: {problem.strerror}") from problem
+
+    def _room(self) -> int:
+        return min(self._limit - self._taken, self._free())
+
+    async def grow(self, reserved_bytes: int, needed_bytes: int) -> int:
+        """Reserve more for a spool that has `reserved_bytes`, as soon as there is room; returns how much it got.
+
+        Raises NoSpace if that can never be: it is too large by itself, or every other open spool waits here too.
+        """
+        while True:
+            size = max(needed_bytes, min(STEP_BYTES, self._room()))
+            try:
+                self.take(size)
+            except NoSpace:
+                too_large = reserved_bytes + needed_bytes > self._limit
+                if too_large or self._growing + 1 >= self._open:
+                    raise
+            else:
+                return size
+            self._growing += 1
+            try:
+                await self.given_back()
+            finally:
+                self._growing -= 1
+                if not self._growing:
+                    self._wake()  # who wants to begin stood back; what is left now is theirs, after this one's next try
+
     def wrote(self, size_bytes: int) -> None:
         """Reserved room became file content, which the disk's own figure now shows."""
         self._unwritten -= size_bytes
@@ -83,21 +117,37 @@ class SpoolFolder:
     def give_back(self, reserved_bytes: int, written_bytes: int) -> None:
         self._taken -= reserved_bytes
         self._unwritten -= reserved_bytes - written_bytes
+        self._wake()
+
+    def closed(self, reserved_bytes: int, written_bytes: int) -> None:
+        """A spool is no more."""
+        self._open -= 1
+        self.give_back(reserved_bytes, written_bytes)
+
+    def _wake(self) -> None:
         given_back, self._given_back = self._given_back, asyncio.Event()
         given_back.set()
 
     async def given_back(self) -> None:
-        """Return when the next spool gives its room back."""
+        """Return when there may be more room: a spool gave some back, or got what it waited for."""
         await self._given_back.wait()
 
     def may_have_room(self, size_bytes: int) -> bool:
         """Whether waiting for the spools that are open now could make room for so many bytes."""
         return self._taken > 0 and size_bytes <= self._limit
 
-    def open(self, total_bytes: int | None) -> Spool:
-        """A new spool for exactly `total_bytes`, or for as many as come. Raises NoSpace."""
-        self.take(total_bytes if total_bytes is not None else STEP_BYTES)
-        reserved = total_bytes if total_bytes is not None else STEP_BYTES
+    def open(self, total_bytes: int | None, *, least_bytes: int = 0, likely_bytes: int = STEP_BYTES) -> Spool:
+        """A new spool for exactly `total_bytes`; where that is not known, for `least_bytes` or more. Raises NoSpace.
+
+        That one begins with room for `likely_bytes`; if it is the only one it makes do with what there is.
+        """
+        reserved = total_bytes
+        if reserved is None:
+            room = self._room() if self._open == 0 else self._limit
+            reserved = max(1, least_bytes, min(likely_bytes, room, self._limit))
+        if self._growing:
+            raise NoSpace(f"the spool folder {self._path} is full, and running exports wait for room to end")
+        self.take(reserved)
         try:
             descriptor, name = tempfile.mkstemp(suffix=_SUFFIX, dir=self._path)
             with contextlib.suppress(FileNotFoundError):  # another process may be cleaning the same folder
@@ -105,6 +155,7 @@ class SpoolFolder:
         except OSError as problem:
             self.give_back(reserved, 0)
             raise NoSpace(f"no spool can be made in {self._path}: {problem.strerror}") from problem
+        self._open += 1
         return Spool(self, descriptor, reserved, total_bytes)
 
 
@@ -136,13 +187,16 @@ class Spool:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-            self._folder.give_back(self._reserved, self._end)
+            self._folder.closed(self._reserved, self._end)
 
     async def write(self, chunk: bytes, *, publish: bool = True) -> None:
-        """Append. Unpublished bytes stay invisible to readers until the next published ones. Raises NoSpace."""
-        while self._end + len(chunk) > self._reserved:
-            self._folder.take(STEP_BYTES)
-            self._reserved += STEP_BYTES
+        """Append, as soon as there is room. Unpublished bytes stay invisible until the next published ones.
+
+        Raises NoSpace if there cannot be room, or the disk is full.
+        """
+        missing = self._end + len(chunk) - self._reserved
+        if missing > 0:
+            self._reserved += await self._folder.grow(self._reserved, missing)
         await self._put(chunk, self._end)
         self._end += len(chunk)
         self._folder.wrote(len(chunk))
@@ -161,7 +215,10 @@ class Spool:
         self._wake()
 
     def finish(self) -> None:
-        """That was all: readers end cleanly after the last byte."""
+        """That was all: readers end cleanly after the last byte, and room that was not needed goes back."""
+        if self._reserved > self._end:
+            self._folder.give_back(self._reserved - self._end, 0)
+            self._reserved = self._end
         self._finished = True
         self.publish()
 

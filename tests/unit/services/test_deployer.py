@@ -23,6 +23,7 @@ from events.messages import (
     ImageFailed,
     ImageReady,
     TarRequested,
+    TransferProgress,
 )
 from services.adapters.memory_engine import Fault
 from services.core.deployment import Policy
@@ -186,15 +187,24 @@ async def test_the_same_request_gets_the_same_answer() -> None:
 
 
 async def test_another_request_under_a_known_id_is_refused() -> None:
-    """A known id with other content goes to the dead letters and leaves the first deployment alone."""
+    """A known id with other content is told as progress, and leaves the first deployment and the dead letters alone."""
     async with World() as world:
         world.host.add_image(APP, [b"app"])
         await world.say(world.streams.deployments, request("d1"))
         before = await world.ended("d1", within_seconds=10)
-        await world.say(world.streams.deployments, request("d1", "r1"))
-        await eventually(lambda: world.bus.discover(world.streams.dead), within_seconds=10)
+        other = await world.say(world.streams.deployments, request("d1", "r1"))
+
+        async def remark() -> Envelope | None:
+            told = world.bus.tail([world.streams.progress], after="0", follow=False)
+            envelopes = [entry.envelope async for entry in told if entry.envelope is not None]
+            return next((one for one in envelopes if one.causation_id == other.id), None)
+
+        told = await eventually(remark, within_seconds=10)
+        assert isinstance(told.message, TransferProgress)
+        assert "another request under the id d1" in str(told.message.note)
         assert await world.deployment("d1") == before
-        assert not [one for one in await world.ends("d1") if isinstance(one, DeploymentFailed)]
+        assert len(await world.ends("d1")) == 1
+        assert await world.said(world.streams.dead) == []
 
 
 async def test_cancelling_ends_it_and_stops_the_agent() -> None:

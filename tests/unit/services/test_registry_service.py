@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from events.memory import MemoryBus
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
+from services.core import prompts
 from services.errors import EngineUnavailable
 from services.pushing.layer_forms import LayerForms
 from services.registry_service import RegistryService
@@ -53,3 +56,13 @@ async def test_an_index_exists(house: House) -> None:
     assert await house.service.image_exists("team/multi:1")
     await house.service.push_image("team/app:1")
     assert [entry["tags"] for entry in await house.service.list_images()] == [["1"], ["1"]]
+
+
+async def test_a_push_answers_the_question_whether_to_push(house: House) -> None:
+    """As one by the registry-pusher does: nobody is asked for what is there."""
+    name = "docker.io/team/app:1"
+    prompt = prompts.Prompt(id=prompts.prompt_id(name), reference=name, image_id="sha256:0", asked_at=datetime.now(UTC))
+    await house.bus.commit(prompts.asked("t", prompt))
+    assert await house.bus.members(prompts.prompt_index("t")) == [prompt.id]
+    await house.service.push_image("team/app:1")
+    assert await house.bus.members(prompts.prompt_index("t")) == []

@@ -1,4 +1,4 @@
-"""How the tar server begins; what it serves is played out with the agent (`agent/test_loads.py`)."""
+"""How the tar server begins; what it serves is asked for in `exporting/test_exports.py` and `agent/test_loads.py`."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import subprocess
+import sys
 
 import orjson
 
@@ -52,3 +54,12 @@ def test_a_console_line_is_for_reading() -> None:
     assert "disk is full" in stream.getvalue()
     assert "range=r1" in stream.getvalue()
     assert "\x1b[" not in stream.getvalue()
+
+
+def test_a_role_does_not_load_what_draws_for_people() -> None:
+    """Rich takes 5 MB in each process; it can still be imported by those that draw."""
+    program = (
+        "import sys, services.bootstrap, services.runner, services.tar_server, services.cli.serve;"
+        "assert 'rich' not in sys.modules; import rich.console"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

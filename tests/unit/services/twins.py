@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from events.bus import BusError, Record
@@ -34,6 +34,10 @@ class BusOnOff(MemoryBus):
     async def load(self, key: str) -> Record | None:
         self._call()
         return await super().load(key)
+
+    async def load_many(self, keys: Sequence[str]) -> list[Record | None]:
+        self._call()
+        return await super().load_many(keys)
 
     async def publish(self, stream: str, *envelopes: Envelope) -> None:
         self._call()

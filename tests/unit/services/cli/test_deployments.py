@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from events.bus import Outcome, RecordWrite
+from events.bus import Outcome, Post, RecordWrite
 from events.envelope import Envelope
 from events.messages import (
     DeploymentCancelRequested,
@@ -172,7 +172,7 @@ def test_what_cannot_be_asked_for(shell: Shell, arguments: tuple[str, ...], mess
 
 
 def test_an_id_that_is_taken_is_told_at_once(shell: Shell) -> None:
-    """Nothing would come of it but a dead letter; the same request again is the same deployment."""
+    """The deployer would not do it; the same request again is the same deployment."""
     _record(shell, _deployment(ImageState(reference=WEB, state="queued", since=NOW)))
     result = shell.run("deploy", "r1", "db:1", "--id", "d1")
     assert result.exit_code == 2
@@ -184,18 +184,19 @@ def test_an_id_that_is_taken_is_told_at_once(shell: Shell) -> None:
 def test_what_the_deployer_remarks_is_told_at_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each as a line on stderr, so that nobody waits without knowing for what."""
     notes = ["range r1 has no live agent: waiting 60 s for it", "goes by tar: the registry is away"]
-    publish = shell.world.bus.publish
+    commit = shell.world.bus.commit
 
-    async def deployer(stream: str, *envelopes: Envelope) -> None:
+    async def deployer(outcome: Outcome) -> None:
         """Remarks two things as soon as it is asked."""
-        await publish(stream, *envelopes)
+        await commit(outcome)
         for note in notes:
             remark = TransferProgress(
                 transfer_id="d1", reference="", kind="pull", phase="waiting", range_id="r1", note=note
             )
-            await publish(STREAMS.progress, Envelope(message=remark, source="deployer@t", subject="r1"))
+            said = Envelope(message=remark, source="deployer@t", subject="r1")
+            await commit(Outcome(posts=(Post(STREAMS.progress, said),)))
 
-    monkeypatch.setattr(shell.world.bus, "publish", deployer)
+    monkeypatch.setattr(shell.world.bus, "commit", deployer)
     result = shell.run("deploy", "r1", "web:1", "--id", "d1", "--timeout", "0.3")
     assert result.stderr.splitlines()[:3] == ["deployment d1", *notes]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.core.tar_split import FILE, SEGMENT, decode, tar_size
+from services.core.tar_split import FILE, SEGMENT, Entry, decode, has_sparse_file, tar_size
 
 LINES = (
     b'{"type":2,"payload":"aGVhZA==","position":0}\n'
@@ -36,3 +36,18 @@ def test_anything_else_is_refused(text: bytes) -> None:
     """A list that cannot be trusted is no list."""
     with pytest.raises(ValueError, match=r".+"):
         list(decode([text]))
+
+
+@pytest.mark.parametrize(
+    ("header", "sparse"),
+    [
+        (b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n", True),
+        (b"30 GNU.sparse.map=0,512,1024,8\n", True),
+        (b"30 path=about GNU.sparse.map=\n", False),
+        (b"t/GNU.sparse.major", False),
+    ],
+)
+def test_sparse_files_are_known_by_their_header(header: bytes, sparse: bool) -> None:
+    """A name or a content that speaks of them is none."""
+    assert has_sparse_file([Entry(type=FILE, name="t", size=3), Entry(type=SEGMENT, payload=header)]) == sparse
+    assert not has_sparse_file([Entry(type=FILE, name="t", payload=header)])

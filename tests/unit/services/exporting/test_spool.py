@@ -99,7 +99,7 @@ async def test_a_disk_without_room_is_noticed_beforehand(tmp_path: Path) -> None
 
 
 async def test_a_spool_of_unknown_size_takes_room_as_it_grows(tmp_path: Path) -> None:
-    """In steps, up to the bound."""
+    """In steps, up to the bound and to its last byte; what it did not need goes back at its end."""
     spools = folder(tmp_path, 2 * STEP_BYTES)
     spool = spools.open(None)
     assert spools.taken_bytes == STEP_BYTES
@@ -109,8 +109,76 @@ async def test_a_spool_of_unknown_size_takes_room_as_it_grows(tmp_path: Path) ->
     assert spools.taken_bytes == 2 * STEP_BYTES
     with pytest.raises(NoSpace):
         await spool.write(big)
+    spool.finish()
+    assert spools.taken_bytes == spool.end == STEP_BYTES + 4
     spool.close()
     assert spools.taken_bytes == 0
+
+
+async def test_a_spool_of_unknown_size_begins_with_the_room_that_is_likely(tmp_path: Path) -> None:
+    """Beside others it is refused where that is not there; alone it takes what there is, as long as it may fit."""
+    spools = folder(tmp_path, 1000)
+    other = spools.open(600)
+    with pytest.raises(NoSpace, match="600 are taken and 800 more are needed"):
+        spools.open(None, likely_bytes=800)
+    other.close()
+    spool = spools.open(None, least_bytes=500, likely_bytes=5000)
+    assert spools.taken_bytes == 1000
+    spool.close()
+    with pytest.raises(NoSpace, match="1500 more are needed"):
+        spools.open(None, least_bytes=1500, likely_bytes=5000)
+
+
+async def test_a_spool_that_outgrows_its_room_waits_for_another(tmp_path: Path) -> None:
+    """Nothing of it is lost meanwhile, and nobody begins before it has what it waits for."""
+    spools = folder(tmp_path, 1000)
+    other = spools.open(600)
+    spool = spools.open(None, likely_bytes=300)
+    await spool.write(bytes(300))
+    writing = asyncio.ensure_future(spool.write(bytes(500)))
+    await asyncio.sleep(0)
+    assert not writing.done()
+    with pytest.raises(NoSpace, match="running exports wait"):
+        spools.open(10)
+    more = asyncio.ensure_future(spools.given_back())
+    other.close()
+    await writing
+    await more
+    assert spools.taken_bytes <= 1000
+    spool.finish()
+    assert len(await read_all(spool)) == 800
+    spools.open(200).close()
+    spool.close()
+
+
+async def test_spools_that_wait_for_one_another_do_not_wait_for_ever(tmp_path: Path) -> None:
+    """The last one breaks off, and what it gives back is the first one's."""
+    spools = folder(tmp_path, 1000)
+    first, second = (spools.open(None, likely_bytes=500) for _ in range(2))
+    for spool in (first, second):
+        await spool.write(bytes(500))
+    waiting = asyncio.ensure_future(first.write(bytes(400)))
+    await asyncio.sleep(0)
+    with pytest.raises(NoSpace):
+        await second.write(bytes(400))
+    second.close()
+    await waiting
+    first.close()
+    assert spools.taken_bytes == 0
+
+
+async def test_a_writer_that_is_stopped_while_it_waits_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """Whoever wants to begin gets the room."""
+    spools = folder(tmp_path, 1000)
+    other, spool = spools.open(600), spools.open(None, likely_bytes=300)
+    writing = asyncio.ensure_future(spool.write(bytes(500)))
+    await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    spools.open(100).close()
+    for one in (other, spool):
+        one.close()
 
 
 async def test_a_folder_that_was_tidied_away_is_made_again(tmp_path: Path) -> None:
