@@ -508,6 +508,22 @@ async def test_the_room_is_given_back_after_the_last_reader(tmp_path: Path) -> N
         await until(lambda: server.folder.taken_bytes == 0)
 
 
+async def test_an_export_whose_reader_was_cancelled_waits_for_nobody(tmp_path: Path) -> None:
+    """The offer was taken back: the room is free when its reader has gone, however long others would be waited for."""
+    scene = Scene()
+    image = scene.build(BASE)
+    async with serving(scene, tmp_path, linger_seconds=3600) as server:
+        server.source.gate = asyncio.Event()
+        url, token = await server.offer(image)
+        async with aiohttp.ClientSession() as session:
+            response = await session.get(url, headers={"Authorization": f"Bearer {token}"})
+            write = RecordWrite(offer_key(scene.streams.prefix, "t1"), None)
+            await scene.bus.commit(Outcome(records=(write,)))
+            assert server.folder.taken_bytes > 0
+            response.close()
+        await until(lambda: server.folder.taken_bytes == 0)
+
+
 async def test_a_used_offer_makes_the_agent_ask_again(tmp_path: Path) -> None:
     """As after a crash in the middle of a load: the entry is handled again, its offer is spent."""
     scene = Scene()
