@@ -1,7 +1,8 @@
 """Who is killed when: every role at the moments of a deployment in which it has something to lose.
 
 A moment is told by what can be seen from outside: messages on the streams, the engine's own folders, and relays that
-stand still in the middle of a layer or an archive (`deploy.lab.Valve`).
+stand still in the middle of a layer or an archive (`deploy.lab.Valve`). The agent pool drives a range of its own, which
+has no agent and is reached over TCP.
 """
 
 from __future__ import annotations
@@ -18,21 +19,29 @@ layer, `extracting` is while the engine unpacks one, `pulled` after the agent's 
 BY_TAR = ("requested", "tar asked", "load offered", "loading", "unpacking", "loaded")
 """Moments while the registry is away: `loading` is in the middle of the archive."""
 
+AT_THE_DOOR = ("posting", "posted")
+"""Moments of a request over HTTP: before Redis has heard of it, and when it has but the client was not told."""
+
 _REGISTRY_VICTIMS = {
+    "posting": ("api", "api"),
+    "posted": ("api", "api"),
     "requested": ("deployer", "registry-pusher", "agent", "redis", "host-engine"),
     "pushing": ("registry-pusher", "registry", "deployer", "redis", "host-engine", "tracker", "registry-pusher"),
     "pushed": ("deployer", "registry-pusher", "registry"),
-    "pull asked": ("deployer", "agent", "redis"),
-    "pulling": ("agent", "registry", "range-engine", "deployer", "redis", "tracker", "agent"),
-    "extracting": ("range-engine", "agent", "deployer", "redis", "registry"),
+    "pull asked": ("deployer", "agent", "redis", "agent-pool"),
+    "pulling": ("agent", "registry", "range-engine", "deployer", "redis", "tracker", "agent", *2 * ("agent-pool",)),
+    "extracting": ("range-engine", "agent", "deployer", "redis", "registry", "agent-pool"),
     "pulled": ("deployer", "redis", "agent"),
 }
 _TAR_VICTIMS = {
     "requested": ("deployer", "tar-server", "host-engine"),
     "tar asked": ("deployer", "tar-server", "agent"),
     "load offered": ("tar-server", "agent", "deployer", "host-engine"),
-    "loading": ("tar-server", "agent", "range-engine", "redis", "deployer", "host-engine", "tracker", "tar-server"),
-    "unpacking": ("range-engine", "agent", "redis", "deployer"),
+    "loading": (
+        *("tar-server", "agent", "range-engine", "redis", "deployer", "host-engine", "tracker", "tar-server"),
+        *("agent-pool", "agent-pool"),
+    ),
+    "unpacking": ("range-engine", "agent", "redis", "deployer", "agent-pool"),
     "loaded": ("deployer", "redis", "agent"),
 }
 

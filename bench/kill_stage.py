@@ -11,12 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.kill_images import load_image
 from deploy.lab import EngineServer, Lab, LabError, Server, Valve
-from deploy.lab.server import poll
+from deploy.lab.server import free_port, poll
 from deploy.lab.system import System
 from events.bus import Outcome, RecordWrite
 from events.envelope import Envelope, new_id
@@ -25,7 +25,9 @@ from events.redis_bus import RedisBus
 from services.core.ranges import RangeKeys
 
 RESTART_SECONDS = 0.7
-ROLES = ("registry-pusher", "deployer", "tracker", "tar-server")
+ROLES = ("registry-pusher", "deployer", "tracker", "tar-server", "agent-pool")
+DRIVEN = "driven"
+"""The range that has no agent: the pool drives its engine."""
 SETTLE_SECONDS = 60.0
 _SETTINGS = {
     "lease_seconds": 3,
@@ -38,14 +40,19 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Valves:
-    """Relays that hold a transfer in its middle: into the registry, out of it, and out of the tar server."""
+    """Relays that hold a transfer in its middle: into the registry, out of it, and out of the tar server.
+
+    `heard` is from Redis to the api, `told` from the api to its clients.
+    """
 
     push: Valve
     pull: Valve
     tar: Valve
+    heard: Valve
+    told: Valve
 
     def open(self) -> None:
-        for valve in (self.push, self.pull, self.tar):
+        for valve in (self.push, self.pull, self.tar, self.heard, self.told):
             valve.open()
 
 
@@ -53,6 +60,7 @@ class Valves:
 class Stage:
     """The running installation. `victims` are its processes by the name of what they are.
 
+    aim      the range that kills are aimed at
     resting  names of victims that are away on purpose: nobody starts them
     died     how often a process ended that nobody had killed
     """
@@ -62,6 +70,8 @@ class Stage:
     victims: dict[str, Server]
     others: list[Server]
     layer_bytes: int
+    driven_url: str
+    aim: str = "range-1"
     resting: set[str] = field(default_factory=set)
     died: Counter[str] = field(default_factory=Counter)
     _found_dead: dict[str, float] = field(default_factory=dict)
@@ -74,8 +84,8 @@ class Stage:
 
     @property
     def range(self) -> EngineServer:
-        """The range that kills are aimed at."""
-        return self.system.ranges["range-1"]
+        """The engine of the range that kills are aimed at."""
+        return self.system.ranges[self.aim]
 
     # ---- dying and coming back ----
 
@@ -129,16 +139,24 @@ class Stage:
         load_image(self.host, self.system.lab.folder, name, self.layer_bytes)
         return name
 
-    def request(self, image: str) -> dict[str, str]:
-        """Ask for one deployment per range; range id by deployment id."""
-        wanted = {new_id(): range_id for range_id in self.system.ranges}
+    def wanted(self) -> dict[str, str]:
+        """Range id by new deployment id: each range that has an agent, or the one that has none if that is aimed at."""
+        ranges = [range_id for range_id in self.system.ranges if range_id != DRIVEN]
+        return {new_id(): range_id for range_id in ([DRIVEN] if self.aim == DRIVEN else ranges)}
+
+    def request(self, wanted: dict[str, str], image: str) -> None:
+        """Ask for them on the stream."""
         asyncio.run(self._publish(wanted, image))
-        return wanted
 
     async def _publish(self, wanted: dict[str, str], image: str) -> None:
         requests = [
             Envelope(
-                message=DeploymentRequested(deployment_id=deployment_id, range_id=range_id, images=(image,)),
+                message=DeploymentRequested(
+                    deployment_id=deployment_id,
+                    range_id=range_id,
+                    images=(image,),
+                    engine_url=self.driven_url if range_id == DRIVEN else None,
+                ),
                 source="bench",
                 subject=range_id,
             )
@@ -181,37 +199,42 @@ def stage(lab: Lab, *, ranges: int, layer_bytes: int, appendfsync: str) -> Itera
     registry = lab.registry()
     host = lab.engine("host")
     engines = {f"range-{number}": lab.engine(f"range-{number}") for number in range(1, ranges + 1)}
+    driven_url = f"tcp://127.0.0.1:{free_port()}"
+    engines[DRIVEN] = lab.engine(DRIVEN, options=["--host", driven_url])
     system = System(lab=lab, redis=redis, registry=registry, host=host, ranges=engines, settings=_SETTINGS)
     with (
         Valve(registry.port, uploads=True) as push,
         Valve(registry.port) as pull,
         Valve(system.tar_port) as tar,
+        Valve(redis.port) as heard,
+        Valve(system.api_port) as told,
     ):
-        told = {
+        settings = {
             **_SETTINGS,
             "registry_url": f"http://{push.address}",
             "registry_address": pull.address,
             "tar_url": f"http://{tar.address}",
         }
-        system = System(
-            lab=lab, redis=redis, registry=registry, host=host, ranges=engines, settings=told, tar_port=system.tar_port
-        )
+        system = replace(system, settings=settings)
+        door = replace(system, settings={**settings, "redis_url": f"redis://{heard.address}/0"})
         roles: dict[str, Server] = {role: system.services(role, name=role) for role in ROLES}
-        agents = {range_id: system.agent(range_id) for range_id in engines}
+        agents = {range_id: system.agent(range_id) for range_id in engines if range_id != DRIVEN}
         victims: dict[str, Server] = {
             "redis": redis,
             "registry": registry,
             "host-engine": host,
             "range-engine": engines["range-1"],
             "agent": agents["range-1"],
+            "api": door.services("api", name="api"),
             **roles,
         }
         known = {server.name for server in victims.values()}
         others = [server for server in (*engines.values(), *agents.values()) if server.name not in known]
         yield Stage(
             system=system,
-            valves=Valves(push=push, pull=pull, tar=tar),
+            valves=Valves(push=push, pull=pull, tar=tar, heard=heard, told=told),
             victims=victims,
             others=others,
             layer_bytes=layer_bytes,
+            driven_url=driven_url,
         )

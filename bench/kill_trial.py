@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.kill_plan import BY_REGISTRY, BY_TAR, Kill
-from bench.kill_stage import Stage
+from bench.kill_plan import AT_THE_DOOR, BY_REGISTRY, BY_TAR, Kill
+from bench.kill_posts import Posts
+from bench.kill_stage import DRIVEN, Stage
 from deploy.lab import EngineServer, LabError, Valve
 from deploy.lab.logbook import LogBook, Mark
 from events.envelope import Envelope
@@ -18,6 +19,7 @@ from events.messages import (
     DeploymentCancelled,
     DeploymentEnded,
     DeploymentFailed,
+    DeploymentRequested,
     DeploymentSucceeded,
     ImagePushed,
     ImageReady,
@@ -89,9 +91,11 @@ class Trial:
         self._kill = kill
         self._random = source
         self._moments = BY_TAR if kill.by_tar else BY_REGISTRY
+        stage.aim = DRIVEN if kill.victim == "agent-pool" else "range-1"
         streams, range_id = book.streams, stage.range.name
         self._watched = (
             streams.images,
+            streams.deployments,
             streams.inbox(range_id),
             streams.outbox(range_id),
             streams.range_progress(range_id),
@@ -110,8 +114,15 @@ class Trial:
         if self._kill.by_tar:
             stage.rest("registry")
         self._hold()
-        deployments = stage.request(image)
+        deployments = stage.wanted()
+        posts = Posts(stage.valves.told.address, deployments, image)
+        if self._kill.moment in AT_THE_DOOR:
+            posts.begin()
+        else:
+            stage.request(deployments, image)
         killed_at = self._strike(deployments, result)
+        if self._kill.moment in AT_THE_DOOR:
+            self._ask_again(posts, result)
         stage.valves.open()
         self._await_end(deployments, result)
         result.seconds = round(time.monotonic() - killed_at, 1)
@@ -119,6 +130,26 @@ class Trial:
         stage.settle()
         self._judge(deployments, image, wanted, result)
         return result
+
+    def _ask_again(self, posts: Posts, result: Result) -> None:
+        """The clients' answers are lost with the api; once it is back they repeat themselves.
+
+        Nothing arrives before that (see `_hold`): a repetition of what has ended is told the outcome again.
+        """
+        stage = self._stage
+        for valve in (stage.valves.told, stage.valves.heard):
+            valve.cut()
+            valve.open()
+        result.hit = self._kill.moment if posts.lost() else None
+        stage.settle()
+        posts.repeat(stage.wait)
+
+    def _count(self, deployment_id: str, range_id: str, to: Result) -> None:
+        """A deployment that was asked for twice begins once."""
+        first, inbox = f"{deployment_id}.0.1", {self._book.streams.inbox(range_id): "0-0"}
+        begun = self._book.find(PullRequested, inbox, lambda message: message.transfer_id == first)
+        if len(begun) != 1:
+            to.wrong.append(f"{range_id} was told {len(begun)} times to begin {deployment_id}")
 
     # ---- the kill ----
 
@@ -129,6 +160,10 @@ class Trial:
             "pulling": self._stage.valves.pull,
             "loading": self._stage.valves.tar,
         }
+        if self._kill.moment in AT_THE_DOOR:
+            valves = self._stage.valves
+            for valve in (valves.pull, valves.tar, valves.heard if self._kill.moment == "posting" else valves.told):
+                valve.shut_after(0)
         if self._kill.moment in held:
             share = self._random.uniform(0.2, 0.6)
             held[self._kill.moment].shut_after(int(self._stage.layer_bytes * share))
@@ -164,6 +199,7 @@ class Trial:
             return self._heard(moment)
         states = {
             "requested": lambda: True,
+            "posting": lambda: stage.valves.heard.held > 0,
             "pushing": lambda: stage.valves.push.is_shut,
             "pulling": lambda: stage.valves.pull.is_shut,
             "loading": lambda: stage.valves.tar.is_shut,
@@ -204,6 +240,8 @@ class Trial:
         self._stage.unwant()
         for deployment_id, range_id in deployments.items():
             engine = self._stage.system.ranges[range_id]
+            if self._kill.moment in AT_THE_DOOR:
+                self._count(deployment_id, range_id, to)
             end = self._register.end(deployment_id)
             found = engine.docker("image", "ls", "--quiet", "--no-trunc", image).strip()
             right = bool(found) and (found, engine.layers(image)) == wanted
@@ -238,6 +276,8 @@ def _told(envelope: Envelope, by_tar: bool) -> str | None:
         if message.phase != "downloading":
             return None
         return "loading" if message.kind == "load" else "pulling"
+    if isinstance(message, DeploymentRequested):
+        return "posted"
     if isinstance(message, PullRequested):
         return "requested" if by_tar else "pull asked"
     told: dict[type, str] = {

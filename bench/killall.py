@@ -24,7 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.kill_plan import VICTIMS, Kill, planned
+from bench.kill_plan import PLAN, VICTIMS, Kill, planned
 from bench.kill_stage import Stage, stage
 from bench.kill_trial import Register, Result, Trial
 from deploy.lab import Lab
@@ -83,7 +83,9 @@ def report(here: Stage, results: list[Result], twice: list[str], seconds: float)
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m bench killall", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=58, help="how many have to hit (%(default)s: the plan, once)")
+    parser.add_argument(
+        "--kills", type=int, default=len(PLAN), help="how many have to hit (%(default)s: the plan, once)"
+    )
     parser.add_argument("--only", choices=VICTIMS, help="kill this alone")
     parser.add_argument("--ranges", type=int, default=2, help="ranges that get each image (%(default)s)")
     parser.add_argument("--size", type=int, default=40_000_000, help="bytes of each image's layer (%(default)s)")

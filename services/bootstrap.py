@@ -63,6 +63,7 @@ async def _deployer(parts: Parts) -> Role:
             agent_grace_seconds=settings.agent_grace_seconds,
             pulls_per_host=settings.extractions_limit,
             pulls_per_range=settings.pulls_per_range_limit,
+            large_bytes=settings.large_image_bytes,
         ),
         lease_seconds=settings.lease_seconds,
     )

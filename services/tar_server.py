@@ -7,6 +7,9 @@ Consumes no stream; it answers `GET /transfers/{transfer_id}` with `Authorizatio
     409  the offer is used    410  the offer has expired      507  more than the spool can ever hold, or a full disk
     503  its turn has not come (code `exports_busy`), or what the archive is made of is away
 
+The deployer takes an offer back when its transfer is cancelled. An export whose last reader was of that kind ends with
+it; otherwise it waits a while for a range that was cut off and comes again.
+
 Errors before the first byte are `application/problem+json` and leave the offer as it was, so the same request may be
 made again after a 503 or 507. The offer is used from the moment the first byte could go out. A failure after that
 breaks the connection: no archive that is not complete ever ends cleanly.
@@ -132,7 +135,11 @@ class TarServer:
             record, offer = await self._offer(request, transfer_id)
             async with self._exports.join(offer) as spool:
                 await self._spend(record, offer)
-                return await self._send(request, offer, spool)
+                try:
+                    return await self._send(request, offer, spool)
+                finally:  # also when the reader hung up, which cancels this
+                    if await self._withdrawn(offer):
+                        self._exports.unwanted(offer)
         except CyroidError as problem:
             log.info("refused", transfer=transfer_id, code=problem.code, why=str(problem))
             return _problem(problem.http_status, problem.code, str(problem))
@@ -166,6 +173,13 @@ class TarServer:
             await self._speaker.commit(Outcome(records=(write,)))
         except RecordConflict as conflict:
             raise Refused(409, "offer_used", "the offer is used, or was replaced by a new one") from conflict
+
+    async def _withdrawn(self, offer: Offer) -> bool:
+        """Whether the deployer took the offer back, as it does when a transfer is cancelled: its range asks no more."""
+        try:
+            return await self._speaker.load(offer_key(self._prefix, offer.transfer_id)) is None
+        except BusError:
+            return False
 
     async def _send(self, request: web.Request, offer: Offer, spool: Spool) -> web.StreamResponse:
         started, sent = time.monotonic(), 0

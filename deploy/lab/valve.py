@@ -5,19 +5,26 @@ with Valve(registry.port) as valve:
     …begin something that fetches…
     valve.wait_shut()                  # now it stands still, half done
     registry.kill(); valve.cut()       # or: valve.open()
+
+With `slow_after` it does not stand still then but trickles, as a slow line does: who hangs up is seen at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
 from deploy.lab.commands import LabError
 
 CHUNK_BYTES = 64 * 1024
+TRICKLE_BYTES = 16 * 1024
+#: A connection that was slowed down and has asked for nothing since for so long is idle: what it carried has ended.
+IDLE_SECONDS = 0.5
 
 
 class Valve:
@@ -31,7 +38,10 @@ class Valve:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._state = threading.Condition()
         self._uploads = uploads
-        self._left: int | None = None  # bytes that may still pass, None: any number
+        self._left: int | None = None  # bytes that may still pass at once, None: any number
+        self._pace: float | None = None  # bytes a second after those, of each connection; None: none
+        self._passed = 0
+        self._held: dict[socket.socket, float] = {}
         self._over = False
         self._connections: set[socket.socket] = set()
         self._accepting = threading.Thread(target=self._accept, name="valve", daemon=True)
@@ -61,7 +71,12 @@ class Valve:
     def shut_after(self, count: int) -> None:
         """Let `count` more bytes through, over all connections, then nothing."""
         with self._state:
-            self._left = count
+            self._left, self._pace = count, None
+
+    def slow_after(self, count: int, bytes_per_second: float) -> None:
+        """Let `count` more bytes through, over all connections, then so many a second on each."""
+        with self._state:
+            self._left, self._pace = count, bytes_per_second
 
     def open(self) -> None:
         """Let everything through again; what was held back goes on."""
@@ -71,8 +86,19 @@ class Valve:
 
     @property
     def is_shut(self) -> bool:
-        """Whether the bytes that were let through have passed, and nothing does now."""
+        """Whether the bytes that were let through have passed: nothing does now, or it trickles."""
         return self._left == 0
+
+    @property
+    def passed_bytes(self) -> int:
+        """What was let through so far, of what is measured."""
+        return self._passed
+
+    @property
+    def held(self) -> int:
+        """How many connections carry something that is held back or slowed down."""
+        with self._state:
+            return sum(until > time.monotonic() for until in self._held.values())
 
     def wait_shut(self, seconds: float = 30) -> None:
         """Wait until the bytes have passed. Raises LabError when they do not."""
@@ -114,25 +140,32 @@ class Valve:
             asking.join()
             with self._state:
                 self._connections -= {client, server}
+                for ended in (client, server):
+                    self._held.pop(ended, None)
 
     def _relay(self, source: socket.socket, sink: socket.socket, measured: bool) -> None:
         with contextlib.suppress(OSError):
             while chunk := source.recv(CHUNK_BYTES):
                 while chunk:
-                    allowed = self._allowed(len(chunk)) if measured else len(chunk)
+                    allowed = self._allowed(len(chunk), source) if measured else len(chunk)
                     sink.sendall(chunk[:allowed])
                     chunk = chunk[allowed:]
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def _allowed(self, wanted: int) -> int:
-        """How many bytes may pass now; waits while it is none."""
+    def _allowed(self, wanted: int, source: socket.socket) -> int:
+        """How many bytes of what comes from `source` may pass now; waits while it is none."""
         with self._state:
-            self._state.wait_for(lambda: self._left != 0)
-            if self._left is None:
-                return wanted
-            passing = min(wanted, self._left)
-            self._left -= passing
-            self._state.notify_all()
-            return passing
+            if self._left == 0:
+                self._held[source] = math.inf
+                if self._pace is not None:
+                    wanted = min(wanted, TRICKLE_BYTES)
+                self._state.wait_for(lambda: self._left != 0, wanted / self._pace if self._pace else None)
+                self._held[source] = time.monotonic() + IDLE_SECONDS
+            if self._left:
+                wanted = min(wanted, self._left)
+                self._left -= wanted
+                self._state.notify_all()
+            self._passed += wanted
+            return wanted

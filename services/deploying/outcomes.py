@@ -12,7 +12,15 @@ import msgspec
 
 from events.bus import IndexWrite, Outcome, Post, RecordWrite, Speaker
 from events.envelope import Envelope
-from events.messages import DeploymentAdvance, Layer, LoadOffered, Message, PushRequested, TransferProgress
+from events.messages import (
+    DeploymentAdvance,
+    Layer,
+    LoadOffered,
+    Message,
+    PushRequested,
+    TransferCancelled,
+    TransferProgress,
+)
 from events.streams import Streams
 from services.core.deployment import Deployment, ImageState, Policy
 from services.core.deployment_draft import AskPush, Effect, Note, OfferArchive, Say, Step, Tell, Wake
@@ -161,11 +169,14 @@ class Writer:
     def _effect(
         self, effect: Effect, after: Deployment, now: datetime, cause: Envelope | None, layers: Layers
     ) -> Outcome:
+        withdrawn: tuple[RecordWrite, ...] = ()
         match effect:
             case AskPush():
                 return Outcome(posts=(self._ask_push(effect, after, now),))
             case Tell(message=message):
                 stream, about = self._streams.inbox(after.range_id), after.range_id
+                if isinstance(message, TransferCancelled):
+                    withdrawn = (RecordWrite(offer_key(self._streams.prefix, message.transfer_id), None),)
             case Say(message=message):
                 stream, about = self._streams.deployments, after.deployment_id
             case OfferArchive():
@@ -183,7 +194,7 @@ class Writer:
                     cause=cause,
                 )
         said = self.post(stream, message, about=about, now=now, correlation_id=after.correlation_id, cause=cause)
-        return Outcome(posts=(said,))
+        return Outcome(posts=(said,), records=withdrawn)
 
     def _ask_push(self, effect: AskPush, after: Deployment, now: datetime) -> Post:
         message = PushRequested(reference=effect.reference, image_id=effect.image_id, why="on_demand")

@@ -1,7 +1,8 @@
 """Exports: one archive written once, into a spool, for all ranges that want the same.
 
 An export begins with its first reader, and ends some seconds after its last one has gone, so that a range that comes
-a moment later still finds the spool. One that nobody reads any more is stopped, and so is its reading of the engine.
+a moment later still finds the spool; at once where its reader's transfer was cancelled. One that nobody reads any more
+is stopped, and so is its reading of the engine.
 
 Exports take turns: first come, first served, for a slot and then for room in the spool folder. A reader is told after
 its patience that the turn has not come (Busy) and asks again; the export keeps its place meanwhile, as long as it is
@@ -66,6 +67,10 @@ class Export:
         """A reader came (+1) or went (-1)."""
         self._readers += change
         self._changed.set()
+
+    def hurry(self) -> None:
+        """End with the last reader, without waiting for another."""
+        self._linger = 0
 
     def fail(self, problem: CyroidError) -> None:
         """Tell all readers; there is nothing to linger for."""
@@ -152,6 +157,12 @@ class Exports:
             yield await self._turn(export)
         finally:
             export.count(-1)
+
+    def unwanted(self, offer: Offer) -> None:
+        """Nobody comes back for this archive: it ends with its readers. Whoever comes later gets a new one."""
+        export = self._running.get(ExportKey.of(offer))
+        if export is not None:
+            export.hurry()
 
     async def _turn(self, export: Export) -> Spool:
         while True:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer, Valve
 from deploy.lab.role_server import RoleServer
+from deploy.lab.server import free_port
 from deploy.lab.system import System
+from tests.e2e.narrow import NARROW, Lines, NarrowScene
 from tests.e2e.scene import BASE, Scene
 
 
@@ -21,11 +23,16 @@ def valve(registry_server: RegistryServer) -> Iterator[Valve]:
 
 
 @pytest.fixture(scope="session")
-def engines(
-    host_engine_server: EngineServer, range_engine_servers: tuple[EngineServer, EngineServer]
-) -> dict[str, EngineServer]:
+def host(lab: Lab, host_engine_server: EngineServer) -> EngineServer:
+    """The host's engine, with what images are built on here."""
+    host_engine_server.docker("import", str(lab.base_image_tar()), BASE)
+    return host_engine_server
+
+
+@pytest.fixture(scope="session")
+def engines(host: EngineServer, range_engine_servers: tuple[EngineServer, EngineServer]) -> dict[str, EngineServer]:
     """The host's engine, then one per range."""
-    return {engine.name: engine for engine in (host_engine_server, *range_engine_servers)}
+    return {engine.name: engine for engine in (host, *range_engine_servers)}
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +41,7 @@ def system(
 ) -> System:
     """Services and agents over the shared servers, told to lose patience sooner than in earnest."""
     host, *ranges = engines.values()
-    made = System(
+    return System(
         lab=lab,
         redis=redis_server,
         registry=registry_server,
@@ -48,8 +55,6 @@ def system(
             "agent_grace_seconds": 2,
         },
     )
-    made.host.docker("import", str(lab.base_image_tar()), BASE)
-    return made
 
 
 @pytest.fixture(scope="session")
@@ -67,4 +72,76 @@ def scene(system: System, agents: dict[str, RoleServer], valve: Valve, tmp_path:
     valve.open()
     for server in (system.registry, system.host, *system.ranges.values(), *agents.values()):
         server.resume()
+        server.start()
+
+
+# ---- one transfer at a time, over lines that can be slow ------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def lines(registry_server: RegistryServer, valve: Valve) -> Iterator[Lines]:
+    """What can be slowed down: into the registry, out of it, and out of the tar server."""
+    tar_port = free_port()
+    with Valve(registry_server.port, uploads=True) as push, Valve(tar_port) as tar:
+        yield Lines(push=push, pull=valve, tar=tar, tar_port=tar_port)
+
+
+@pytest.fixture(scope="session")
+def narrow_engines(
+    range_engine_servers: tuple[EngineServer, EngineServer], engine_servers: Callable[[str], EngineServer]
+) -> dict[str, EngineServer]:
+    """One range on each kind of store."""
+    return dict(zip(NARROW, (range_engine_servers[0], engine_servers("28.5-containerd")), strict=True))
+
+
+@pytest.fixture(scope="session")
+def narrow_system(system: System, lines: Lines, narrow_engines: dict[str, EngineServer]) -> System:
+    """Services of their own on the same servers, with one slot on the whole host."""
+    return System(
+        lab=system.lab,
+        redis=system.redis,
+        registry=system.registry,
+        host=system.host,
+        ranges=narrow_engines,
+        prefix="narrow",
+        tar_port=lines.tar_port,
+        settings={
+            "registry_url": f"http://{lines.push.address}",
+            "registry_address": lines.pull.address,
+            "tar_url": f"http://{lines.tar.address}",
+            "spool_folder": system.lab.folder / "spool-narrow",
+            "extractions_limit": 1,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def narrow_services(narrow_system: System) -> RoleServer:
+    """The host's side, and the agents."""
+    services = narrow_system.services(name="narrow-services")
+    for range_id in narrow_system.ranges:
+        narrow_system.agent(range_id)
+    return services
+
+
+@pytest.fixture
+def narrow(
+    narrow_system: System, narrow_services: RoleServer, lines: Lines, tmp_path: Path, unique: str
+) -> Iterator[NarrowScene]:
+    """As `scene`, where one transfer keeps all others waiting."""
+    with narrow_system.logbook() as book:
+        made = NarrowScene(
+            system=narrow_system,
+            book=book,
+            valve=lines.pull,
+            lines=lines,
+            services=narrow_services,
+            folder=tmp_path,
+            name=unique,
+            mark=book.mark(),
+        )
+        made.wait_for_api()
+        yield made
+    lines.open()
+    for server in (narrow_system.registry, narrow_services):
         server.start()

@@ -91,12 +91,18 @@ class Scene:
         assert isinstance(ended, DeploymentSucceeded), ended
         return list(ended.images)
 
-    def begin(self, range_id: str, *names: str) -> str:
+    def begin(self, range_id: str, *names: str, priority: int = 5) -> str:
         """Ask for a deployment; its id."""
-        done = self.system.cli("deploy", range_id, *names, "--no-wait")
+        done = self.system.cli("deploy", range_id, *names, "--no-wait", "--priority", str(priority))
         assert done.status == 0, done.talk
         deployment_id: str = done.data["deployment_id"]
         return deployment_id
+
+    def show(self, deployment_id: str) -> Any:
+        """What an operator is told of a deployment now."""
+        done = self.system.cli("deployments", "show", deployment_id)
+        assert done.status == 0, done.talk
+        return done.data
 
     def ended(self, deployment_id: str, *, seconds: float = 90) -> DeploymentEnded:
         """Wait for the end of a deployment; there must be exactly one."""

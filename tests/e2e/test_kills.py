@@ -20,6 +20,8 @@ CHOSEN = (
     Kill("redis", "pulling", by_tar=False),
     Kill("tar-server", "loading", by_tar=True),
     Kill("agent", "unpacking", by_tar=True),
+    Kill("agent-pool", "pulling", by_tar=False),
+    Kill("api", "posted", by_tar=False),
 )
 
 

@@ -223,6 +223,21 @@ async def test_cancelling_ends_it_and_stops_the_agent() -> None:
         assert await world.bus.members(world.keys.active) == []
 
 
+async def test_cancelling_takes_back_the_archive_that_was_offered() -> None:
+    """Nobody can fetch it any more, and the tar server sees that nobody will."""
+    async with World() as world:
+        world.host.add_image(APP, [b"app"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1"))
+        await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        asked = TarRequested(transfer_id="d1.0.1", reason=Failure(code="stalled", message="no byte"))
+        await world.say(world.streams.outbox("r0"), asked)
+        await eventually(lambda: world.bus.load(offer_key("cyroid", "d1.0.1")), within_seconds=10)
+        await world.say(world.streams.deployments, DeploymentCancelRequested(deployment_id="d1"))
+        assert (await world.ended("d1", within_seconds=5)).state == "cancelled"
+        assert await world.bus.load(offer_key("cyroid", "d1.0.1")) is None
+
+
 async def test_a_range_that_gets_nowhere_does_not_keep_the_host_from_others() -> None:
     """Its images take the slots of one range, whatever else is free; those of another range arrive meanwhile."""
     async with World(policy=Policy(pulls_per_host=3, pulls_per_range=2)) as world:

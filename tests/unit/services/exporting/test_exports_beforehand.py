@@ -12,8 +12,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from events.bus import Outcome, RecordWrite
 from events.task_group import TaskGroup
 from services.core.images import EngineImage
+from services.core.offers import offer_key
 from services.errors import LayerDamaged, NoSpace
 from services.ports import OpenLayer
 from tests.unit.services.agent.archive_server import StoreSource, StreamSource, serving
@@ -45,6 +47,22 @@ async def test_the_room_is_given_back_after_the_last_reader(tmp_path: Path) -> N
             assert server.folder.taken_bytes > 0
             response.close()
         server.source.gate.set()
+        await until(lambda: server.folder.taken_bytes == 0)
+
+
+async def test_an_export_whose_reader_was_cancelled_waits_for_nobody(tmp_path: Path) -> None:
+    """The offer was taken back: the room is free when its reader has gone, however long others would be waited for."""
+    scene = Scene()
+    image = scene.build(BASE)
+    async with serving(scene, tmp_path, linger_seconds=3600) as server:
+        server.source.gate = asyncio.Event()
+        url, token = await server.offer(image)
+        async with aiohttp.ClientSession() as session:
+            response = await session.get(url, headers={"Authorization": f"Bearer {token}"})
+            write = RecordWrite(offer_key(scene.streams.prefix, "t1"), None)
+            await scene.bus.commit(Outcome(records=(write,)))
+            assert server.folder.taken_bytes > 0
+            response.close()
         await until(lambda: server.folder.taken_bytes == 0)
 
 
