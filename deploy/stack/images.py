@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.lab.commands import LabError, need, run
@@ -105,7 +105,7 @@ def _base(suite: str, debootstrap: bool) -> str:
     begun = time.monotonic()
     packed = default_cache() / "bases" / f"{suite}.tar"
     if not packed.exists():
-        _make_base(suite, packed)
+        twice(name, lambda: _make_base(suite, packed))
     docker("import", "--change", 'CMD ["bash"]', str(packed), name)
     say(f"{name}: {size_bytes(name) / 1e6:.0f} MB from Debian's packages in {time.monotonic() - begun:.0f} s")
     return name
@@ -145,9 +145,19 @@ def _build(name: str, dockerfile: str, base: str, *options: str) -> str:
     begun = time.monotonic()
     secret = ["--secret", f"id=ca,src={CERTIFICATES}"] if CERTIFICATES.exists() else []
     words = ["buildx", "build", "--progress", "plain", "--load", "--provenance=false", "--file", str(ROOT / dockerfile)]
-    docker(*words, "--build-arg", f"BASE={base}", *options, *secret, "--tag", name, str(ROOT), seconds=1800)
+    words += ["--build-arg", f"BASE={base}", *options, *secret, "--tag", name, str(ROOT)]
+    twice(name, lambda: docker(*words, seconds=1800))
     say(f"{name}: {size_bytes(name) / 1e6:.0f} MB in {time.monotonic() - begun:.0f} s")
     return name
+
+
+def twice(name: str, step: Callable[[], object]) -> None:
+    """Do what fetches packages, and once more where that fails; the first failure is said. Raises the second one."""
+    try:
+        step()
+    except LabError as problem:
+        say(f"{name}: once more, after this: {problem}")
+        step()
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from deploy.lab.commands import LabError
+from deploy.stack.bridges import BRIDGE, bridge_name, close_bridges
 from deploy.stack.compose import Stack
 from deploy.stack.plugins import docker
 
@@ -42,11 +43,14 @@ def ensure(stack: Stack, name: str) -> str:
     if name not in names():
         if network in docker("network", "ls", "--format", "{{.Name}}").split():
             raise LabError(f"the network {network} is not one of ours: call the range something else, or remove it")
+        subnet = _free(stack)
         docker(
-            *("network", "create", "--internal", "--subnet", str(_free(stack)), "--label", f"{LABEL}={name}"),
-            *("--opt", "com.docker.network.bridge.inhibit_ipv4=true", network),
+            *("network", "create", "--internal", "--subnet", str(subnet), "--label", f"{LABEL}={name}"),
+            *("--opt", "com.docker.network.bridge.inhibit_ipv4=true"),
+            *("--opt", f"{BRIDGE}={bridge_name(subnet)}", network),
         )
     attach(stack, name)
+    close_bridges(stack)
     return str(_subnet(network)[RANGE_PLACE])
 
 

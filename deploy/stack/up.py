@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from deploy.lab.commands import LabError
 from deploy.stack import compose
+from deploy.stack.bridges import close_bridges
 from deploy.stack.compose import Stack, look_around
 from deploy.stack.host_engine import engine_facts, engine_process, engine_socket
 from deploy.stack.preflight import obstacles
@@ -51,6 +52,7 @@ def up(stack: Stack) -> None:
         raise LabError(
             f"{problem}\n{stack.compose('ps', '--all')}\n{stack.compose('logs', '--tail', '20')}"
         ) from problem
+    close_bridges(stack)
     start_all(stack)
 
 

@@ -63,6 +63,8 @@ def stack() -> Iterator[Stack]:
         there.data.mkdir()
         there.tool("images", "--base", "debootstrap")
         root = Path(there.docker("info", "--format", "{{.DockerRootDir}}"))
+        # An engine's own network is mounted from the first container that stands on it until the engine ends.
+        there.docker("run", "--rm", "--network", "host", "cyroid/images:latest", "true")
         before = traces(socket, root)
         try:
             there.tool("up")

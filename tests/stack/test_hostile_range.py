@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -143,23 +148,93 @@ def test_the_host_cannot_be_reached_over_ipv4(stack: Stack, host_listens: int) -
         assert b"open" not in said.stdout
 
 
-def test_the_host_closes_ipv6_with_the_rule_that_the_documentation_names(stack: Stack, host_listens: int) -> None:
-    """A range that switches IPv6 on finds the host on its bridge (docs/security.md, "Not closed"), until that rule."""
-    identity = stack.docker("network", "inspect", "--format", "{{.Id}}", "cyroid-ranges-r28")
-    bridge = f"br-{identity[:12]}"
-    (line,) = inside(host_listens, "ip", "-6", "-o", "address", "show", "dev", bridge, "scope", "link").splitlines()
-    connect = CONNECT.format(host=f"{line.split()[3].partition('/')[0]}%eth0", port=PORT)
-    stack.in_range("r28", "echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
-    # Its own address takes a second or two to be usable.
-    reached = poll(lambda: stack.in_range("r28", connect, check=False).stdout == b"open\n", seconds=30.0, every=1.0)
-    assert reached, "not open any more: docs/security.md says it is"
-    rule = ["INPUT", "-i", "br-+", "-j", "DROP"]
-    inside(host_listens, "ip6tables", "-I", *rule)
+@dataclass(frozen=True, slots=True)
+class Ipv6:
+    """A range that has switched IPv6 on for its link, and the host behind its bridge. `engine`: the host's process."""
+
+    stack: Stack
+    engine: int
+    bridge: str
+
+    def switch(self, state: str = "") -> str:
+        """Whether the host's IPv6 is off on the bridge, "1" or "0"; before that set, if `state` says how."""
+        file = f"/proc/sys/net/ipv6/conf/{self.bridge}/disable_ipv6"
+        return inside(self.engine, "sh", "-ec", f"{f'echo {state} >{file};' if state else ''} cat {file}").strip()
+
+    def reached(self, host: str) -> bool:
+        """Whether a range gets an answer at the host's address `host`, which it sends straight to the bridge."""
+        there = self.link["address"]
+        way = f"ip -6 route replace {host}/128 dev eth0 metric 1; ip -6 neigh replace {host} lladdr {there} dev eth0"
+        connect = CONNECT.format(host=f"{host}%eth0" if host == self.link_local else host, port=PORT)
+        return self.stack.in_range("r28", f"{way}; {connect}", check=False).stdout == b"open\n"
+
+    @property
+    def link(self) -> dict[str, Any]:
+        (found,) = json.loads(inside(self.engine, "ip", "-j", "link", "show", "dev", self.bridge))
+        return dict(found)
+
+    @property
+    def link_local(self) -> str:
+        """The address that the kernel gives the bridge (RFC 4291, appendix A), whether it has it now or not."""
+        parts = [int(part, 16) for part in self.link["address"].split(":")]
+        parts = [parts[0] ^ 2, *parts[1:3], 0xFF, 0xFE, *parts[3:]]
+        return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes(parts)))
+
+
+#: An address of the host's on another link than the bridge.
+FAR = "fd00:c::1"
+
+
+@pytest.fixture
+def ipv6(stack: Stack, host_listens: int) -> Iterator[Ipv6]:
+    """Range r28 has done what root in it can."""
+    form = '{{index .Options "com.docker.network.bridge.name"}}'
+    bridge = stack.docker("network", "inspect", "--format", form, "cyroid-ranges-r28")
+    inside(host_listens, "ip", "-6", "address", "add", f"{FAR}/128", "dev", "lo")
+    own = "until ip -6 address show dev eth0 scope link -tentative | grep -q fe80; do sleep 0.1; done"
+    stack.in_range("r28", f"echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6; {own}")
     try:
-        assert stack.in_range("r28", connect, check=False).returncode != 0
+        yield Ipv6(stack, host_listens, bridge)
     finally:
-        inside(host_listens, "ip6tables", "-D", *rule)
         stack.in_range("r28", "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+        inside(host_listens, "ip", "-6", "address", "del", f"{FAR}/128", "dev", "lo")
+
+
+def test_the_host_cannot_be_reached_over_ipv6(ipv6: Ipv6) -> None:
+    """Neither at the bridge's own address nor at another of the host's; when the guard is away and the switch on, as
+    after a restart of the machine, at both, until the guard comes or the rule that the documentation names."""
+    hosts = (ipv6.link_local, FAR)
+    of_demo = [Ipv6(ipv6.stack, ipv6.engine, bridge) for bridge in ("cyr-1", "cyr-2")]
+    assert [one.switch() for one in (ipv6, *of_demo)] == ["1", "1", "1"]
+    assert not inside(ipv6.engine, "ip", "-6", "-o", "address", "show", "dev", ipv6.bridge)
+    assert not any(ipv6.reached(host) for host in hosts)
+
+    ipv6.stack.service("kill", "bridge-guard")
+    assert ipv6.switch("0") == "0"
+    # The control. The bridge's address takes a second or two to be usable.
+    for host in hosts:
+        assert poll(partial(ipv6.reached, host), seconds=30.0, every=1.0), f"{host}: there is nothing to be closed"
+    rule = ["PREROUTING", "-i", "cyr-+", "-j", "DROP"]
+    inside(ipv6.engine, "ip6tables", "-t", "raw", "-I", *rule)
+    assert not any(ipv6.reached(host) for host in hosts)
+    inside(ipv6.engine, "ip6tables", "-t", "raw", "-D", *rule)
+    assert all(ipv6.reached(host) for host in hosts)
+
+    ipv6.stack.service("start", "bridge-guard")
+    assert ipv6.switch() == "1"
+    assert not any(ipv6.reached(host) for host in hosts)
+
+
+def test_the_guard_closes_what_is_opened_beside_it(ipv6: Ipv6) -> None:
+    """A bridge whose switch is turned is closed again by itself, and so is one that comes new."""
+    ipv6.switch("0")
+    assert poll(lambda: ipv6.switch() == "1", seconds=30.0, every=0.2)
+    inside(ipv6.engine, "ip", "link", "add", "cyr-new", "type", "bridge")
+    try:
+        new = Ipv6(ipv6.stack, ipv6.engine, "cyr-new")
+        assert poll(lambda: new.switch() == "1", seconds=30.0, every=0.2)
+    finally:
+        inside(ipv6.engine, "ip", "link", "delete", "cyr-new")
 
 
 def test_no_service_forwards_for_a_range(stack: Stack) -> None:

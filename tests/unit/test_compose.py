@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.stack.bridges import BRIDGE, PREFIX
 from deploy.stack.compose import Stack
 from deploy.stack.up import addresses as addresses_told
 from services.bootstrap import ROLES as ROLE_TABLE
@@ -72,7 +73,9 @@ def test_networks_do_not_overlap_and_ranges_are_cut_out_of_theirs() -> None:
     for name in of_ranges:
         assert subnet(name).subnet_of(ipaddress.IPv4Network("172.30.1.0/24"))
         assert COMPOSE["networks"][name]["internal"] is True
-        assert COMPOSE["networks"][name]["driver_opts"] == {"com.docker.network.bridge.inhibit_ipv4": "true"}
+        options = dict(COMPOSE["networks"][name]["driver_opts"])
+        assert options.pop(BRIDGE).startswith(PREFIX)  # else bridge-guard does not know it
+        assert options == {"com.docker.network.bridge.inhibit_ipv4": "true"}
         assert not any(subnet(name).overlaps(subnet(other)) for other in COMPOSE["networks"] if other != name)
 
 
@@ -119,9 +122,10 @@ def test_every_service_is_hardened(name: str) -> None:
     service = HARDENED[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["security_opt"][:1] == ["no-new-privileges:true"]
+    assert (len(service["security_opt"]) == 1) == (name != "bridge-guard")  # which may see the kernel's switches
     assert "privileged" not in service
-    powers = {"prepare": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]}
+    powers = {"prepare": ["CHOWN", "DAC_OVERRIDE", "FOWNER"], "bridge-guard": ["NET_ADMIN"]}
     for reader in ("registry-pusher", "tar-server"):
         powers[reader] = ["DAC_READ_SEARCH"]
     assert service.get("cap_add", []) == powers.get(name, [])
@@ -140,11 +144,12 @@ def test_the_engines_socket_goes_to_those_who_need_it() -> None:
     holders = {
         name
         for name, service in SERVICES.items()
-        if any(isinstance(mount, dict) and mount["target"] == "/var/run/docker.sock" for mount in service["volumes"])
+        for mount in service.get("volumes", [])
+        if isinstance(mount, dict) and mount["target"] == "/var/run/docker.sock"
     }
     assert holders == {"registry-pusher", "deployer", "tar-server", "api"}
     for name in HARDENED:
-        for mount in SERVICES[name]["volumes"]:
+        for mount in SERVICES[name].get("volumes", []):
             if isinstance(mount, dict) and mount["target"] == "/var/lib/docker":
                 assert mount["read_only"] is True
                 assert mount["bind"] == {"recursive": "disabled"}

@@ -80,3 +80,20 @@ def test_ranges_alone_need_no_more_than_their_base(monkeypatch: pytest.MonkeyPat
     """Only the range that is missing is built."""
     monkeypatch.setattr(images, "docker", Engine(set(HUB), set()))
     assert images.build_all(base="pull", engines=["28.5"], services=False) == ["cyroid/range:28.5"]
+
+
+def test_what_fetches_packages_is_tried_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first failure is said, the second one is raised."""
+    said: list[str] = []
+    monkeypatch.setattr(images, "say", said.append)
+    outcomes = [LabError("one"), None, LabError("two"), LabError("three"), None]
+
+    def step() -> None:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    images.twice("a", step)
+    assert said == ["a: once more, after this: one"]
+    with pytest.raises(LabError, match="three"):
+        images.twice("a", step)
+    assert outcomes == [None]

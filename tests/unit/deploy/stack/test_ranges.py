@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.lab.commands import LabError
-from deploy.stack import range_networks, ranges
+from deploy.stack import bridges, range_networks, ranges
 from deploy.stack.compose import Stack
 from deploy.stack.range_networks import DEMO, free_subnet
 
@@ -26,6 +26,8 @@ class Engine:
         self.secrets: set[str] = set()
         self.told_redis: list[tuple[str, ...]] = []
         self.attached: list[str] = []
+        self.bridge = ""
+        self.closed: list[str] = []
 
     def docker(self, *words: str, environment: Mapping[str, str] | None = None, seconds: float = 0) -> str:
         if self.fails and self.fails in words:
@@ -38,7 +40,7 @@ class Engine:
             case ("network", "ls"):
                 found = [name for name, label in self.networks.items() if label or "--filter" not in words]
             case ("network", "inspect"):
-                found = ["172.30.1.16/29"]
+                found = [self.bridge] if bridges.FORM in words else ["172.30.1.16/29"]
             case ("inspect", "--format"):
                 found = ["healthy"]
             case ("ps", "--all") if "network=cyroid-ranges-a" in words:
@@ -51,6 +53,7 @@ class Engine:
         match words[:2]:
             case ("network", "create"):
                 self.networks[words[-1]] = words[words.index("--label") + 1]
+                (self.bridge,) = (word.partition("=")[2] for word in words if word.startswith(bridges.BRIDGE))
             case ("network", "rm"):
                 del self.networks[words[-1]]
             case ("network", "connect"):
@@ -76,6 +79,8 @@ class Engine:
                 self.secrets.add(name)
             case (*_, "--forget", name):
                 self.secrets.discard(name)
+            case ("exec", "--no-TTY", "bridge-guard", *_, bridge):
+                self.closed.append(bridge)
             case (*_, "/data/redis/users.acl"):
                 return "".join(f"user range-{name} on ~x\n" for name in self.secrets)
         return ""
@@ -87,7 +92,7 @@ def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Engine], S
 
     def made(engine: Engine) -> Stack:
         (tmp_path / "secrets").mkdir()
-        for module in (ranges, range_networks):
+        for module in (ranges, range_networks, bridges):
             monkeypatch.setattr(module, "docker", engine.docker)
         monkeypatch.setattr(Stack, "compose", lambda _, *words, **__: engine.compose(*words))
         monkeypatch.setattr(ranges, "image_there", lambda name: True)
@@ -130,6 +135,14 @@ def test_a_range_that_cannot_be_finished_leaves_nothing(fails: str, use: Callabl
     assert (engine.containers, engine.secrets) == ({}, set())
     assert list(engine.networks) == ["bridge", "cyroid-ranges-1"]
     assert engine.told_redis[-1] == ("ACL", "DELUSER", "range-a")
+
+
+def test_a_ranges_bridge_is_closed_before_the_range_starts(use: Callable[[Engine], Stack]) -> None:
+    """The guard has been asked for it when the container would have been run."""
+    engine = Engine(fails="run")
+    with pytest.raises(LabError):
+        ranges.add(use(engine), "a")
+    assert engine.closed == ["cyr-ac1e0118"]
 
 
 def test_without_redis_no_range_is_begun(use: Callable[[Engine], Stack]) -> None:
