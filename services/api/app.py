@@ -10,7 +10,7 @@ from aiohttp import web
 
 from events.lease import Bus
 from events.streams import Streams
-from services import asking, deployment_book, inventory
+from services import asking, deployment_book, inventory, plan_book
 from services.api import health
 from services.api.answers import accepted, answer
 from services.api.problems import problems, read_body
@@ -60,6 +60,9 @@ class Api:
                 web.get("/api/v1/deployments/{deployment_id}", self.deployment),
                 web.post("/api/v1/deployments/{deployment_id}/cancel", self.cancel),
                 web.post("/api/v1/deployments/{deployment_id}/retry", self.retry),
+                web.get("/api/v1/plans", self.plans),
+                web.post("/api/v1/plans", self.plan),
+                web.get("/api/v1/plans/{plan_id}", self.one_plan),
             ]
         )
         return app
@@ -98,7 +101,7 @@ class Api:
         message = asking.deployment(
             body.range_id,
             body.images,
-            deployment_id=body.deployment_id or (deployment_id_of(key) if key else None),
+            deployment_id=body.deployment_id or (id_of(key) if key else None),
             platform=body.platform,
             engine_url=body.engine_url,
             priority=body.priority,
@@ -121,6 +124,21 @@ class Api:
         await asking.ask_deployer(message, speaker=self.bus, streams=self.streams, source=self.source)
         return accepted(f"/api/v1/deployments/{message.deployment_id}", {"deployment_id": message.deployment_id})
 
+    async def plans(self, request: web.Request) -> web.Response:
+        return answer({"items": await plan_book.latest_plans(self.bus, self.streams, _limit(request)), "next": None})
+
+    async def plan(self, request: web.Request) -> web.Response:
+        """202. With an `Idempotency-Key`, asking again announces the same plan, also to ranges that came up since."""
+        body: PlanBody = await read_body(request, PlanBody)
+        key = request.headers.get("Idempotency-Key")
+        plan_id = body.plan_id or (id_of(key) if key else None)
+        message = asking.planning(body.images, body.range_ids, plan_id=plan_id, platform=body.platform)
+        await asking.ask_deployer(message, speaker=self.bus, streams=self.streams, source=self.source)
+        return accepted(f"/api/v1/plans/{message.plan_id}", {"plan_id": message.plan_id})
+
+    async def one_plan(self, request: web.Request) -> web.Response:
+        return answer(await plan_book.one_plan(self.bus, self.streams, request.match_info["plan_id"]))
+
     async def _known(self, deployment_id: str) -> dict[str, object]:
         return await deployment_book.one_deployment(self.bus, self.streams, deployment_id)
 
@@ -142,7 +160,16 @@ class DeployBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     priority: int = 5
 
 
-def deployment_id_of(key: str) -> str:
+class PlanBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/plans: the images that will be needed, and the ranges that will need them."""
+
+    images: list[str]
+    range_ids: list[str] = []
+    plan_id: str | None = None
+    platform: str | None = None
+
+
+def id_of(key: str) -> str:
     """The same id for the same key; a key may hold anything, an id may not."""
     return f"key-{hashlib.sha256(key.encode()).hexdigest()[:40]}"
 

@@ -20,6 +20,7 @@ from events.task_group import TaskGroup
 from services.core.admission import Ticket
 from services.core.deployment import Deployment
 from services.core.deployment_index import DeploymentKeys
+from services.core.plans import PlanKeys
 from services.core.ranges import KnownRange, RangeKeys, WantedImages
 from services.deploying.facts import beat_engine
 from services.deploying.outcomes import Desk
@@ -139,6 +140,10 @@ class Reconciler:
         if asked:
             writes = tuple(IndexWrite(self._range_keys.asked, range_id, None) for range_id in asked)
             await self._speaker.commit(Outcome(index=writes))
+        plans = PlanKeys(self._streams.prefix)
+        over = await self._speaker.members(plans.all, high=now.timestamp() - self._policy.keep_seconds)
+        if over:
+            await self._speaker.commit(Outcome(index=tuple(IndexWrite(plans.all, one, None) for one in over)))
 
 
 def _holds(deployment: Deployment | None, ticket: Ticket, *, waiting: bool) -> bool:

@@ -19,6 +19,7 @@ from events.envelope import Envelope
 from events.lease import Holder
 from events.messages import (
     DeploymentCancelRequested,
+    DeploymentPlanned,
     DeploymentRequested,
     Failure,
     ImageFailed,
@@ -28,6 +29,7 @@ from services.adapters.memory_archives import tar_of
 from services.api.app import Api
 from services.core.deployment import Deployment
 from services.core.deployment_index import DeploymentKeys, index_writes
+from services.core.plans import Plan, PlanKeys
 from services.statistics import Statistics
 from tests.unit.services.twins import STREAMS, World
 
@@ -238,6 +240,40 @@ async def test_an_idempotency_key_names_one_deployment(service: Service) -> None
     assert len((await service.get("/api/v1/deployments"))["items"]) == 2
 
 
+async def test_a_plan_is_accepted_and_followed(service: Service) -> None:
+    """202 with its place, where it is told that nobody took it yet; one key names one plan."""
+    wanted = {"images": ["web:1", "docker.io/library/web:1"], "range_ids": ["r1"]}
+    body, location = await service.post("/api/v1/plans", wanted)
+    assert location == f"/api/v1/plans/{body['plan_id']}"
+    (message,) = await service.world.said(STREAMS.deployments)
+    assert message == DeploymentPlanned(plan_id=body["plan_id"], images=("docker.io/library/web:1",), range_ids=("r1",))
+    row = await service.get(location)
+    assert (row["state"], [one["state"] for one in row["ranges"]]) == ("announced", ["announced"])
+    assert [row["plan_id"] for row in (await service.get("/api/v1/plans"))["items"]] == [body["plan_id"]]
+    places = []
+    for _ in range(2):
+        async with service.client.post("/api/v1/plans", json=wanted, headers={"Idempotency-Key": "k"}) as answer:
+            places.append(answer.headers["Location"])
+    assert places[0] == places[1] != location
+
+
+async def test_a_plans_id_that_is_taken_is_a_conflict(service: Service) -> None:
+    """Announcing the same again is the same plan; something else under its id is refused here."""
+    body = {"images": ["web:1"], "range_ids": ["r1", "r2"], "plan_id": "p1"}
+    taken = Plan(
+        plan_id="p1",
+        images=("docker.io/library/web:1",),
+        range_ids=("r1", "r2"),
+        announced_at=datetime.now(UTC),
+    )
+    record = RecordWrite(PlanKeys(STREAMS.prefix).record("p1"), msgspec.json.encode(taken))
+    await service.world.bus.commit(Outcome(records=(record,)))
+    await service.post("/api/v1/plans", body)
+    problem, _ = await service.post("/api/v1/plans", {**body, "range_ids": ["r1"]}, 409)
+    assert problem["code"] == "duplicate_plan"
+    assert len(await service.world.said(STREAMS.deployments)) == 1
+
+
 async def test_an_id_that_is_taken_is_a_conflict(service: Service) -> None:
     """The deployer would refuse it where nobody hears it; asking for the same again is the same deployment."""
     body = {"range_id": "r1", "images": ["web:1"], "deployment_id": "d1"}
@@ -270,6 +306,10 @@ async def test_an_id_that_is_taken_is_a_conflict(service: Service) -> None:
         ("/api/v1/deployments", {"range_id": "r", "images": []}, 400, "bad_input", "at least one image"),
         ("/api/v1/deployments", {"range_id": "r", "images": ["a"], "priority": 10}, 400, "bad_input", "from 0 to 9"),
         ("/api/v1/deployments", {"range_id": "r", "images": ["A"]}, 400, "bad_reference", "must be lower case"),
+        ("/api/v1/plans", {"images": []}, 400, "bad_input", "at least one image"),
+        ("/api/v1/plans", {"images": ["a"] * 2 + [f"a:{n}" for n in range(500)]}, 400, "bad_input", "at most 500"),
+        ("/api/v1/plans", {"images": ["a"], "range_ids": ["a/b"]}, 400, "bad_input", "a/b"),
+        ("/api/v1/plans", {"images": ["a"], "plan_id": "a/b"}, 400, "bad_input", "plan_id 'a/b'"),
         ("/api/v1/deployments/none/cancel", None, 404, "not_found", "no deployment 'none'"),
         ("/nowhere", None, 404, "http_error", "Not Found"),
         ("/livez", None, 405, "http_error", "Method Not Allowed"),
