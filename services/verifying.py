@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -37,6 +38,10 @@ class Verified:
     @property
     def well(self) -> bool:
         return all(one.verdict == "ok" for one in self.verdicts)
+
+    def told(self, range_id: str) -> dict[str, Any]:
+        """For programs."""
+        return {"range_id": range_id, "as_of": self.as_of, "well": self.well, "items": self.verdicts}
 
 
 class Verifier:

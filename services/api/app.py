@@ -10,13 +10,14 @@ from aiohttp import web
 
 from events.lease import Bus
 from events.streams import Streams
-from services import asking, deployment_book, inventory, plan_book
+from services import asking, deployment_book, forgetting, inventory, plan_book
 from services.api import health
 from services.api.answers import accepted, answer
 from services.api.problems import problems, read_body
 from services.errors import BadInput
 from services.ports import Engine, Registry
 from services.statistics import Statistics
+from services.verifying import Verifier
 
 BODY_LIMIT_BYTES = 1024 * 1024
 DEFAULT_ITEMS = 50
@@ -55,6 +56,9 @@ class Api:
                 web.post("/api/v1/registry/push", self.push),
                 web.get("/api/v1/images", self.host_images),
                 web.get("/api/v1/ranges", self.ranges),
+                web.delete("/api/v1/ranges/{range_id}", self.forget_range),
+                web.get("/api/v1/ranges/{range_id}/verification", self.verification),
+                web.delete("/api/v1/ranges/{range_id}/images/{reference:.+}", self.forget_image),
                 web.get("/api/v1/deployments", self.deployments),
                 web.post("/api/v1/deployments", self.deploy),
                 web.get("/api/v1/deployments/{deployment_id}", self.deployment),
@@ -89,6 +93,35 @@ class Api:
 
     async def ranges(self, request: web.Request) -> web.Response:
         return answer({"items": await inventory.known_ranges(self.bus, self.streams), "next": None})
+
+    async def forget_range(self, request: web.Request) -> web.Response:
+        """204. While its agent is alive that takes `?force=true`."""
+        force = _flag(request, "force")
+        await forgetting.forget_range(self.bus, self.streams, request.match_info["range_id"], force=force)
+        return web.Response(status=204)
+
+    async def forget_image(self, request: web.Request) -> web.Response:
+        """204: the range is not meant to have it any more. Its engine keeps it until somebody removes it there."""
+        range_id, reference = request.match_info["range_id"], request.match_info["reference"]
+        await forgetting.forget_images(self.bus, self.streams, range_id, [reference])
+        return web.Response(status=204)
+
+    async def verification(self, request: web.Request) -> web.Response:
+        """What `cyroid-images verify` says by what the range's agent said last; `?image=` for single ones.
+
+        A range's engine itself is asked by the command line alone: whoever may call this may not choose whom we call.
+        """
+
+        async def engine() -> Engine:
+            return self.engine
+
+        async def registry() -> Registry:
+            return self.registry
+
+        verifier = Verifier(speaker=self.bus, prefix=self.streams.prefix, engine=engine, registry=registry)
+        range_id = request.match_info["range_id"]
+        verified = await verifier.verify(range_id, request.query.getall("image", []))
+        return answer(verified.told(range_id))
 
     async def deployments(self, request: web.Request) -> web.Response:
         last = _limit(request)
@@ -179,3 +212,10 @@ def _limit(request: web.Request) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_ITEMS:
         raise BadInput(f"limit must be a number from 1 to {MOST_ITEMS}, not {text!r}")
     return int(text)
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadInput(f"{name} must be true or false, not {text!r}")
+    return text == "true"

@@ -54,7 +54,7 @@ def verify(
 
     result = run(context, work, **({"engine_url": engine_url} if engine_url else {}))
     if as_json:
-        print_json({"range_id": range_id, "as_of": result.as_of, "well": result.well, "items": result.verdicts})
+        print_json(result.told(range_id))
     else:
         rows = [(one.reference, one.verdict, _short(one.wanted), _short(one.found)) for one in result.verdicts]
         print_table(("IMAGE", "VERDICT", "SHOULD BE", "IS"), rows)

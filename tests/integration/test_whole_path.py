@@ -44,7 +44,7 @@ class Setting:
         request = urllib.request.Request(f"{self.system.api_url}{path}", data=given, method=method)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.loads(answer.read()), answer.headers["Location"]
+                return answer.status, json.loads(answer.read() or b"null"), answer.headers["Location"]
         except urllib.error.HTTPError as problem:
             return problem.code, json.loads(problem.read()), None
 
@@ -130,6 +130,7 @@ def test_verify_tells_content_apart_on_a_real_engine(setting: Setting, context: 
     recorded = ("verify", setting.range_id, "--image", name)
     assert poll(lambda: setting.system.cli(*recorded).status == 0, seconds=20)  # the tracker hears of it a little later
     assert setting.ok(*recorded)["items"] == right
+    assert setting.get(f"/api/v1/ranges/{setting.range_id}/verification?image={name}")["items"] == right
 
     other = setting.docker(setting.engine, "images", "--no-trunc", "-q", "whole-base:1") or setting.docker(
         setting.engine, "import", "-", "whole-other:1", given=bytes(10240)
@@ -140,6 +141,12 @@ def test_verify_tells_content_apart_on_a_real_engine(setting: Setting, context: 
     setting.docker(setting.engine, "rmi", name)
     said = setting.system.cli(*recorded, *where)
     assert (said.status, said.data["items"]) == (5, [{**item, "verdict": "missing", "found": None}])
+    forget = ("DELETE", f"/api/v1/ranges/{setting.range_id}/images/{name}")
+    assert setting.send(*forget)[0] == 204
+    assert setting.send(*forget)[0] == 404
+    wanted = [one["reference"] for one in setting.get(f"/api/v1/ranges/{setting.range_id}/verification")["items"]]
+    assert item["reference"] not in wanted
+    assert setting.send("DELETE", f"/api/v1/ranges/{setting.range_id}")[1]["code"] == "range_alive"
 
 
 def test_a_prompt_is_answered_by_pushing(setting: Setting, context: Path, unique: str) -> None:

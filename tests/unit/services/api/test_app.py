@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from events.bus import Outcome, Record, RecordWrite
+from events.bus import IndexWrite, Outcome, Record, RecordWrite
 from events.envelope import Envelope
 from events.lease import Holder
 from events.messages import (
@@ -30,6 +30,7 @@ from services.api.app import Api
 from services.core.deployment import Deployment
 from services.core.deployment_index import DeploymentKeys, index_writes
 from services.core.plans import Plan, PlanKeys
+from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
 from services.statistics import Statistics
 from tests.unit.services.twins import STREAMS, World
 
@@ -293,6 +294,66 @@ async def test_an_id_that_is_taken_is_a_conflict(service: Service) -> None:
     async with service.client.post("/api/v1/deployments", json={**body, "range_id": "r2"}) as answer:
         assert (answer.status, (await answer.json())["code"]) == (409, "duplicate_deployment")
     assert len(await service.world.said(STREAMS.deployments)) == 2
+
+
+async def _know(service: Service, range_id: str, *names: str) -> None:
+    """A range that spoke, and should have these images."""
+    keys = RangeKeys(STREAMS.prefix)
+    known = KnownRange(
+        range_id=range_id,
+        engine_id="e",
+        engine_version="26.1.5",
+        store="classic",
+        platform="linux/amd64",
+        started_at=datetime.now(UTC),
+    )
+    wanted = {
+        name: WantedImage(reference=name, image_id=f"sha256:{'1' * 64}", diff_ids=(), deployment_id="d")
+        for name in names
+    }
+    records = (
+        RecordWrite(keys.known(range_id), msgspec.json.encode(known)),
+        RecordWrite(keys.wanted(range_id), msgspec.json.encode(WantedImages(range_id=range_id, images=wanted))),
+    )
+    index = (IndexWrite(keys.known_index, range_id, 1.0),)
+    await service.world.bus.commit(Outcome(records=records, index=index))
+
+
+async def _delete(service: Service, path: str) -> tuple[int, str]:
+    async with service.client.delete(path) as reply:
+        return reply.status, (await reply.json())["code"] if reply.status >= 400 else await reply.text()
+
+
+async def test_a_range_is_verified_by_what_its_agent_said(service: Service) -> None:
+    """The command line's JSON; of one image where it is named; 404 for a range that never spoke."""
+    web, db = "docker.io/library/web:1", "docker.io/library/db:1"
+    await _know(service, "r1", web, db)
+    said = await service.get("/api/v1/ranges/r1/verification")
+    assert (said["range_id"], said["well"], said["as_of"] is not None) == ("r1", False, True)
+    assert [(one["reference"], one["verdict"]) for one in said["items"]] == [(db, "missing"), (web, "missing")]
+    (one,) = (await service.get("/api/v1/ranges/r1/verification?image=web:1"))["items"]
+    assert one["reference"] == web
+    assert (await service.get("/api/v1/ranges/nobody/verification", 404))["code"] == "not_found"
+
+
+async def test_an_image_of_a_range_is_forgotten(service: Service) -> None:
+    """Names with slashes and colons are a path's end; one that the range should not have is not found."""
+    web, tools = "docker.io/library/web:1", "registry.example:5000/training/tools:2.1"
+    await _know(service, "r1", web, tools)
+    assert await _delete(service, "/api/v1/ranges/r1/images/web:1") == (204, "")
+    assert await _delete(service, "/api/v1/ranges/r1/images/registry.example%3A5000/training/tools%3A2.1") == (204, "")
+    assert await _delete(service, "/api/v1/ranges/r1/images/web:1") == (404, "not_found")
+    assert (await service.get("/api/v1/ranges/r1/verification"))["items"] == []
+
+
+async def test_a_range_is_forgotten_once_its_agent_is_gone(service: Service) -> None:
+    """409 while it is alive, unless forced; then there is no such range."""
+    await _know(service, "r1", "docker.io/library/web:1")
+    await service.world.bus.beat(STREAMS.alive("r1"), b"{}", 60)
+    assert await _delete(service, "/api/v1/ranges/r1") == (409, "range_alive")
+    assert await _delete(service, "/api/v1/ranges/r1?force=yes") == (400, "bad_input")
+    assert await _delete(service, "/api/v1/ranges/r1?force=true") == (204, "")
+    assert await _delete(service, "/api/v1/ranges/nobody") == (404, "not_found")
 
 
 @pytest.mark.parametrize(
