@@ -10,7 +10,7 @@ from aiohttp import web
 
 from events.lease import Bus
 from events.streams import Streams
-from services import asking, deployment_book, forgetting, inventory, plan_book
+from services import asking, deployment_book, forgetting, inventory, plan_book, unwanted
 from services.api import health
 from services.api.answers import accepted, answer
 from services.api.problems import problems, read_body
@@ -53,11 +53,14 @@ class Api:
                 web.get("/metrics", health.exposition),
                 web.get("/api/v1/registry/stats", self.stats),
                 web.get("/api/v1/registry/images", self.registry_images),
+                web.get("/api/v1/registry/unwanted", self.unwanted_in_registry),
                 web.post("/api/v1/registry/push", self.push),
                 web.get("/api/v1/images", self.host_images),
                 web.get("/api/v1/ranges", self.ranges),
                 web.delete("/api/v1/ranges/{range_id}", self.forget_range),
                 web.get("/api/v1/ranges/{range_id}/verification", self.verification),
+                web.get("/api/v1/unwanted", self.unwanted),
+                web.get("/api/v1/ranges/{range_id}/unwanted", self.unwanted_in_range),
                 web.delete("/api/v1/ranges/{range_id}/images/{reference:.+}", self.forget_image),
                 web.get("/api/v1/deployments", self.deployments),
                 web.post("/api/v1/deployments", self.deploy),
@@ -118,10 +121,22 @@ class Api:
         async def registry() -> Registry:
             return self.registry
 
-        verifier = Verifier(speaker=self.bus, prefix=self.streams.prefix, engine=engine, registry=registry)
+        verifier = Verifier(speaker=self.bus, streams=self.streams, engine=engine, registry=registry)
         range_id = request.match_info["range_id"]
         verified = await verifier.verify(range_id, request.query.getall("image", []))
         return answer(verified.told(range_id))
+
+    async def unwanted(self, request: web.Request) -> web.Response:
+        """The ranges that have something that nobody wants."""
+        reports = await unwanted.in_ranges(self.bus, self.streams)
+        return answer({"items": [report.told() for report in reports if report.images], "next": None})
+
+    async def unwanted_in_range(self, request: web.Request) -> web.Response:
+        report = await unwanted.in_range(self.bus, self.streams, request.match_info["range_id"])
+        return answer(report.told())
+
+    async def unwanted_in_registry(self, request: web.Request) -> web.Response:
+        return answer({"items": await unwanted.in_registry(self.bus, self.streams), "next": None})
 
     async def deployments(self, request: web.Request) -> web.Response:
         last = _limit(request)

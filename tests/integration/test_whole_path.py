@@ -149,6 +149,28 @@ def test_verify_tells_content_apart_on_a_real_engine(setting: Setting, context: 
     assert setting.send("DELETE", f"/api/v1/ranges/{setting.range_id}")[1]["code"] == "range_alive"
 
 
+def test_an_image_brought_by_hand_is_reported_until_it_is_gone(setting: Setting, unique: str) -> None:
+    """Nobody deployed it: the range's agent sees it, every door tells it with its size, and `verify` only notes it."""
+    name, range_id = f"by-hand-{unique}:1", setting.range_id
+    reference = f"docker.io/library/{name}"
+    image_id = setting.docker(setting.engine, "import", "-", name, given=bytes(10240))
+
+    def reported() -> dict[str, Any] | None:
+        (report,) = setting.ok("ranges", "unwanted", range_id)["items"]
+        return next((one for one in report["images"] if reference in one["references"]), None)
+
+    assert poll(lambda: reported() is not None, seconds=60)
+    found = reported()
+    assert found is not None
+    assert (found["references"], found["image_id"], found["shared"]) == ([reference], image_id, False)
+    assert found in setting.get(f"/api/v1/ranges/{range_id}/unwanted")["images"]
+    assert range_id in [report["range_id"] for report in setting.get("/api/v1/unwanted")["items"]]
+    for arguments in (("verify", range_id), ("verify", range_id, "--engine-url", setting.engine.url)):
+        assert [reference] in [one["references"] for one in setting.system.cli(*arguments).data["unwanted"]]
+    setting.docker(setting.engine, "rmi", name)
+    assert poll(lambda: reported() is None, seconds=60)
+
+
 def test_a_prompt_is_answered_by_pushing(setting: Setting, context: Path, unique: str) -> None:
     """An image with `--push ask` stays out of the registry until somebody pushes it; then the prompt is gone."""
     name = f"asked-{unique}:1"

@@ -23,12 +23,14 @@ from events.messages import (
     DeploymentRequested,
     Failure,
     ImageFailed,
+    PresentImage,
     PushRequested,
 )
 from services.adapters.memory_archives import tar_of
 from services.api.app import Api
 from services.core.deployment import Deployment
 from services.core.deployment_index import DeploymentKeys, index_writes
+from services.core.holdings import HoldingKeys, Holdings
 from services.core.plans import Plan, PlanKeys
 from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
 from services.statistics import Statistics
@@ -334,6 +336,23 @@ async def test_a_range_is_verified_by_what_its_agent_said(service: Service) -> N
     (one,) = (await service.get("/api/v1/ranges/r1/verification?image=web:1"))["items"]
     assert one["reference"] == web
     assert (await service.get("/api/v1/ranges/nobody/verification", 404))["code"] == "not_found"
+
+
+async def test_what_a_range_has_and_nobody_wants_is_told(service: Service) -> None:
+    """Of one range, of all that have such, and of the registry; 404 for a range that never said what it has."""
+    await _know(service, "r1", "docker.io/library/web:1")
+    toy = PresentImage(
+        references=("docker.io/library/toy:1",), diff_ids=(), image_id=f"sha256:{'2' * 64}", size_bytes=7
+    )
+    holdings = Holdings.announced("r1", (toy,), datetime.now(UTC))
+    record = RecordWrite(HoldingKeys(STREAMS.prefix).holdings("r1"), msgspec.json.encode(holdings))
+    await service.world.bus.commit(Outcome(records=(record,)))
+    said = await service.get("/api/v1/ranges/r1/unwanted")
+    (image,) = said["images"]
+    assert (said["agent"], image["references"], image["size_bytes"]) == ("away", list(toy.references), 7)
+    assert (await service.get("/api/v1/unwanted"))["items"] == [said]
+    assert (await service.get("/api/v1/registry/unwanted"))["items"] == []
+    assert (await service.get("/api/v1/ranges/nobody/unwanted", 404))["code"] == "not_found"
 
 
 async def test_an_image_of_a_range_is_forgotten(service: Service) -> None:
