@@ -26,6 +26,7 @@ from events.messages import (
 from services.core.deployment import Policy
 from services.core.manifests import sha256
 from services.core.offers import Offer, offer_key
+from services.core.plans import PlanKeys
 from services.deployer import Deployer
 from services.plan_book import latest_plans, one_plan
 
@@ -409,17 +410,43 @@ async def test_a_plan_says_how_far_it_is_and_reaches_ranges_that_came_up_since()
             "r0": ("succeeded", 1),
             "late": ("away", 0),
         }
-        await world.bus.beat(world.streams.alive("late"), b"{}", 86400.0)
+        await world.bus.beat(world.streams.alive("late"), b"{}", 5.0)
         await world.say(world.streams.deployments, plan)
 
-        async def reached() -> bool:
-            (_, late) = (await one_plan(world.bus, world.streams, "p1"))["ranges"]
-            return late["state"] not in ("away", "requested")
+        async def late() -> str | None:
+            (_, one) = (await one_plan(world.bus, world.streams, "p1"))["ranges"]
+            return one["state"] if one["state"] not in ("away", "requested") else None
 
-        assert await eventually(reached, within_seconds=10)
+        async def away_again() -> bool:
+            return await world.bus.beats([world.streams.alive("late")]) == [None]
+
+        async def taken() -> bool:
+            (deployer,) = [
+                one for one in await world.bus.groups([world.streams.deployments], 100) if one.group == "deployer"
+            ]
+            return (deployer.lag, deployer.pending) == (0, 0)
+
+        assert await eventually(late, within_seconds=10)
+        assert await eventually(away_again, within_seconds=60)
+        await world.say(world.streams.deployments, plan)
+        assert await eventually(taken, within_seconds=10)
+        assert await late()  # what it was given is not forgotten because it is away now
         asked = [one for one in await world.said(world.streams.deployments) if isinstance(one, DeploymentRequested)]
         assert sorted(one.range_id for one in asked) == ["late", "r0"]
         assert [row["plan_id"] for row in await latest_plans(world.bus, world.streams, 10)] == ["p1"]
+
+
+async def test_a_plan_is_remembered_as_long_as_deployments_are() -> None:
+    """Then it is in no list any more."""
+    async with World(policy=Policy(keep_seconds=100)) as world:
+        await world.say(world.streams.deployments, DeploymentPlanned(plan_id="p1", images=("app:1",)))
+        index = PlanKeys("cyroid").all
+        assert await eventually(lambda: world.bus.members(index), within_seconds=10) == ["p1"]
+
+        async def gone() -> bool:
+            return await world.bus.members(index) == [] and await world.bus.load("cyroid:plan:p1") is None
+
+        assert await eventually(gone, within_seconds=400)
 
 
 async def test_another_plan_under_a_known_id_is_refused() -> None:

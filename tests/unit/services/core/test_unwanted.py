@@ -8,7 +8,7 @@ from services.core.ranges import WantedImage, WantedImages
 from services.core.unwanted import UnwantedImage, unwanted, unwanted_in_registry
 
 WEB, DB, TOY = (f"docker.io/library/{name}:1" for name in ("web", "db", "toy"))
-ONE, TWO, THREE, LAYER = (f"sha256:{digit * 64}" for digit in "123a")
+ONE, TWO, THREE, FOUR, LAYER = (f"sha256:{digit * 64}" for digit in "1234a")
 
 
 def _wanted(*references: str, image_id: str = ONE, diff_ids: tuple[str, ...] = (LAYER,)) -> WantedImages:
@@ -63,13 +63,13 @@ def test_a_containerd_store_is_compared_by_what_it_calls_its_images() -> None:
     left = PresentImage(references=(), diff_ids=(LAYER, LAYER), local_id=THREE)
     pulled = PresentImage(references=(), diff_ids=(LAYER,), local_id=TWO)
     held = _held(
-        _image(WEB, "docker.io/library/alias:1", image_id=None, local_id=ONE),
+        _image(WEB, "docker.io/library/alias:1", image_id=None, local_id=FOUR),
         _image(DB, TOY, image_id=None, local_id=TWO),
         left,
         pulled,
     )
     assert unwanted(held, _wanted(WEB), {}) == (
-        UnwantedImage(references=("docker.io/library/alias:1",), image_id=None, local_id=ONE, shared=True),
+        UnwantedImage(references=("docker.io/library/alias:1",), image_id=None, local_id=FOUR, shared=True),
         UnwantedImage(references=(DB, TOY), image_id=None, local_id=TWO),
         UnwantedImage(references=(), image_id=None, local_id=THREE),
     )
