@@ -112,7 +112,7 @@ class Api:
     async def verification(self, request: web.Request) -> web.Response:
         """What `cyroid-images verify` says by what the range's agent said last; `?image=` for single ones.
 
-        A range's engine itself is asked by the command line alone: whoever may call this may not choose whom we call.
+        A range's engine itself is asked by the command line alone: the API calls no address that a caller names.
         """
 
         async def engine() -> Engine:
