@@ -56,11 +56,16 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PresentImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An image that an engine has. `image_id` is None where the engine cannot tell it (containerd store)."""
+    """An image that an engine has. `image_id` is None where the engine cannot tell it (containerd store).
+
+    `local_id` is what the engine calls it where that is not the image id; `size_bytes` is 0 where nobody said.
+    """
 
     references: tuple[str, ...]
     diff_ids: tuple[str, ...]
     image_id: str | None = None
+    local_id: str | None = None
+    size_bytes: Size = 0
 
 
 class ImageOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -285,6 +290,13 @@ class AgentStarted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     images: tuple[PresentImage, ...] = ()
 
 
+class ImagesChanged(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="agent.images_changed.v1"):
+    """The range's engine has other images than its agent said last: all it has now, those without a name too."""
+
+    range_id: Identifier
+    images: tuple[PresentImage, ...] = ()
+
+
 class TarRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.tar_requested.v1"):
     """The pull did not work. `diff_ids` are the layers the engine has; `layout` is the archive it can load."""
 
@@ -355,6 +367,7 @@ Message = (
     | LoadOffered
     | TransferCancelled
     | AgentStarted
+    | ImagesChanged
     | TarRequested
     | ImageReady
     | ImageFailed

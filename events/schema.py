@@ -48,7 +48,7 @@ CHANNELS: dict[str, tuple[tuple[type[Any], ...], str]] = {
         "Added by the deployer, read by the agent of one range.",
     ),
     "outbox": (
-        (said.AgentStarted, said.TarRequested, said.ImageReady, said.ImageFailed),
+        (said.AgentStarted, said.ImagesChanged, said.TarRequested, said.ImageReady, said.ImageFailed),
         "Added by the agent of one range alone.",
     ),
     "progress": ((said.TransferProgress,), "How far transfers are. Lossy: old entries go."),

@@ -25,7 +25,7 @@ from services.core.claims import Claim
 from services.core.deployment import DEPLOYMENT_ID_LIMIT, Deployment, Policy
 from services.core.deployment_index import DeploymentKeys
 from services.core.deployment_steps import refusal_of, same_request
-from services.core.plans import plan_refusal
+from services.core.plans import Plan, PlanKeys, plan_refusal
 from services.core.prompts import Prompt, prompt_id, prompt_key
 from services.core.references import Reference
 from services.errors import BadInput, DuplicateDeployment, NotFound
@@ -40,6 +40,8 @@ _ID = (
 _RULES = {
     "deployment_id": _ID.format(limit=DEPLOYMENT_ID_LIMIT),
     "range_id": _ID.format(limit=128),
+    "range_ids": "of each, " + _ID.format(limit=128),
+    "plan_id": _ID.format(limit=128),
     "priority": "it is a whole number from 0 to 9, 9 goes first",
 }
 M = TypeVar("M", DeploymentRequested, DeploymentPlanned, DeploymentCancelRequested, DeploymentRetryRequested)
@@ -102,6 +104,8 @@ def planning(
     images: Sequence[str], range_ids: Sequence[str], *, plan_id: str | None = None, platform: str | None = None
 ) -> DeploymentPlanned:
     """The announcement, checked as its readers will check it. Raises BadInput, BadReference."""
+    if not images:
+        raise BadInput("a plan announces at least one image: name it")
     message = DeploymentPlanned(
         plan_id=plan_id or new_id(),
         images=tuple(dict.fromkeys(str(Reference.parse(image)) for image in images)),
@@ -132,6 +136,14 @@ async def ask_deployer(
     source: str,
 ) -> Envelope:
     """Publish a command to the deployer. Raises DuplicateDeployment."""
+    if isinstance(message, DeploymentPlanned):
+        record = await speaker.load(PlanKeys(streams.prefix).record(message.plan_id))
+        if record is not None and not msgspec.json.decode(record.value, type=Plan).is_same(message.images, message):
+            raise DuplicateDeployment(
+                f"plan {message.plan_id} exists and announces something else: choose another id, or see what it is:"
+                f" cyroid-images plans show {message.plan_id}",
+                code="duplicate_plan",
+            )
     match message:
         case DeploymentRequested():
             subject = message.range_id

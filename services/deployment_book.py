@@ -106,16 +106,21 @@ def _image(image: ImageState, place: int | None) -> Row:
 
 async def _not_taken(bus: Bus, streams: Streams, keys: DeploymentKeys) -> Sequence[Row]:
     """What no deployer has made a record of yet; read from where the deployer stands, mostly nothing."""
-    statuses = await bus.groups([streams.deployments], 1)
-    status = next((status for status in statuses if status.group == "deployer"), None)
-    after = "0"
-    if status is not None and status.lag == 0:
-        if not status.entries:
-            return ()
-        after = f"{int(status.entries[0].entry_id.partition('-')[0]) - 1}-0"
+    after = await first_not_taken(bus, streams)
+    if after is None:
+        return ()
     said = await _said(bus, streams, after)
     records = await bus.load_many([keys.record(ident) for ident in said]) if said else []
     return [row for row, record in zip(said.values(), records, strict=True) if record is None]
+
+
+async def first_not_taken(bus: Bus, streams: Streams) -> str | None:
+    """After which entry of their stream those begin that no deployer has finished; None if there are none."""
+    statuses = await bus.groups([streams.deployments], 1)
+    status = next((status for status in statuses if status.group == "deployer"), None)
+    if status is None or status.lag != 0:
+        return "0"
+    return f"{int(status.entries[0].entry_id.partition('-')[0]) - 1}-0" if status.entries else None
 
 
 async def _said(bus: Bus, streams: Streams, after: str = "0") -> dict[str, Row]:

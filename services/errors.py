@@ -5,7 +5,8 @@ CyroidError
 │   ├── BadReference
 │   ├── NotFound        image, range, container, deployment
 │   ├── Rebuilt         the reference names other content now than the one asked for
-│   ├── DuplicateDeployment   the id is taken by a deployment that asks for something else
+│   ├── DuplicateDeployment   the id is taken by a deployment or plan of something else
+│   ├── RangeAlive      its agent would announce again what is to be forgotten
 │   ├── BadArchive      a tar that is no image, or is cut off
 │   └── BuildFailed
 ├── Unavailable         something we stand on is away; retry helps    (exit 4, HTTP 503)
@@ -73,9 +74,16 @@ class Rebuilt(BadInput):
 
 
 class DuplicateDeployment(BadInput):
-    """The id is taken by a deployment that asks for something else."""
+    """The id is taken by a deployment, or a plan, of something else."""
 
     code = "duplicate_deployment"
+    http_status = 409
+
+
+class RangeAlive(BadInput):
+    """A range whose agent is alive cannot be forgotten: it would announce itself again."""
+
+    code = "range_alive"
     http_status = 409
 
 

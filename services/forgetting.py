@@ -11,24 +11,27 @@ from contextlib import suppress
 
 import msgspec
 
-from events.bus import IndexWrite, Outcome, RecordWrite
+from events.bus import IndexWrite, Outcome, RecordConflict, RecordWrite
 from events.lease import Bus
 from events.streams import Streams
 from services.core.holdings import HoldingKeys, Holdings
 from services.core.ranges import RangeKeys, WantedImages
 from services.core.references import Reference
-from services.errors import BadInput, NotFound
+from services.errors import NotFound, RangeAlive
+
+_TRIES = 4
 
 
 async def forget_range(bus: Bus, streams: Streams, range_id: str, *, force: bool = False) -> None:
     """Remove the records of a range and drop the entries of its streams.
 
-    Raises BadInput while its agent is alive, unless `force`; NotFound where there is nothing to forget.
+    Raises RangeAlive while its agent is alive, unless `force`; NotFound where there is nothing to forget.
     """
     (beat,) = await bus.beats([streams.alive(range_id)])
     if beat is not None and not force:
-        raise BadInput(
-            f"the agent of range {range_id} is alive and would announce it again: end the range first, or --force"
+        raise RangeAlive(
+            f"the agent of range {range_id} is alive and would announce it again: end the range first, or force it"
+            " (--force, over HTTP ?force=true)"
         )
     ranges, holdings = RangeKeys(streams.prefix), HoldingKeys(streams.prefix)
     keys = [ranges.known(range_id), ranges.wanted(range_id), ranges.place(range_id), holdings.holdings(range_id)]
@@ -57,12 +60,20 @@ async def forget_images(bus: Bus, streams: Streams, range_id: str, references: S
     """What was deployed to a range and is not to be there any more: whoever removes it there finds it gone for good.
 
     Returns the references in full. The range's engine keeps what it has. Raises NotFound for an image that the range
-    was not to have, RecordConflict where a deployment to it ended at this very moment.
+    was not to have, RecordConflict where deployments to it end all the time.
     """
-    key = RangeKeys(streams.prefix).wanted(range_id)
+    names = [str(Reference.parse(reference)) for reference in references]
+    for _ in range(_TRIES):
+        with suppress(RecordConflict):  # a deployment to it ended at this very moment
+            await _forget(bus, RangeKeys(streams.prefix).wanted(range_id), range_id, names)
+            return names
+    await _forget(bus, RangeKeys(streams.prefix).wanted(range_id), range_id, names)
+    return names
+
+
+async def _forget(bus: Bus, key: str, range_id: str, names: Sequence[str]) -> None:
     record = await bus.load(key)
     wanted = msgspec.json.decode(record.value, type=WantedImages) if record else WantedImages(range_id=range_id)
-    names = [str(Reference.parse(reference)) for reference in references]
     unknown = [name for name in names if name not in wanted.images]
     if unknown:
         raise NotFound(
@@ -72,4 +83,3 @@ async def forget_images(bus: Bus, streams: Streams, range_id: str, references: S
     left = {name: image for name, image in wanted.images.items() if name not in names}
     value = msgspec.json.encode(msgspec.structs.replace(wanted, images=left))
     await bus.commit(Outcome(records=(RecordWrite(key, value, expected=record.revision if record else 0),)))
-    return names

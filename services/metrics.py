@@ -86,6 +86,12 @@ dead_letters = Gauge(
     ("stream",),
     registry=REGISTRY,
 )
+unwanted_images = Gauge(
+    "cyroid_unwanted_images",
+    "Images that no deployment wants, by where (ranges: on all ranges' engines together), counted once a minute.",
+    ("where",),
+    registry=REGISTRY,
+)
 
 
 class WorkerMetrics:

@@ -1,6 +1,7 @@
 """The tracker: who has what, for people and pages; and every range's progress, where all can read it.
 
-consumes  image.pushed, image.deleted, deployment.succeeded, deployment.failed, deployment.cancelled, agent.started
+consumes  image.pushed, image.deleted, deployment.succeeded, deployment.failed, deployment.cancelled, agent.started,
+          agent.images_changed
 emits     transfer.progress
 
 It decides nothing: its records (`services.core.holdings`) are made from what was said and may be deleted at any time.
@@ -28,6 +29,7 @@ from events.messages import (
     DeploymentSucceeded,
     ImageDeleted,
     ImagePushed,
+    ImagesChanged,
     TransferProgress,
 )
 from events.streams import Streams
@@ -73,7 +75,8 @@ class Tracker:
                     DeploymentSucceeded: self._ended,
                     DeploymentFailed: self._ended,
                     DeploymentCancelled: self._ended,
-                    AgentStarted: self._agent_started,
+                    AgentStarted: self._listed,
+                    ImagesChanged: self._listed,
                 },
                 lease_seconds=self._lease_seconds,
                 dead_stream=self._streams.dead,
@@ -152,14 +155,21 @@ class Tracker:
         ended_at = delivery.envelope.time
         return await self._hold(message.range_id, lambda before: before.with_arrivals(message.images, ended_at))
 
-    async def _agent_started(self, delivery: Delivery) -> Outcome:
+    async def _listed(self, delivery: Delivery) -> Outcome:
+        """All that a range has; a list that was overtaken by a later one says nothing any more."""
         message = delivery.message
-        assert isinstance(message, AgentStarted)
+        at = min(delivery.envelope.time, self._clock())  # a range's clock may be ahead, or a lie
+        assert isinstance(message, AgentStarted | ImagesChanged)
         range_id = self._streams.range_of(delivery.stream)
         if range_id != message.range_id:
             raise BadInput(f"the outbox of range {range_id} tells of range {message.range_id}: refused")
-        at = min(delivery.envelope.time, self._clock())  # a range's clock may be ahead, or a lie
-        return await self._hold(range_id, lambda _before: Holdings.announced(range_id, message.images, at))
+
+        def change(before: Holdings) -> Holdings:
+            if before.listed_at is not None and at < before.listed_at:
+                return before
+            return Holdings.announced(range_id, message.images, at)
+
+        return await self._hold(range_id, change)
 
     async def _hold(self, range_id: str, change: Callable[[Holdings], Holdings]) -> Outcome:
         """The range's record and the index of holders, moved together."""

@@ -11,47 +11,66 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from events.bus import Speaker
 from events.messages import PresentImage
-from services.core.holdings import HoldingKeys, Holdings
+from events.streams import Streams
+from services.core.holdings import HoldingKeys, Holdings, present
 from services.core.manifests import ImageConfig
 from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
 from services.core.references import Reference
+from services.core.unwanted import UnwantedImage
 from services.core.verdicts import Verdict, judge
 from services.errors import NotFound, TransferFailed, Unavailable
 from services.ports import Engine, Registry
+from services.unwanted import in_ranges
 
 Look = Callable[[str], Awaitable[PresentImage | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """The verdicts, and how old the range's word is: `as_of` None means that its engine was asked just now."""
+    """The verdicts, and how old the range's word is: `as_of` None means that its engine was asked just now.
+
+    `unwanted` is what is there beyond; told with all that the range should have, not with images that were named.
+    """
 
     verdicts: tuple[Verdict, ...]
     as_of: datetime | None = None
+    unwanted: tuple[UnwantedImage, ...] = ()
 
     @property
     def well(self) -> bool:
         return all(one.verdict == "ok" for one in self.verdicts)
 
+    def told(self, range_id: str) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "range_id": range_id,
+            "as_of": self.as_of,
+            "well": self.well,
+            "items": self.verdicts,
+            "unwanted": self.unwanted,
+        }
+
 
 class Verifier:
-    """Reads records under `prefix`; the host's `engine` and the `registry` tell only of images never deployed."""
+    """Reads records; the host's `engine` and the `registry` tell only of images never deployed."""
 
     def __init__(
         self,
         *,
         speaker: Speaker,
-        prefix: str,
+        streams: Streams,
         engine: Callable[[], Awaitable[Engine]],
         registry: Callable[[], Awaitable[Registry]],
     ) -> None:
         self._speaker = speaker
-        self._range_keys, self._holding_keys = RangeKeys(prefix), HoldingKeys(prefix)
+        self._streams = streams
+        self._range_keys, self._holding_keys = RangeKeys(streams.prefix), HoldingKeys(streams.prefix)
         self._engine, self._registry = engine, registry
 
     async def verify(self, range_id: str, references: Sequence[str] = (), *, asked: Engine | None = None) -> Verified:
@@ -66,7 +85,13 @@ class Verifier:
             judge(name, wanted.get(name) or await self._elsewhere(name), await look(name))
             for name in dict.fromkeys(names or sorted(wanted))
         ]
-        return Verified(verdicts=tuple(verdicts), as_of=as_of)
+        unwanted = () if names else await self._beyond(range_id, asked)
+        return Verified(verdicts=tuple(verdicts), as_of=as_of, unwanted=unwanted)
+
+    async def _beyond(self, range_id: str, asked: Engine | None) -> tuple[UnwantedImage, ...]:
+        held = Holdings.announced(range_id, present(await asked.images())) if asked is not None else None
+        found = await in_ranges(self._speaker, self._streams, [range_id], held=held)
+        return found[0].images if found else ()
 
     async def _wanted(self, range_id: str) -> dict[str, WantedImage]:
         record = await self._speaker.load(self._range_keys.wanted(range_id))

@@ -8,6 +8,7 @@ Consumes the range's inbox (groups `agent` and `agent-cancel`) and emits to its 
                            the offer is spent, or the archive broke off → image.tar_requested
     transfer.cancelled     ends the engine's work for it → image.failed with code `cancelled`
     (at start, and when the engine is another one) → agent.started
+    (now and then, if its images are not those told last) → agent.images_changed
     (no way leads on)      → image.failed
 
 Cancelling has a group of its own, so that it is heard while all slots of the other are pulling; a record remembers it
@@ -32,6 +33,7 @@ from events.messages import (
     Failure,
     ImageFailed,
     ImageReady,
+    ImagesChanged,
     LoadOffered,
     PresentImage,
     PullRequested,
@@ -39,10 +41,12 @@ from events.messages import (
     TransferCancelled,
 )
 from events.streams import Streams
+from events.task_group import TaskGroup
 from services.agent.cancelling import Cancellation, Cancelled
 from services.agent.pulling import Patience
 from services.agent.transfers import Answer, Request, Transfers
 from services.core.abilities import abilities
+from services.core.holdings import present
 from services.core.images import EngineInfo
 from services.errors import CyroidError, NoSpace, Stalled, TransferFailed, WrongContent
 from services.ports import Engine
@@ -57,11 +61,19 @@ _HEALED_BY_ANOTHER_TRY = frozenset(error.code for error in (NoSpace, Stalled, Tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """How often the heart beats, how long an engine may take to answer, how often its identity is asked for."""
+    """How often the heart beats, how long an engine may take to answer, how often its identity is asked for.
+
+    Every `look_beats` beats the agent looks whether somebody else brought or removed images.
+    """
 
     beat_seconds: float = 5.0
     answer_seconds: float = 10.0
     identify_seconds: float = 30.0
+    look_beats: int = 12
+
+    @property
+    def look_seconds(self) -> float:
+        return self.look_beats * self.beat_seconds
 
 
 class Agent:
@@ -88,6 +100,7 @@ class Agent:
         self._pulse = pulse or Pulse()
         self._source = f"agent@{range_id}"
         self._incarnation = new_id()
+        self._told: tuple[PresentImage, ...] | None = None
         self._cancellation = Cancellation()
         self._transfers = Transfers(engine=engine, range_id=range_id, patience=patience or Patience())
         self._log = get_logger(role="agent", range=range_id)
@@ -167,6 +180,12 @@ class Agent:
     # ---- the heart ----
 
     async def run(self) -> None:
+        """Beat while the engine answers, and look what it has. Looking may take long, and the heart must not wait."""
+        async with TaskGroup() as tasks:
+            tasks.create_task(self._live())
+            tasks.create_task(self._watch_images())
+
+    async def _live(self) -> None:
         """Beat while the engine answers; announce it when it is new, another one, or back."""
         announced: EngineInfo | None = None
         identified = float("-inf")
@@ -205,7 +224,7 @@ class Agent:
         return info
 
     async def _announce(self, info: EngineInfo) -> None:
-        images = await self._engine.images()
+        images = present(await self._engine.images())
         message = AgentStarted(
             range_id=self._range_id,
             engine_id=info.engine_id,
@@ -213,15 +232,27 @@ class Agent:
             store=info.store,
             platform=info.platform,
             abilities=abilities(info),
-            images=tuple(
-                PresentImage(references=image.references, diff_ids=image.diff_ids, image_id=image.image_id)
-                for image in images
-                if image.references
-            ),
+            images=images,
         )
+        await self._tell(message)
+        self._log.info("announced", engine=info.version, store=info.store, images=len(images))
+
+    async def _watch_images(self) -> None:
+        """What somebody else did to the engine's images is told too, once the engine was announced."""
+        while True:
+            await asyncio.sleep(self._pulse.look_seconds)
+            try:
+                async with asyncio.timeout(self._pulse.look_seconds):
+                    images = present(await self._engine.images())
+                    if self._told is not None and images != self._told:
+                        await self._tell(ImagesChanged(range_id=self._range_id, images=images))
+            except (CyroidError, TimeoutError, BusError) as problem:
+                self._log.info("could not look what the engine has", why=str(problem) or "too slow")
+
+    async def _tell(self, message: AgentStarted | ImagesChanged) -> None:
         envelope = Envelope(message=message, source=self._source, subject=self._range_id)
         await self._speaker.publish(self._streams.outbox(self._range_id), envelope)
-        self._log.info("announced", engine=info.version, store=info.store, images=len(images))
+        self._told = message.images
 
     async def _beat(self, info: EngineInfo) -> None:
         said = {

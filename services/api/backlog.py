@@ -1,4 +1,4 @@
-"""Is anything stuck? How far each group is behind on each stream, as metrics.
+"""Is anything stuck? How far each group is behind on each stream, and what lies about unwanted, as metrics.
 
 All ranges' inboxes count as one stream, with the worst of them, and so do their outboxes: a label per range would grow
 for ever.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import msgspec
+
 from events.lease import Bus
 from events.streams import Streams
 from services import metrics
+from services.core.unwanted import UnwantedSummary, summary_key
 
 
 async def measure(bus: Bus, streams: Streams) -> None:
@@ -34,6 +37,10 @@ async def measure(bus: Bus, streams: Streams) -> None:
     letters, *others = await bus.lengths([streams.dead, *of_ranges])
     metrics.dead_letters.labels(stream="dead").set(letters)
     metrics.dead_letters.labels(stream="range_dead").set(sum(others))
+    counted = await bus.load(summary_key(streams.prefix))
+    if counted is not None:
+        summary = msgspec.json.decode(counted.value, type=UnwantedSummary)
+        metrics.unwanted_images.labels(where="ranges").set(summary.images)
     metrics.oldest_seconds.clear()  # a group that is gone is told no more
     metrics.backlog.clear()
     for (stream, group, state), age in oldest.items():

@@ -13,10 +13,12 @@ from services.cli.doctor import doctor
 from services.cli.door import Door
 from services.cli.events import events
 from services.cli.images import images
+from services.cli.plans import plan, plans
 from services.cli.pushing import prompts, push
 from services.cli.ranges import ranges
 from services.cli.serve import serve
 from services.cli.settings import settings
+from services.cli.unwanted import in_ranges, in_registry
 from services.cli.verify import verify
 
 EPILOG = """\b
@@ -52,5 +54,8 @@ def main(context: click.Context, /, **flags: str | None) -> None:
 
 images.add_command(push)
 images.add_command(prompts)
-for command in (serve, images, deploy, deployments, verify, ranges, events, doctor, settings):
+images.add_command(in_registry)
+ranges.add_command(in_ranges)
+deployments.add_command(plan)
+for command in (serve, images, deploy, deployments, plans, verify, ranges, events, doctor, settings):
     main.add_command(command)

@@ -215,35 +215,6 @@ def retry(context: click.Context, /, *, deployment_id: str, as_json: bool) -> No
     _ask(context, retrying(deployment_id), as_json)
 
 
-@deployments.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
-@click.option("--range", "range_ids", multiple=True, metavar="RANGE", help="That will need them; may be repeated.")
-@click.option("--platform", metavar="OS/ARCH", help="For images of several platforms.")
-@json_flag
-@click.pass_context
-def plan(context: click.Context, /, *, images: tuple[str, ...], as_json: bool, **more: Any) -> None:
-    """Announce images that will be needed: they go to the registry now, and to those of the ranges that are up.
-
-    \b
-    Example:
-      cyroid-images deployments plan web:1.0 db:16 --range range-7 --range range-8
-    """
-
-    async def work(parts: Parts) -> str:
-        from services.asking import ask_deployer, planning
-
-        message = planning(images, **more)
-        await ask_deployer(message, speaker=await parts.bus(), streams=parts.streams, source=parts.source("cli"))
-        return message.plan_id
-
-    plan_id = run(context, work)
-    talk("announced")
-    if as_json:
-        print_json({"plan_id": plan_id})
-    else:
-        click.echo(plan_id)
-
-
 def _ask(context: click.Context, message: DeploymentCancelRequested | DeploymentRetryRequested, as_json: bool) -> None:
     async def work(parts: Parts) -> None:
         from services.asking import ask_deployer

@@ -44,8 +44,9 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
 @click.argument("range_id", metavar="RANGE")
 @click.argument("images", nargs=-1, metavar="[IMAGE…]")
 @click.option("--force", is_flag=True, help="Also while its agent is alive; it announces the range again.")
+@json_flag
 @click.pass_context
-def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], force: bool) -> None:
+def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], force: bool, as_json: bool) -> None:
     """Forget a range that is no more, or images that it is not meant to have any more.
 
     What was deployed to a range is brought back if it gets lost there, until it is forgotten. Forgetting an image does
@@ -66,6 +67,8 @@ def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], f
         return []
 
     forgotten = run(context, work)
+    if as_json:
+        print_json({"range_id": range_id, "images": forgotten})
     talk(
         f"range {range_id} is not meant to have {', '.join(forgotten)}" if images else f"range {range_id} is forgotten"
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from services.cli.door import run
-from services.cli.output import json_flag, print_json, print_table, talk
+from services.cli.output import ago, json_flag, print_json, print_table, talk
 
 if TYPE_CHECKING:
     from services.parts import Parts
@@ -30,7 +29,7 @@ def verify(
     """Compare the content that a range has with what it should have: what was deployed to it, or the images named.
 
     Without --engine-url it goes by what the range's agent said last; how old that is, is told. The exit status is 5
-    if anything is missing, has other content, or is not known.
+    if anything is missing, has other content, or is not known. What it has beyond is only noted.
 
     \b
     Examples:
@@ -43,7 +42,7 @@ def verify(
 
         verifier = Verifier(
             speaker=await parts.bus(),
-            prefix=parts.streams.prefix,
+            streams=parts.streams,
             engine=parts.host_engine,
             registry=parts.registry,
         )
@@ -54,7 +53,7 @@ def verify(
 
     result = run(context, work, **({"engine_url": engine_url} if engine_url else {}))
     if as_json:
-        print_json({"range_id": range_id, "as_of": result.as_of, "well": result.well, "items": result.verdicts})
+        print_json(result.told(range_id))
     else:
         rows = [(one.reference, one.verdict, _short(one.wanted), _short(one.found)) for one in result.verdicts]
         print_table(("IMAGE", "VERDICT", "SHOULD BE", "IS"), rows)
@@ -62,18 +61,13 @@ def verify(
             talk(reason)
         if not result.verdicts:
             talk(f"nothing was deployed to range {range_id} yet; --image names what to look for")
+    if result.unwanted:
+        many = len(result.unwanted)
+        talk(f"note: it also has images that no deployment wants ({many}): cyroid-images ranges unwanted {range_id}")
     if result.as_of is not None:
-        talk(f"as its agent said {_ago(result.as_of)}; --engine-url asks the engine itself")
+        talk(f"as its agent said {ago(result.as_of)}; --engine-url asks the engine itself")
     context.exit(0 if result.well else NOT_WELL_STATUS)
 
 
 def _short(image_id: str | None) -> str:
     return image_id[7:19] if image_id else "-"
-
-
-def _ago(moment: datetime) -> str:
-    seconds = max((datetime.now(UTC) - moment).total_seconds(), 0)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"

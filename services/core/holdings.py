@@ -17,6 +17,7 @@ from datetime import datetime
 import msgspec
 
 from events.messages import ImageOutcome, ImagePushed, PresentImage
+from services.core.images import EngineImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,20 @@ class HoldingKeys:
     @property
     def images(self) -> str:
         return f"{self.prefix}:index:images"
+
+
+def present(images: Iterable[EngineImage]) -> tuple[PresentImage, ...]:
+    """An engine's images as an agent tells them."""
+    return tuple(
+        PresentImage(
+            references=image.references,
+            diff_ids=image.diff_ids,
+            image_id=image.image_id,
+            local_id=image.local_id if image.local_id != image.image_id else None,
+            size_bytes=image.size_bytes,
+        )
+        for image in images
+    )
 
 
 class RegistryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,28 +83,59 @@ class RegistryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class Holdings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a range has, by reference: the image id, or None where its engine cannot tell; and when it was heard.
 
-    `since` says when content arrived under a reference, or when an agent found it there.
+    since       when content arrived under a reference after that list, by the range's clock
+    sizes       bytes by reference, as far as they were said
+    local_ids   what the engine calls it, by reference, where it cannot tell the image id
+    unnamed     images without a name
+    listed_at   when its agent last said all that is there, by the range's clock
     """
 
     range_id: str
     images: dict[str, str | None] = {}
     since: dict[str, datetime] = {}
     heard_at: datetime | None = None
+    sizes: dict[str, int] = {}
+    local_ids: dict[str, str] = {}
+    unnamed: tuple[PresentImage, ...] = ()
+    listed_at: datetime | None = None
 
     @classmethod
-    def announced(cls, range_id: str, images: Iterable[PresentImage], at: datetime) -> Holdings:
-        """What an agent found when it came up: all there is, whatever was known before."""
-        named = {reference: image.image_id for image in images for reference in image.references}
-        return cls(range_id=range_id, images=named, since=dict.fromkeys(named, at))
+    def announced(cls, range_id: str, images: Iterable[PresentImage], at: datetime | None = None) -> Holdings:
+        """What an agent found there: all there is, whatever was known before."""
+        found = tuple(images)
+        named = [(reference, image) for image in found for reference in image.references]
+        return cls(
+            range_id=range_id,
+            images={reference: image.image_id for reference, image in named},
+            sizes={reference: image.size_bytes for reference, image in named if image.size_bytes},
+            local_ids={reference: image.local_id for reference, image in named if image.local_id},
+            unnamed=tuple(image for image in found if not image.references),
+            listed_at=at,
+        )
 
     def with_arrivals(self, outcomes: Iterable[ImageOutcome], ended_at: datetime) -> Holdings:
         """After a deployment ended, in whatever way: what arrived, arrived, unless other content came later."""
-        images, since = dict(self.images), dict(self.since)
-        for one in outcomes:
-            ready_at = one.ready_at or ended_at
-            if one.how is not None and (one.reference not in since or since[one.reference] <= ready_at):
-                images[one.reference], since[one.reference] = one.image_id, ready_at
-        return Holdings(range_id=self.range_id, images=images, since=since)
+        arrived = {
+            one.reference: (one.image_id, one.ready_at or ended_at)
+            for one in outcomes
+            if one.how is not None and self._is_news(one.reference, one.ready_at or ended_at)
+        }
+        moved = {name for name, (image_id, _at) in arrived.items() if image_id != self.images.get(name)}
+        return msgspec.structs.replace(
+            self,
+            images={**self.images, **{name: image_id for name, (image_id, _at) in arrived.items()}},
+            since={**self.since, **{name: at for name, (_image_id, at) in arrived.items()}},
+            sizes={name: size for name, size in self.sizes.items() if name not in moved},
+            local_ids={name: local_id for name, local_id in self.local_ids.items() if name not in moved},
+        )
+
+    def _is_news(self, reference: str, ready_at: datetime) -> bool:
+        known = [at for at in (self.since.get(reference), self.listed_at) if at is not None]
+        return not known or ready_at >= max(known)
+
+    def content(self, reference: str) -> str | None:
+        """By what two names of one content are known to be that; None where nothing was said."""
+        return self.images[reference] or self.local_ids.get(reference)
 
     @property
     def image_ids(self) -> frozenset[str]:

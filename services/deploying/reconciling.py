@@ -2,7 +2,8 @@
 
 A deployment whose timer should have fired a while ago gets another (`deployment.advance`); the look that follows goes
 by facts and writes its index entries afresh. All replicas reconcile; what they say has the same id, so it is said once.
-A range that is up and still lacks what it should have is given it again (`services.deploying.restoring`).
+A range that is up and still lacks what it should have is given it again (`services.deploying.restoring`); what it has
+and nobody wants is reported (`services.deploying.reporting`).
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from events.task_group import TaskGroup
 from services.core.admission import Ticket
 from services.core.deployment import Deployment
 from services.core.deployment_index import DeploymentKeys
+from services.core.plans import PlanKeys
 from services.core.ranges import KnownRange, RangeKeys, WantedImages
 from services.deploying.facts import beat_engine
 from services.deploying.outcomes import Desk
+from services.deploying.reporting import Reporter
 from services.deploying.restoring import Restorer
 from services.finding_ranges import FIND_SECONDS, RangeFinder
 
 #: A timer that is this late is lost, or its replica is very busy: another one does no harm.
 LATE_SECONDS = 5.0
 _RESTORE_SECONDS = 60.0
+_REPORT_SECONDS = 60.0
 _PAGE = 200
 
 
@@ -45,6 +49,7 @@ class Reconciler:
         self._clock = desk.clock
         self._period = period_seconds
         self._restorer = Restorer(desk)
+        self._reporter = Reporter(desk)
         self._finder = RangeFinder(speaker=desk.speaker, streams=desk.streams, clock=desk.clock)
         #: Those whose outboxes are listened to; it grows as ranges appear.
         self.ranges = self._finder.found
@@ -55,6 +60,7 @@ class Reconciler:
             tasks.create_task(self._every(FIND_SECONDS, self._finder.find))
             tasks.create_task(self._every(self._period, self.reconcile))
             tasks.create_task(self._every(_RESTORE_SECONDS, self.restore))
+            tasks.create_task(self._every(_REPORT_SECONDS, self._reporter.report))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -139,6 +145,10 @@ class Reconciler:
         if asked:
             writes = tuple(IndexWrite(self._range_keys.asked, range_id, None) for range_id in asked)
             await self._speaker.commit(Outcome(index=writes))
+        plans = PlanKeys(self._streams.prefix)
+        over = await self._speaker.members(plans.all, high=now.timestamp() - self._policy.keep_seconds)
+        if over:
+            await self._speaker.commit(Outcome(index=tuple(IndexWrite(plans.all, one, None) for one in over)))
 
 
 def _holds(deployment: Deployment | None, ticket: Ticket, *, waiting: bool) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from events.bus import NOTHING, Delivery, IndexWrite, Outcome, Post, Record
+from events.bus import NOTHING, Delivery, IndexWrite, Outcome, Post, Record, RecordWrite
 from events.envelope import Envelope
 from events.messages import (
     DeploymentAdvance,
@@ -26,7 +26,7 @@ from events.messages import (
 from services.core.claims import Claim
 from services.core.deployment import Deployment, Policy, parse_transfer_id
 from services.core.deployment_steps import answered_again, asked, refusal_of, same_request
-from services.core.plans import plan_refusal
+from services.core.plans import Plan, PlanKeys, plan_refusal
 from services.core.ranges import RangeKeys
 from services.core.references import Reference
 from services.deploying.outcomes import Desk, Stored, merged, shared_id
@@ -47,6 +47,7 @@ class Requests:
         self._policy = desk.policy
         self._clock = desk.clock
         self._range_keys = RangeKeys(desk.streams.prefix)
+        self._plan_keys = PlanKeys(desk.streams.prefix)
 
     async def stored(self, deployment_id: str) -> Stored:
         """A deployment as its record has it."""
@@ -95,7 +96,8 @@ class Requests:
     async def planned(self, delivery: Delivery) -> Outcome:
         """Images go to the registry, and as deployments of the lowest priority to those ranges that are up.
 
-        All that is said has ids made from the plan's, so that a large plan can be committed in parts, and again.
+        All that is said has ids made from the plan's, so that a large plan can be committed in parts, and again: the
+        same plan announced once more reaches the ranges that came up since.
         """
         plan, now = delivery.message, self._clock()
         assert isinstance(plan, DeploymentPlanned)
@@ -103,6 +105,11 @@ class Requests:
         if refusal is not None:
             raise BadInput(refusal)
         references = tuple(dict.fromkeys(str(Reference.parse(text)) for text in plan.images))
+        record = await self._speaker.load(self._plan_keys.record(plan.plan_id))
+        before = msgspec.json.decode(record.value, type=Plan) if record else None
+        if before is not None and not before.is_same(references, plan):
+            text = f"plan {plan.plan_id} exists and announces something else: choose another id"
+            raise BadInput(text, code="duplicate_plan")
         hearts = [self._streams.alive(range_id) for range_id in plan.range_ids]
         beats = await self._speaker.beats(hearts) if hearts else []
         up = [range_id for range_id, beat in zip(plan.range_ids, beats, strict=True) if beat is not None]
@@ -120,7 +127,23 @@ class Requests:
         while len(posts) > _TOGETHER:
             await self._speaker.commit(Outcome(posts=tuple(posts[:_TOGETHER])))
             posts = posts[_TOGETHER:]
-        return Outcome(posts=tuple(posts))
+        made = {request.range_id: request.deployment_id for request in requests}
+        taken = Plan(
+            plan_id=plan.plan_id,
+            images=references,
+            range_ids=tuple(dict.fromkeys(plan.range_ids)),
+            platform=plan.platform,
+            announced_at=before.announced_at if before else cause.time,
+            deployments={**(before.deployments if before else {}), **made},
+        )
+        write = RecordWrite(
+            self._plan_keys.record(plan.plan_id),
+            msgspec.json.encode(taken),
+            expected=record.revision if record else 0,
+            expires_seconds=self._policy.keep_seconds,
+        )
+        listed = IndexWrite(self._plan_keys.all, plan.plan_id, taken.announced_at.timestamp())
+        return Outcome(posts=tuple(posts), records=(write,), index=(listed,))
 
     def give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
         """An entry went to the dead letters: whoever waits for its deployment hears of it.

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,16 @@ class Setting:
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.system.api_url}{path}", timeout=10) as answer:
             return json.loads(answer.read())
+
+    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any, str | None]:
+        """Status, answer and Location of a request that may be refused."""
+        given = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.system.api_url}{path}", data=given, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read() or b"null"), answer.headers["Location"]
+        except urllib.error.HTTPError as problem:
+            return problem.code, json.loads(problem.read()), None
 
     def ok(self, *arguments: str) -> Any:
         """A command that must end well; what it printed as JSON."""
@@ -119,6 +130,7 @@ def test_verify_tells_content_apart_on_a_real_engine(setting: Setting, context: 
     recorded = ("verify", setting.range_id, "--image", name)
     assert poll(lambda: setting.system.cli(*recorded).status == 0, seconds=20)  # the tracker hears of it a little later
     assert setting.ok(*recorded)["items"] == right
+    assert setting.get(f"/api/v1/ranges/{setting.range_id}/verification?image={name}")["items"] == right
 
     other = setting.docker(setting.engine, "images", "--no-trunc", "-q", "whole-base:1") or setting.docker(
         setting.engine, "import", "-", "whole-other:1", given=bytes(10240)
@@ -129,6 +141,34 @@ def test_verify_tells_content_apart_on_a_real_engine(setting: Setting, context: 
     setting.docker(setting.engine, "rmi", name)
     said = setting.system.cli(*recorded, *where)
     assert (said.status, said.data["items"]) == (5, [{**item, "verdict": "missing", "found": None}])
+    forget = ("DELETE", f"/api/v1/ranges/{setting.range_id}/images/{name}")
+    assert setting.send(*forget)[0] == 204
+    assert setting.send(*forget)[0] == 404
+    wanted = [one["reference"] for one in setting.get(f"/api/v1/ranges/{setting.range_id}/verification")["items"]]
+    assert item["reference"] not in wanted
+    assert setting.send("DELETE", f"/api/v1/ranges/{setting.range_id}")[1]["code"] == "range_alive"
+
+
+def test_an_image_brought_by_hand_is_reported_until_it_is_gone(setting: Setting, unique: str) -> None:
+    """Nobody deployed it: the range's agent sees it, every door tells it with its size, and `verify` only notes it."""
+    name, range_id = f"by-hand-{unique}:1", setting.range_id
+    reference = f"docker.io/library/{name}"
+    image_id = setting.docker(setting.engine, "import", "-", name, given=bytes(10240))
+
+    def reported() -> dict[str, Any] | None:
+        (report,) = setting.ok("ranges", "unwanted", range_id)["items"]
+        return next((one for one in report["images"] if reference in one["references"]), None)
+
+    assert poll(lambda: reported() is not None, seconds=60)
+    found = reported()
+    assert found is not None
+    assert (found["references"], found["image_id"], found["shared"]) == ([reference], image_id, False)
+    assert found in setting.get(f"/api/v1/ranges/{range_id}/unwanted")["images"]
+    assert range_id in [report["range_id"] for report in setting.get("/api/v1/unwanted")["items"]]
+    for arguments in (("verify", range_id), ("verify", range_id, "--engine-url", setting.engine.url)):
+        assert [reference] in [one["references"] for one in setting.system.cli(*arguments).data["unwanted"]]
+    setting.docker(setting.engine, "rmi", name)
+    assert poll(lambda: reported() is None, seconds=60)
 
 
 def test_a_prompt_is_answered_by_pushing(setting: Setting, context: Path, unique: str) -> None:
@@ -200,6 +240,26 @@ def test_a_range_without_an_agent_is_driven_from_the_host(
         (image,) = setting.ok("deploy", f"pooled-{unique}", name, "--engine-url", url)["images"]
     assert image["how"] == "pulled"
     assert setting.docker(engine, "images", "--no-trunc", "-q", name) == image["image_id"]
+
+
+def test_a_plan_over_http_brings_images_before_anybody_asks(setting: Setting, context: Path, unique: str) -> None:
+    """202 and its place, where it says that it is done; the deployment that follows finds everything there."""
+    name, plan_id = f"planned-{unique}:1", f"plan-{unique}"
+    setting.ok("images", "build", str(context), "-t", name, "--push", "never")
+    body = {"images": [name], "range_ids": [setting.range_id, f"nobody-{unique}"], "plan_id": plan_id}
+    status, said, location = setting.send("POST", "/api/v1/plans", body)
+    assert (status, said, location) == (202, {"plan_id": plan_id}, f"/api/v1/plans/{plan_id}")
+    assert location is not None
+    assert poll(lambda: setting.get(location)["state"] == "incomplete", seconds=60)  # one of the ranges is away
+    plan = setting.get(location)
+    assert plan["images"] == [{"reference": f"docker.io/library/{name}", "registry": "there", "error": None}]
+    assert [(one["state"], one["ready"]) for one in plan["ranges"]] == [("succeeded", 1), ("away", 0)]
+    assert setting.ok("plans", "show", plan_id) == plan
+    assert setting.docker(setting.engine, "images", "-q", name) != ""
+    (image,) = setting.ok("deploy", setting.range_id, name)["images"]
+    assert image["how"] == "present"
+    refused = setting.send("POST", "/api/v1/plans", {**body, "images": ["other:1"]})
+    assert (refused[0], refused[1]["code"]) == (409, "duplicate_plan")
 
 
 def test_what_cannot_work_fails_with_a_reason(setting: Setting, unique: str) -> None:

@@ -9,7 +9,7 @@ from bench.world_doors import Kind
 def test_no_single_fault_spoils_the_story() -> None:
     """One fault alone, at steps spread over all processes: every deployment ends once and right."""
     calls = steps()
-    chosen = [line for process in calls for line in _spread(list(lines({process: calls[process]})))]
+    chosen = [line for turn, process in enumerate(calls) for line in _spread(turn, {process: calls[process]})]
     assert {kind for _process, _place, _call, kind in chosen} == set(SWEPT)
     for process, place, call, kind in chosen:
         one = told({(process, place): kind}, name=f"{process}, {call}, {kind}")
@@ -32,6 +32,11 @@ def test_a_sweep_counts_what_it_injected() -> None:
     assert sweep.problems == []
 
 
-def _spread(some: list[tuple[str, int, str, Kind]]) -> list[tuple[str, int, str, Kind]]:
-    """Three of them, and not always with the same kind of fault."""
-    return some[len(some[0][0]) % len(SWEPT) :: len(some) // 3 + 1]
+def _spread(turn: int, calls: dict[str, list[str]]) -> list[tuple[str, int, str, Kind]]:
+    """Three of a process: early, in the middle and late, each with another kind of fault."""
+    chosen = []
+    for third in range(3):
+        kind = SWEPT[(3 * turn + third) % len(SWEPT)]
+        alike = [line for line in lines(calls) if line[3] == kind]
+        chosen.append(alike[len(alike) * third // 3])
+    return chosen

@@ -20,6 +20,7 @@ from events.messages import (
     ImageDeleted,
     ImageOutcome,
     ImagePushed,
+    ImagesChanged,
     Layer,
     Message,
     PresentImage,
@@ -129,6 +130,34 @@ async def test_what_arrived_later_stays_though_it_was_told_earlier() -> None:
             return held if held is not None and {"d1:1", "d2:1"} <= held.images.keys() else None
 
         assert (await eventually(both, within_seconds=10)).images[APP] == TWO
+
+
+async def test_the_latest_list_of_a_range_counts() -> None:
+    """What its agent saw later replaces what was there, images without a name included; an older list says nothing."""
+    async with tracked() as bus:
+        stream, at = STREAMS.outbox("r7"), datetime(2026, 1, 2, tzinfo=UTC)
+        unnamed = PresentImage(references=(), diff_ids=(LAYER,), image_id=TWO, size_bytes=3)
+        named = PresentImage(references=("a:1",), diff_ids=(LAYER,), image_id=ONE, size_bytes=7)
+        later = ImagesChanged(range_id="r7", images=(named, unnamed))
+        for message, time in ((later, at), (ImagesChanged(range_id="r7"), at - timedelta(seconds=1))):
+            before = await holdings(bus, "r7")
+            await bus.publish(stream, Envelope(message=message, source="agent@r7", subject="r7", time=time))
+
+            async def heard(before: Holdings | None = before) -> Holdings | None:
+                now = await holdings(bus, "r7")
+                return now if now is not None and now != before else None
+
+            held = await eventually(heard, within_seconds=10)
+            assert (held.images, held.sizes) == ({"a:1": ONE}, {"a:1": 7})
+            assert (held.unnamed, held.listed_at) == ((unnamed,), at)
+        arrived = ImageOutcome(reference="a:1", image_id=TWO, how="pulled")
+        await say(bus, STREAMS.deployments, DeploymentSucceeded(deployment_id="d1", range_id="r7", images=(arrived,)))
+
+        async def moved_on() -> bool:
+            now = await holdings(bus, "r7")
+            return now is not None and now.images == {"a:1": TWO} and now.sizes == {} and now.unnamed == (unnamed,)
+
+        assert await eventually(moved_on, within_seconds=10)
 
 
 async def test_progress_of_ranges_is_copied_as_theirs_and_nothing_else() -> None:

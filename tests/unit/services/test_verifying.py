@@ -28,7 +28,7 @@ def _verifier(world: World) -> Verifier:
     async def registry() -> Registry:
         return world.registry
 
-    return Verifier(speaker=world.bus, prefix=STREAMS.prefix, engine=engine, registry=registry)
+    return Verifier(speaker=world.bus, streams=STREAMS, engine=engine, registry=registry)
 
 
 async def _store(world: World, key: str, value: object) -> None:

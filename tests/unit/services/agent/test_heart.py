@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
-from events.messages import AgentStarted
+import pytest
+
+from events.messages import AgentStarted, ImagesChanged
+from services.adapters.memory_engine import MemoryEngine
+from services.core.images import EngineImage
 from tests.unit.services.agent.scene import BASE, RANGE, REFERENCE, Scene, until
 
 
@@ -83,3 +87,40 @@ async def test_no_beat_without_an_engine() -> None:
             await asyncio.sleep(0.05)
         scene.engine.away = False
         assert (await _announcement(scene, 1)).range_id == RANGE
+
+
+async def test_what_somebody_else_did_to_the_engines_images_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image brought by hand, then its second name; once each, however often the agent looks."""
+    scene, images, looks = Scene(), MemoryEngine.images, asyncio.Semaphore(0)
+
+    async def seen(engine: MemoryEngine) -> list[EngineImage]:
+        found = await images(engine)
+        looks.release()
+        return found
+
+    monkeypatch.setattr(MemoryEngine, "images", seen)
+    async with scene.listening():
+        await _announcement(scene, 1)
+        scene.engine.add_image(REFERENCE, [BASE])
+        (first,) = (await _changes(scene, 1))[0].images
+        assert first.references == (REFERENCE,)
+        assert first.size_bytes > 0
+        while not looks.locked():
+            await looks.acquire()
+        for _ in range(3):
+            await looks.acquire()
+        await scene.engine.tag(REFERENCE, "docker.io/library/other:1")
+        changed = await _changes(scene, 2)
+    assert [one.images[0].references for one in changed] == [(REFERENCE,), ("docker.io/library/other:1", REFERENCE)]
+
+
+async def _changes(scene: Scene, number: int) -> list[ImagesChanged]:
+    found: list[ImagesChanged] = []
+    async with asyncio.timeout(10):
+        async for entry in scene.bus.tail([scene.streams.outbox(RANGE)], after="0"):
+            message = entry.envelope.message if entry.envelope else None
+            if isinstance(message, ImagesChanged):
+                found.append(message)
+                if len(found) == number:
+                    return found
+    raise AssertionError("the outbox ended")

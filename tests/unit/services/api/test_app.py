@@ -14,20 +14,25 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from events.bus import Outcome, Record, RecordWrite
+from events.bus import IndexWrite, Outcome, Record, RecordWrite
 from events.envelope import Envelope
 from events.lease import Holder
 from events.messages import (
     DeploymentCancelRequested,
+    DeploymentPlanned,
     DeploymentRequested,
     Failure,
     ImageFailed,
+    PresentImage,
     PushRequested,
 )
 from services.adapters.memory_archives import tar_of
 from services.api.app import Api
 from services.core.deployment import Deployment
 from services.core.deployment_index import DeploymentKeys, index_writes
+from services.core.holdings import HoldingKeys, Holdings
+from services.core.plans import Plan, PlanKeys
+from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
 from services.statistics import Statistics
 from tests.unit.services.twins import STREAMS, World
 
@@ -238,6 +243,40 @@ async def test_an_idempotency_key_names_one_deployment(service: Service) -> None
     assert len((await service.get("/api/v1/deployments"))["items"]) == 2
 
 
+async def test_a_plan_is_accepted_and_followed(service: Service) -> None:
+    """202 with its place, where it is told that nobody took it yet; one key names one plan."""
+    wanted = {"images": ["web:1", "docker.io/library/web:1"], "range_ids": ["r1"]}
+    body, location = await service.post("/api/v1/plans", wanted)
+    assert location == f"/api/v1/plans/{body['plan_id']}"
+    (message,) = await service.world.said(STREAMS.deployments)
+    assert message == DeploymentPlanned(plan_id=body["plan_id"], images=("docker.io/library/web:1",), range_ids=("r1",))
+    row = await service.get(location)
+    assert (row["state"], [one["state"] for one in row["ranges"]]) == ("announced", ["announced"])
+    assert [row["plan_id"] for row in (await service.get("/api/v1/plans"))["items"]] == [body["plan_id"]]
+    places = []
+    for _ in range(2):
+        async with service.client.post("/api/v1/plans", json=wanted, headers={"Idempotency-Key": "k"}) as answer:
+            places.append(answer.headers["Location"])
+    assert places[0] == places[1] != location
+
+
+async def test_a_plans_id_that_is_taken_is_a_conflict(service: Service) -> None:
+    """Announcing the same again is the same plan; something else under its id is refused here."""
+    body = {"images": ["web:1"], "range_ids": ["r1", "r2"], "plan_id": "p1"}
+    taken = Plan(
+        plan_id="p1",
+        images=("docker.io/library/web:1",),
+        range_ids=("r1", "r2"),
+        announced_at=datetime.now(UTC),
+    )
+    record = RecordWrite(PlanKeys(STREAMS.prefix).record("p1"), msgspec.json.encode(taken))
+    await service.world.bus.commit(Outcome(records=(record,)))
+    await service.post("/api/v1/plans", body)
+    problem, _ = await service.post("/api/v1/plans", {**body, "range_ids": ["r1"]}, 409)
+    assert problem["code"] == "duplicate_plan"
+    assert len(await service.world.said(STREAMS.deployments)) == 1
+
+
 async def test_an_id_that_is_taken_is_a_conflict(service: Service) -> None:
     """The deployer would refuse it where nobody hears it; asking for the same again is the same deployment."""
     body = {"range_id": "r1", "images": ["web:1"], "deployment_id": "d1"}
@@ -259,6 +298,83 @@ async def test_an_id_that_is_taken_is_a_conflict(service: Service) -> None:
     assert len(await service.world.said(STREAMS.deployments)) == 2
 
 
+async def _know(service: Service, range_id: str, *names: str) -> None:
+    """A range that spoke, and should have these images."""
+    keys = RangeKeys(STREAMS.prefix)
+    known = KnownRange(
+        range_id=range_id,
+        engine_id="e",
+        engine_version="26.1.5",
+        store="classic",
+        platform="linux/amd64",
+        started_at=datetime.now(UTC),
+    )
+    wanted = {
+        name: WantedImage(reference=name, image_id=f"sha256:{'1' * 64}", diff_ids=(), deployment_id="d")
+        for name in names
+    }
+    records = (
+        RecordWrite(keys.known(range_id), msgspec.json.encode(known)),
+        RecordWrite(keys.wanted(range_id), msgspec.json.encode(WantedImages(range_id=range_id, images=wanted))),
+    )
+    index = (IndexWrite(keys.known_index, range_id, 1.0),)
+    await service.world.bus.commit(Outcome(records=records, index=index))
+
+
+async def _delete(service: Service, path: str) -> tuple[int, str]:
+    async with service.client.delete(path) as reply:
+        return reply.status, (await reply.json())["code"] if reply.status >= 400 else await reply.text()
+
+
+async def test_a_range_is_verified_by_what_its_agent_said(service: Service) -> None:
+    """The command line's JSON; of one image where it is named; 404 for a range that never spoke."""
+    web, db = "docker.io/library/web:1", "docker.io/library/db:1"
+    await _know(service, "r1", web, db)
+    said = await service.get("/api/v1/ranges/r1/verification")
+    assert (said["range_id"], said["well"], said["as_of"] is not None) == ("r1", False, True)
+    assert [(one["reference"], one["verdict"]) for one in said["items"]] == [(db, "missing"), (web, "missing")]
+    (one,) = (await service.get("/api/v1/ranges/r1/verification?image=web:1"))["items"]
+    assert one["reference"] == web
+    assert (await service.get("/api/v1/ranges/nobody/verification", 404))["code"] == "not_found"
+
+
+async def test_what_a_range_has_and_nobody_wants_is_told(service: Service) -> None:
+    """Of one range, of all that have such, and of the registry; 404 for a range that never said what it has."""
+    await _know(service, "r1", "docker.io/library/web:1")
+    toy = PresentImage(
+        references=("docker.io/library/toy:1",), diff_ids=(), image_id=f"sha256:{'2' * 64}", size_bytes=7
+    )
+    holdings = Holdings.announced("r1", (toy,), datetime.now(UTC))
+    record = RecordWrite(HoldingKeys(STREAMS.prefix).holdings("r1"), msgspec.json.encode(holdings))
+    await service.world.bus.commit(Outcome(records=(record,)))
+    said = await service.get("/api/v1/ranges/r1/unwanted")
+    (image,) = said["images"]
+    assert (said["agent"], image["references"], image["size_bytes"]) == ("away", list(toy.references), 7)
+    assert (await service.get("/api/v1/unwanted"))["items"] == [said]
+    assert (await service.get("/api/v1/registry/unwanted"))["items"] == []
+    assert (await service.get("/api/v1/ranges/nobody/unwanted", 404))["code"] == "not_found"
+
+
+async def test_an_image_of_a_range_is_forgotten(service: Service) -> None:
+    """Names with slashes and colons are a path's end; one that the range should not have is not found."""
+    web, tools = "docker.io/library/web:1", "registry.example:5000/training/tools:2.1"
+    await _know(service, "r1", web, tools)
+    assert await _delete(service, "/api/v1/ranges/r1/images/web:1") == (204, "")
+    assert await _delete(service, "/api/v1/ranges/r1/images/registry.example%3A5000/training/tools%3A2.1") == (204, "")
+    assert await _delete(service, "/api/v1/ranges/r1/images/web:1") == (404, "not_found")
+    assert (await service.get("/api/v1/ranges/r1/verification"))["items"] == []
+
+
+async def test_a_range_is_forgotten_once_its_agent_is_gone(service: Service) -> None:
+    """409 while it is alive, unless forced; then there is no such range."""
+    await _know(service, "r1", "docker.io/library/web:1")
+    await service.world.bus.beat(STREAMS.alive("r1"), b"{}", 60)
+    assert await _delete(service, "/api/v1/ranges/r1") == (409, "range_alive")
+    assert await _delete(service, "/api/v1/ranges/r1?force=yes") == (400, "bad_input")
+    assert await _delete(service, "/api/v1/ranges/r1?force=true") == (204, "")
+    assert await _delete(service, "/api/v1/ranges/nobody") == (404, "not_found")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "detail"),
     [
@@ -270,6 +386,10 @@ async def test_an_id_that_is_taken_is_a_conflict(service: Service) -> None:
         ("/api/v1/deployments", {"range_id": "r", "images": []}, 400, "bad_input", "at least one image"),
         ("/api/v1/deployments", {"range_id": "r", "images": ["a"], "priority": 10}, 400, "bad_input", "from 0 to 9"),
         ("/api/v1/deployments", {"range_id": "r", "images": ["A"]}, 400, "bad_reference", "must be lower case"),
+        ("/api/v1/plans", {"images": []}, 400, "bad_input", "at least one image"),
+        ("/api/v1/plans", {"images": ["a"] * 2 + [f"a:{n}" for n in range(500)]}, 400, "bad_input", "at most 500"),
+        ("/api/v1/plans", {"images": ["a"], "range_ids": ["a/b"]}, 400, "bad_input", "a/b"),
+        ("/api/v1/plans", {"images": ["a"], "plan_id": "a/b"}, 400, "bad_input", "plan_id 'a/b'"),
         ("/api/v1/deployments/none/cancel", None, 404, "not_found", "no deployment 'none'"),
         ("/nowhere", None, 404, "http_error", "Not Found"),
         ("/livez", None, 405, "http_error", "Method Not Allowed"),

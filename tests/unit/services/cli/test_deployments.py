@@ -13,7 +13,6 @@ from events.envelope import Envelope
 from events.messages import (
     DeploymentCancelRequested,
     DeploymentFailed,
-    DeploymentPlanned,
     DeploymentRequested,
     DeploymentRetryRequested,
     DeploymentSucceeded,
@@ -67,20 +66,6 @@ def test_without_waiting_the_id_is_printed(shell: Shell) -> None:
     assert isinstance(message, DeploymentRequested)
     assert result.stdout.strip() == message.deployment_id
     assert (message.range_id, message.images, message.priority) == ("r1", (WEB, "docker.io/library/db:latest"), 9)
-
-
-def test_a_plan_is_announced(shell: Shell) -> None:
-    """With normalised names and the ranges, each once; too many images are refused before a word is said."""
-    result = shell.run("deployments", "plan", "web:1", "docker.io/library/web:1", "--range", "r1", "--range", "r1")
-    assert result.exit_code == 0, result.output
-    (message,) = _said(shell)
-    assert isinstance(message, DeploymentPlanned)
-    assert result.stdout.strip() == message.plan_id
-    assert (message.images, message.range_ids) == ((WEB,), ("r1",))
-    refused = shell.run("deployments", "plan", *(f"web:{number}" for number in range(501)))
-    assert refused.exit_code == 2
-    assert "at most 500" in refused.stderr
-    assert len(_said(shell)) == 1
 
 
 @pytest.mark.parametrize(

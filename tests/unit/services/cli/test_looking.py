@@ -101,7 +101,8 @@ def test_an_image_that_a_range_is_not_meant_to_have_any_more_is_forgotten(shell:
     assert refused.exit_code == 2
     assert "nothing:1" in refused.stderr
     assert asyncio.run(wanted()) == list(images)
-    assert shell.run("ranges", "forget", "r1", "web:1").exit_code == 0
+    forgotten = shell.json("ranges", "forget", "r1", "web:1")
+    assert forgotten == {"range_id": "r1", "images": ["docker.io/library/web:1"]}
     assert asyncio.run(wanted()) == ["docker.io/library/db:1"]
 
 
