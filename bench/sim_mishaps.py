@@ -2,7 +2,7 @@
 
 the registry, the      away for a while, or long enough that images go by tar
 host's engine
-a range's engine       pull or load breaks off or stalls; the whole range is recreated, empty
+a range's engine       pull or load breaks off or stalls; an image is removed; the whole range is recreated, empty
 the host's images      a save breaks off; a tag is built anew, with other content
 a message              told again under a new id, later and out of order
 a process              killed whatever it is at
@@ -79,6 +79,8 @@ class Mishaps:
             self._break(world.engines[mishap.range_id], "pull", value, stall=True)
         elif mishap.kind == "range recreated":
             await self._recreate(mishap.range_id, value)
+        elif mishap.kind == "image removed":
+            await self._remove(world.engines[mishap.range_id], value)
         elif mishap.kind == "told again":
             await self._again(value)
         elif mishap.kind == "rebuilt":
@@ -97,6 +99,10 @@ class Mishaps:
         error = None if stall else TransferFailed(f"the {operation} broke off")
         after = (0, 1, 500, 70_000)[int(value * 4)]
         engine.faults[operation] = Fault(after_bytes=after, error=error, stall=stall)
+
+    async def _remove(self, engine: MemoryEngine, value: float) -> None:
+        if names := sorted(engine.store.names):
+            await engine.untag(names[int(value * len(names))])
 
     async def _recreate(self, range_id: str, value: float) -> None:
         """The range with its agent; of one without, the pool goes on and finds another engine there."""

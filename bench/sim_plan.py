@@ -20,12 +20,12 @@ ROUND_SECONDS = 60.0
 
 MishapKind = Literal[
     "registry away", "registry down", "host engine away", "broken pull", "broken load", "stalled pull", "broken save",
-    "range recreated", "told again", "rebuilt", "killed",
+    "range recreated", "image removed", "told again", "rebuilt", "killed",
 ]  # fmt: skip
 #: Those that happen at any moment.
 MISHAPS: tuple[MishapKind, ...] = (
     "registry away", "host engine away", "broken pull", "broken load", "stalled pull", "broken save", "range recreated",
-    "told again", "told again", "rebuilt", "killed",
+    "image removed", "told again", "told again", "rebuilt", "killed",
 )  # fmt: skip
 
 

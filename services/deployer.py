@@ -2,7 +2,7 @@
 
 consumes  deployment.requested, deployment.planned, deployment.cancel_requested, deployment.retry_requested,
           deployment.advance (its own timers and nudges), image.pushed, image.push_failed,
-          agent.started, image.ready, image.failed, image.tar_requested
+          agent.started, agent.images_changed, image.ready, image.failed, image.tar_requested
 emits     deployment.succeeded, deployment.failed, deployment.cancelled, deployment.requested (preheating),
           deployment.advance, image.push_requested, image.pull_requested, image.load_offered, transfer.cancelled,
           transfer.progress
@@ -32,6 +32,7 @@ from events.messages import (
     ImagePushed,
     ImagePushFailed,
     ImageReady,
+    ImagesChanged,
     Message,
     TarRequested,
 )
@@ -125,6 +126,7 @@ class Deployer:
             ImagePushed: self._push_ended,
             ImagePushFailed: self._push_ended,
             AgentStarted: self._book.agent_started,
+            ImagesChanged: self._book.images_changed,
             ImageReady: self._agent_said,
             ImageFailed: self._agent_said,
             TarRequested: self._agent_said,

@@ -6,6 +6,7 @@ Consumes no stream; it answers `GET /transfers/{transfer_id}` with `Authorizatio
     401  no token             403  wrong token                404  no such offer, or the image is gone
     409  the offer is used    410  the offer has expired      507  more than the spool can ever hold, or a full disk
     503  its turn has not come (code `exports_busy`), or what the archive is made of is away
+    422  a layer that its engine itself cannot give (code `layer_damaged`): no other offer helps
 
 The deployer takes an offer back when its transfer is cancelled. An export whose last reader was of that kind ends with
 it; otherwise it waits a while for a range that was cut off and comes again.

@@ -3,6 +3,7 @@
 OfferRefused        the offer is unknown, used or expired: a new one is needed
 TarServerBusy       it is not this archive's turn: the same offer is good for another try, soon
 TarServerAway       it does not answer, or cannot: the same offer is good for another try
+LayerDamaged        a layer of the image cannot be given by its engine: no other offer helps
 NoSpace             it has no room for the archive, and waiting would make none
 TransferFailed      the archive broke off
 """
@@ -20,7 +21,7 @@ import msgspec
 
 from events.backoff import backoff
 from services.agent.pulling import Patience
-from services.errors import NoSpace, TransferFailed
+from services.errors import LayerDamaged, NoSpace, TransferFailed
 from services.ports import Chunks
 
 CONNECT_SECONDS = 10.0
@@ -146,7 +147,7 @@ async def _chunks(response: aiohttp.ClientResponse, total_bytes: int | None) -> 
         raise TransferFailed(f"the archive ended after {done} of {total_bytes} bytes")
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> TransferFailed | NoSpace:
+async def _refusal(response: aiohttp.ClientResponse) -> TransferFailed | NoSpace | LayerDamaged:
     try:
         said = msgspec.json.decode(await response.content.read(65536), type=_Problem)
     except (msgspec.DecodeError, aiohttp.ClientError):
@@ -154,6 +155,8 @@ async def _refusal(response: aiohttp.ClientResponse) -> TransferFailed | NoSpace
     text = f"the tar server answered {response.status} ({said.code}): {said.detail or response.reason}"
     if response.status == 507:
         return NoSpace(text)
+    if said.code == LayerDamaged.code:
+        return LayerDamaged(text)
     if response.status >= 500:
         return TarServerBusy(text) if said.code == TarServerBusy.code else TarServerAway(text)
     return OfferRefused(text)

@@ -224,6 +224,7 @@ class Agent:
         return info
 
     async def _announce(self, info: EngineInfo) -> None:
+        looked_at = datetime.now(UTC)
         images = present(await self._engine.images())
         message = AgentStarted(
             range_id=self._range_id,
@@ -234,7 +235,7 @@ class Agent:
             abilities=abilities(info),
             images=images,
         )
-        await self._tell(message)
+        await self._tell(message, looked_at)
         self._log.info("announced", engine=info.version, store=info.store, images=len(images))
 
     async def _watch_images(self) -> None:
@@ -243,14 +244,16 @@ class Agent:
             await asyncio.sleep(self._pulse.look_seconds)
             try:
                 async with asyncio.timeout(self._pulse.look_seconds):
+                    looked_at = datetime.now(UTC)
                     images = present(await self._engine.images())
                     if self._told is not None and images != self._told:
-                        await self._tell(ImagesChanged(range_id=self._range_id, images=images))
+                        await self._tell(ImagesChanged(range_id=self._range_id, images=images), looked_at)
             except (CyroidError, TimeoutError, BusError) as problem:
                 self._log.info("could not look what the engine has", why=str(problem) or "too slow")
 
-    async def _tell(self, message: AgentStarted | ImagesChanged) -> None:
-        envelope = Envelope(message=message, source=self._source, subject=self._range_id)
+    async def _tell(self, message: AgentStarted | ImagesChanged, looked_at: datetime) -> None:
+        """A list is as old as the look: what came to the engine while it was made is newer."""
+        envelope = Envelope(message=message, source=self._source, subject=self._range_id, time=looked_at)
         await self._speaker.publish(self._streams.outbox(self._range_id), envelope)
         self._told = message.images
 

@@ -5,6 +5,7 @@ failed pull        → image.tar_requested, with the layers that the engine has
 refused thin tar   → image.tar_requested for a whole one
 broken-off tar     → image.tar_requested again; the deployer counts
 no room            → image.failed: no other way needs less
+damaged layer      → image.failed: no other archive of it can be made
 no turn            → image.failed, when the tar server let it wait, or did not answer, for too long
 engine away        → raised: the entry is tried again when it is back
 """
@@ -34,7 +35,7 @@ from services.agent.stalls import Activity
 from services.agent.telling import Report, Telling
 from services.core.abilities import layout, left_out
 from services.core.images import Store
-from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
+from services.errors import BadArchive, CyroidError, EngineUnavailable, LayerDamaged, NoSpace, WrongContent
 from services.ports import Engine
 from services.telemetry import get_logger
 
@@ -180,7 +181,7 @@ class Transfers:
             return await self._ask_for_tar(request, problem.failure(), thin=False)
         except OfferRefused as problem:
             return await self._ask_for_tar(request, problem.failure())
-        except (NoSpace, TarServerAway, TarServerBusy) as problem:
+        except (LayerDamaged, NoSpace, TarServerAway, TarServerBusy) as problem:
             return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
         except CyroidError as problem:
             return await self._ask_for_tar(request, problem.failure())

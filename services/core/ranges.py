@@ -66,7 +66,10 @@ class EnginePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the agent of a range said when it came up. `engine_id` changes when the range is recreated empty."""
+    """What the agent of a range said when it came up. `engine_id` changes when the range is recreated empty.
+
+    `images` are those of `listed_at`, by the range's clock: of when it came up, or of a later look.
+    """
 
     range_id: str
     engine_id: str
@@ -76,6 +79,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at: datetime
     abilities: tuple[str, ...] = ()
     images: tuple[PresentImage, ...] = ()
+    listed_at: datetime | None = None
 
     @classmethod
     def said(cls, message: AgentStarted, at: datetime) -> KnownRange:
@@ -126,7 +130,6 @@ class WantedImages(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return tuple(wanted for wanted in self.images.values() if wanted.reference not in names)
 
     def lost(self, known: KnownRange) -> tuple[WantedImage, ...]:
-        """What was absent when the range's agent came up, and did not come since."""
-        return tuple(
-            wanted for wanted in self.absent(known.images) if wanted.since is None or wanted.since < known.started_at
-        )
+        """What was absent when the range's agent looked last, and did not come since."""
+        listed_at = known.listed_at or known.started_at
+        return tuple(wanted for wanted in self.absent(known.images) if wanted.since is None or wanted.since < listed_at)

@@ -8,7 +8,7 @@ import msgspec
 
 from events.bus import NOTHING, Delivery, IndexWrite, Outcome, RecordWrite
 from events.envelope import Envelope
-from events.messages import AgentStarted, DeploymentAdvance
+from events.messages import AgentStarted, DeploymentAdvance, ImagesChanged
 from services.core.deployment import Deployment
 from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
 from services.deploying.facts import beat_engine
@@ -19,7 +19,7 @@ from services.telemetry import get_logger
 
 
 class RangeBook:
-    """Handles `agent.started` and keeps the records of `services.core.ranges`."""
+    """Handles `agent.started` and `agent.images_changed`, and keeps the records of `services.core.ranges`."""
 
     def __init__(self, desk: Desk) -> None:
         self._speaker = desk.speaker
@@ -32,15 +32,12 @@ class RangeBook:
 
     async def agent_started(self, delivery: Delivery) -> Outcome:
         """Remember the range, wake what waits for it, and give it again what it should have."""
-        message, now = delivery.message, self._clock()
+        message, now, said_at = delivery.message, self._clock(), delivery.envelope.time
         assert isinstance(message, AgentStarted)
-        range_id = self._streams.range_of(delivery.stream)
-        if range_id != message.range_id:
-            raise BadInput(f"the outbox of range {range_id} tells of range {message.range_id}: refused")
+        range_id = self._checked(delivery, message)
         key = self._keys.known(range_id)
         record = await self._speaker.load(key)
         known = msgspec.json.decode(record.value, type=KnownRange) if record else None
-        said_at = delivery.envelope.time
         if known is not None and said_at < known.started_at:
             return NOTHING  # word of an earlier life, overtaken by that of a later one
         said = KnownRange.said(message, said_at)
@@ -57,6 +54,24 @@ class RangeBook:
         recreated = known is not None and known.engine_id != message.engine_id
         outcomes.append(await self._restore(said, now, delivery.envelope, recreated=recreated))
         return merged(*outcomes)
+
+    async def images_changed(self, delivery: Delivery) -> Outcome:
+        """Note what the range has now. What it lost of what it should have, the reconciler gives it again."""
+        message, said_at = delivery.message, delivery.envelope.time
+        assert isinstance(message, ImagesChanged)
+        key = self._keys.known(self._checked(delivery, message))
+        record = await self._speaker.load(key)
+        known = msgspec.json.decode(record.value, type=KnownRange) if record else None
+        if record is None or known is None or said_at < (known.listed_at or known.started_at):
+            return NOTHING  # of a range that has not announced itself, or overtaken by a later word
+        listed = msgspec.structs.replace(known, images=message.images, listed_at=said_at)
+        return Outcome(records=(RecordWrite(key, msgspec.json.encode(listed), expected=record.revision),))
+
+    def _checked(self, delivery: Delivery, message: AgentStarted | ImagesChanged) -> str:
+        range_id = self._streams.range_of(delivery.stream)
+        if range_id != message.range_id:
+            raise BadInput(f"the outbox of range {range_id} tells of range {message.range_id}: refused")
+        return range_id
 
     async def _restore(self, known: KnownRange, now: datetime, cause: Envelope, *, recreated: bool) -> Outcome:
         record = await self._speaker.load(self._keys.wanted(known.range_id))

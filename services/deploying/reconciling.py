@@ -76,7 +76,7 @@ class Reconciler:
         await self._forget_old(now)
 
     async def restore(self) -> None:
-        """Ranges that are up are given what they lost, should the first try have failed."""
+        """Ranges that are up are given what they lost: while they ran, or before, should the first try have failed."""
         range_ids = await self._speaker.members(self._range_keys.known_index)
         for start in range(0, len(range_ids), _PAGE):
             page = range_ids[start : start + _PAGE]

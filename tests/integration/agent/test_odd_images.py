@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer
+from events.messages import ImageFailed
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders
 from services.core.manifests import sha256
@@ -42,9 +43,10 @@ async def test_a_sparse_file_is_refused_with_a_reason(site: Site, unique: str, t
         request = site.tar_request(image, name)
         await site.say(request)
         await site.say(await site.offer(request, await site.asks_for_tar()))
-        reason = (await site.asks_for_tar(skip=1)).reason
-        assert "layer_damaged" in reason.message
-        assert f"layer {sha256(packed)} came with sparse files" in reason.message
+        failed = await site.answer(skip=1)
+        assert isinstance(failed, ImageFailed)
+        assert (failed.error.code, failed.error.retryable) == ("layer_damaged", False)
+        assert f"layer {sha256(packed)} came with sparse files" in failed.error.message
     assert await site.engine.inspect(name) is None
 
 

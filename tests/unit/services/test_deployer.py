@@ -339,6 +339,19 @@ async def test_an_agent_that_comes_up_is_not_given_what_a_deployment_brings_or_s
         assert await restoring(world) is None
 
 
+async def test_what_a_range_loses_while_its_agent_runs_is_brought_back() -> None:
+    """Somebody removed the image on the range's engine: it is noticed at the next look, and given again as it was."""
+    async with World() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.say(world.streams.deployments, request("d1"))
+        await world.ended("d1", within_seconds=10)
+        await asyncio.sleep(70)
+        assert await restoring(world) is None
+        await world.engines["r0"].untag(APP)
+        found = await eventually(lambda: world.engines["r0"].inspect(APP), within_seconds=200)
+        assert found.image_id == image.image_id
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_request_that_was_given_up_has_one_outcome(known: bool) -> None:
     """A repeated request that crashed its workers ends nothing; one without a deployment has failed."""

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from events.bus import Outcome, RecordWrite
+from events.messages import ImageFailed
 from events.task_group import TaskGroup
 from services.core.images import EngineImage
 from services.core.offers import offer_key
@@ -142,6 +143,17 @@ async def test_a_layer_that_the_engine_cannot_give_is_said_beforehand(kind: type
         assert server.folder.taken_bytes == 0
     assert status == 422
     assert json.loads(body)["code"] == "layer_damaged"
+
+
+async def test_an_agent_says_that_a_layer_is_damaged_and_asks_no_more(tmp_path: Path) -> None:
+    """Another offer would bring the same answer: the image has failed, with that reason."""
+    scene = Scene()
+    image = scene.build(BASE)
+    async with serving(scene, tmp_path, source=DamagedStore(scene.host)) as server, scene.listening():
+        await server.offered(image)
+        failed = await scene.answer()
+    assert isinstance(failed, ImageFailed)
+    assert (failed.error.code, failed.error.retryable) == ("layer_damaged", False)
 
 
 async def test_a_damaged_layer_that_the_registry_has_is_sent(tmp_path: Path) -> None:
