@@ -138,9 +138,10 @@ class LayerUnreadable(TransferFailed):
 
 
 class LayerDamaged(LayerUnreadable):
-    """The engine itself cannot give the layer as it came, so its own push cannot either."""
+    """The engine itself cannot give the layer as it came, so its own push cannot either, however often it is asked."""
 
     code = "layer_damaged"
+    retryable = False
     http_status = 422
 
 
