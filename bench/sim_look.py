@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from bench.world import World
-from events.messages import ImageReady
+from events.messages import DeploymentFailed, ImageReady
 from services.core.deployment import Deployment, parse_transfer_id
 from services.core.holdings import HoldingKeys, Holdings
 from services.core.ranges import WantedImages
@@ -50,7 +50,7 @@ class Look:
         for deployment_id in asked:
             found = await world.deployment(deployment_id)
             if found is None:
-                bad("lost", f"nobody knows {deployment_id}")
+                await self._at_given_up(deployment_id)
             elif not found.open:
                 await self._at_deployment(found)
         await self._at_ranges()
@@ -66,6 +66,15 @@ class Look:
         async for letter in world.bus.tail([world.streams.dead], after="0", follow=False):
             if (reason := letter.fields["reason"].decode()) not in EXPLAINED:
                 bad("wrong", f"a dead letter, {reason}: {letter.fields['message'].decode()}")
+
+    async def _at_given_up(self, deployment_id: str) -> None:
+        """A request that killed whoever took it up has no record; it failed, and that was told, once."""
+        ends = await self._world.ends(deployment_id)
+        if [isinstance(end, DeploymentFailed) and end.error and end.error.code for end in ends] != ["crashed"]:
+            self._verdict.bad("lost", f"nobody knows {deployment_id}, of its end was told: {ends}")
+            return
+        self._verdict.count["failed"] += 1
+        self._verdict.reasons["crashed"] += 1
 
     async def _at_deployment(self, found: Deployment) -> None:
         """Each round of it ended once, and told so."""
