@@ -34,7 +34,9 @@ AT_LEAST = {"messages_per_second": 3_000, "vs_bare_loop": 0.5}
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    options = argparse.ArgumentParser(prog="bench bus", description=__doc__)
+    options = argparse.ArgumentParser(
+        prog="bench bus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--messages", type=int, default=20_000, help="per round of throughput")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--hops", type=int, default=500)

@@ -34,7 +34,9 @@ Case = tuple[str, Callable[[str], Awaitable[Told]]]
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    options = argparse.ArgumentParser(prog="bench faults", description=__doc__)
+    options = argparse.ArgumentParser(
+        prog="bench faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--rounds", type=int, default=3, help="how often the whole matrix is run")
     options.add_argument("--occurrences", type=int, default=3, help="harm the first to the n-th time of each step")
     options.add_argument("--kinds", default="wire,process,server")

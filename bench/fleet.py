@@ -308,7 +308,9 @@ def _cpu_seconds(pid: int) -> float:
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """One object: the figures for `--ranges`, `growth` with those of the other runs, `ok` if nothing went wrong."""
-    parser = argparse.ArgumentParser(prog="bench fleet", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bench fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ranges", type=int, default=1000)
     parser.add_argument("--images", type=int, default=5)
     parser.add_argument(

@@ -5,9 +5,9 @@
 All roles are the real ones, as processes that can be killed: two deployers, two pushers, tar server, tracker, agent
 pool, an agent in each range (`bench.world_roles`). They stand on twins of Redis, registry and engines, and on real
 spools. Each round is an installation of its own with a seed of its own; one that goes wrong is repeated with
-`--seed N --faults 1 --deployments 1`. Faults in calls are those of `bench.world_doors`, those around the processes of
-`bench.sim_mishaps`. When they end, everything must come to rest within an hour of the installation's own time, and is
-looked at (`bench.sim_look`).
+`--seed N --faults 1 --deployments 1 --sweep 0`. Faults in calls are those of `bench.world_doors`, those around the
+processes of `bench.sim_mishaps`. When they end, everything must come to rest within an hour of the installation's own
+time, and is looked at (`bench.sim_look`).
 
 Afterwards a short story is told again and again, with a single fault at each of its calls (`bench.sim_sweep`).
 
@@ -48,7 +48,9 @@ def _by_role(places: Mapping[tuple[str, str], int]) -> Counter[str]:
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """One object: deployments, faults by kind and by role, lost, wrong, stuck, and how deployments ended."""
-    parser = argparse.ArgumentParser(prog="bench simulate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bench simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--faults", type=int, default=20_000, help="go on until so many were injected")
     parser.add_argument("--deployments", type=int, default=2_000, help="and until so many were asked for")
     parser.add_argument(
