@@ -19,8 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from typing import Any
 import msgspec
 
 from bench import fleet_page
+from bench.fleet_host import PREFIX, other_process
 from bench.world import eventually
 from deploy.lab import Lab
 from events.bus import Outcome, Post
@@ -45,8 +45,6 @@ from events.streams import Streams
 from events.task_group import TaskGroup
 from services.core.ranges import RangeKeys
 
-ROOT = Path(__file__).parent.parent
-PREFIX = "fleet"
 LIMIT_SECONDS = 180.0
 #: Some machines need that much longer for each range.
 LIMIT_SECONDS_PER_RANGE = 0.1
@@ -54,7 +52,6 @@ LIMIT_SECONDS_PER_RANGE = 0.1
 BEAT_SECONDS = 3600.0
 #: How many messages one commit holds.
 TOGETHER = 100
-READY_WORD = b"listening\n"
 #: How often all inboxes are looked through together. (An agent waits for its own alone, which costs Redis nothing.)
 LOOK_SECONDS = 0.1
 
@@ -168,89 +165,6 @@ class Fleet:
                 for stream, message in said[start : start + TOGETHER]
             ]
             await self._bus.commit(Outcome(posts=tuple(posts)))
-
-
-async def deployer(url: str, ranges: int, images: int) -> None:
-    """The other process: deployer, registry-pusher, and the twins of host engine and registry."""
-    import signal
-
-    from events.worker import Worker
-    from services.adapters.memory_engine import MemoryEngine
-    from services.adapters.memory_layers import MemoryLayers
-    from services.adapters.memory_registry import MemoryRegistry
-    from services.core.deployment import Policy
-    from services.deployer import Deployer
-    from services.pushing.image_push import ImagePush
-    from services.pushing.layer_forms import LayerForms
-    from services.pushing.layer_push import LayerPush
-    from services.registry_pusher import RegistryPusher
-    from services.telemetry import set_up
-
-    set_up(level="error", log_format="json")
-    host, registry, streams = MemoryEngine(engine_id="host"), MemoryRegistry(), Streams(PREFIX)
-    for number in range(images):
-        layers = [bytes([layer, number]) * 1000 for layer in range(8)]
-        host.add_image(f"image-{number}:1", layers)
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with RedisBus.open(url, streams=streams, timeout_seconds=30.0) as bus:
-        role = Deployer(
-            speaker=bus,
-            engine=host,
-            registry=registry,
-            streams=streams,
-            source="deployer@fleet",
-            tar_url="http://127.0.0.1:1",
-            policy=Policy(pulls_per_host=max(ranges // 4, 8)),
-            slots=32,
-        )
-        forms, sources = LayerForms(speaker=bus, prefix=PREFIX), [MemoryLayers(host)]
-        pusher = RegistryPusher(
-            push=ImagePush(
-                engine=host,
-                registry=registry,
-                sources=sources,
-                layers=LayerPush(registry=registry, sources=sources, forms=forms),
-                engine_registry=registry.address,
-            ),
-            registry=registry,
-            forms=forms,
-            streams=streams,
-            source="registry-pusher@fleet",
-            auto_push=_never,
-        )
-        workers = [Worker(bus, one) for one in (*pusher.subscriptions(), *role.subscriptions())]
-        async with TaskGroup() as tasks:
-            running = [tasks.create_task(one) for one in (role.run(), *(worker.run() for worker in workers))]
-            sys.stdout.buffer.write(READY_WORD)
-            sys.stdout.flush()
-            await stop.wait()
-            for task in running:
-                task.cancel()
-    sys.stdout.write(
-        json.dumps({"uploads": len(registry.uploaded), "blobs": len({one[:2] for one in registry.uploaded})}) + "\n"
-    )
-
-
-async def _never() -> bool:
-    return False
-
-
-@asynccontextmanager
-async def other_process(url: str, ranges: int, images: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    program = f"import asyncio; from bench.fleet import deployer; asyncio.run(deployer({url!r}, {ranges}, {images}))"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(60):
-            assert process.stdout is not None
-            assert await process.stdout.readline() == READY_WORD
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def measure(url: str, redis_pid: int, *, ranges: int, images: int) -> dict[str, Any]:
