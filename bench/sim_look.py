@@ -55,6 +55,7 @@ class Look:
                 await self._at_deployment(found)
         await self._at_ranges()
         self._at_host()
+        self._at_processes()
         for digest, times in Counter(one[:2] for one in world.registry.uploaded).items():
             if times > 1:
                 bad("wrong", f"{digest} was pushed {times} times")
@@ -113,9 +114,9 @@ class Look:
                 bad("wrong", f"{range_id} is not known to want {lacking}")
             for reference, due in wanted.images.items():
                 there = await engine.inspect(reference)
-                if there is None or there.diff_ids != due.diff_ids:
-                    bad("wrong", f"{range_id} should have {due}, it has {there}, {last.get(reference)} came last")
-                elif held.images.get(reference) not in (due.image_id, None):
+                if there is None or there.diff_ids not in (due.diff_ids, last.get(reference)):
+                    bad("wrong", f"{range_id} should have {due}, it has {there}")
+                elif there.diff_ids == due.diff_ids and held.images.get(reference) not in (due.image_id, None):
                     bad("wrong", f"the tracker says that {range_id} has {held.images.get(reference)} as {reference}")
 
     def _delivered(self, everything: Sequence[Deployment | None], range_id: str) -> set[str]:
@@ -123,15 +124,21 @@ class Look:
         here = [one for one in everything if one is not None and one.range_id == range_id and one.state == "succeeded"]
         return {image.reference for one in here for image in one.images}
 
-    async def _last_ready(self, range_id: str) -> dict[str, str]:
-        """By reference, what its agent said last."""
-        last: dict[str, str] = {}
+    async def _last_ready(self, range_id: str) -> dict[str, tuple[str, ...]]:
+        """By reference, the content that came last, if it came by a deployment that did not succeed as a whole.
+
+        It is there, and is not what the range should have.
+        """
+        last: dict[str, tuple[str, ...]] = {}
         for message in await self._world.said(self._world.streams.outbox(range_id)):
             parsed = parse_transfer_id(message.transfer_id) if isinstance(message, ImageReady) else None
             if isinstance(message, ImageReady) and parsed is not None:
                 found = await self._world.deployment(parsed[0])
                 if found is not None:
-                    last[found.images[parsed[1]].reference] = message.transfer_id
+                    image = found.images[parsed[1]]
+                    last.pop(image.reference, None)
+                    if found.state != "succeeded":
+                        last[image.reference] = image.diff_ids
         return last
 
     async def _wanted(self, range_id: str) -> WantedImages:
@@ -141,6 +148,12 @@ class Look:
     async def _held(self, range_id: str) -> Holdings:
         record = await self._world.bus.load(HoldingKeys("cyroid").holdings(range_id))
         return msgspec.json.decode(record.value, type=Holdings) if record else Holdings(range_id=range_id)
+
+    def _at_processes(self) -> None:
+        """None ended but by being killed."""
+        for process in self._world.processes.values():
+            for crash in process.crashes:
+                self._verdict.bad("wrong", f"{process.name} ended by itself: {crash!r}")
 
     def _at_host(self) -> None:
         host, bad = self._world.host, self._verdict.bad

@@ -66,6 +66,8 @@ class Process:
         self.name = name
         self.lives = 0
         self.alive = False
+        #: What ended a life that nobody had ended: a role is to outlive whatever happens to it.
+        self.crashes: list[BaseException] = []
         self._program = program
         self._task: asyncio.Task[None] | None = None
 
@@ -78,7 +80,10 @@ class Process:
         self._task = asyncio.create_task(self._live(), name=f"{self.name}.{self.lives}")
 
     async def _live(self) -> None:
-        await self._program(self)
+        try:
+            await self._program(self)
+        except Exception as crash:  # noqa: BLE001  told by whoever looks at this process
+            self.crashes.append(crash)
 
     async def kill(self) -> None:
         """As kill -9 does: what it says from now on reaches nobody."""

@@ -209,6 +209,10 @@ class Exports:
             log.warning("an export failed", image=key.reference, code=problem.code, why=str(problem))
             self._forget(key, export)
             export.fail(problem)
+        except Exception as problem:  # one archive that goes wrong in an unforeseen way ends alone
+            log.exception("an export failed in an unforeseen way", image=key.reference)
+            self._forget(key, export)
+            export.fail(TransferFailed(f"the export failed: {problem!r}", code="unexpected"))
 
     async def _plan(self, offer: Offer, image: ReadableImage) -> ArchivePlan | None:
         """None where an OCI manifest has to wait for the sizes of the layers that the archive holds."""

@@ -145,6 +145,30 @@ async def test_a_layer_that_the_engine_cannot_give_is_said_beforehand(kind: type
     assert json.loads(body)["code"] == "layer_damaged"
 
 
+@dataclass
+class OddStore(StoreSource):
+    """A mistake of ours, once."""
+
+    odd: bool = True
+
+    async def size(self, image: EngineImage, diff_id: str) -> int | None:
+        if self.odd:
+            self.odd = False
+            raise KeyError(diff_id)
+        return await super().size(image, diff_id)
+
+
+async def test_an_archive_that_fails_in_an_unforeseen_way_ends_alone(tmp_path: Path) -> None:
+    """Its reader is told, and the next one gets its archive: the server goes on."""
+    scene = Scene()
+    image = scene.build(BASE)
+    async with serving(scene, tmp_path, source=OddStore(scene.host)) as server:
+        url, token = await server.offer(image)
+        status, body = await server.get(url, token)
+        assert (status, json.loads(body)["code"]) == (502, "unexpected")
+        assert (await server.get(url, token))[0] == 200
+
+
 async def test_an_agent_says_that_a_layer_is_damaged_and_asks_no_more(tmp_path: Path) -> None:
     """Another offer would bring the same answer: the image has failed, with that reason."""
     scene = Scene()
