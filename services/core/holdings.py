@@ -83,7 +83,7 @@ class RegistryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class Holdings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a range has, by reference: the image id, or None where its engine cannot tell; and when it was heard.
 
-    since       when content arrived under a reference after that list, by the range's clock
+    since       when content arrived under a reference after `listed_at`, by the range's clock
     sizes       bytes by reference, as far as they were said
     local_ids   what the engine calls it, by reference, where it cannot tell the image id
     unnamed     images without a name
