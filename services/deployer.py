@@ -48,6 +48,7 @@ from services.core.deployment_steps import (
     push_ended,
     retried,
 )
+from services.core.ranges import believed
 from services.core.references import Reference
 from services.deploying.facts import Finder
 from services.deploying.outcomes import Desk, Layers, Stored, Writer, merged
@@ -248,11 +249,12 @@ class Deployer:
             return NOTHING
         if not deployment.open:
             return NOTHING
-        step = agent_said(deployment, message, now, self._policy, said_at=delivery.envelope.time)
+        said_at = believed(delivery.envelope.time, now)
+        step = agent_said(deployment, message, now, self._policy, said_at=said_at)
         self._slots.hint()
         if step.deployment.state != "succeeded":
             return await self._committed(stored, step, now, delivery)
-        engine_id, remembered = await self._book.remembered(step.deployment, delivery.envelope.time)
+        engine_id, remembered = await self._book.remembered(step.deployment, said_at)
         if remembered is None:  # this was the last word of an engine that is no more
             step = agent_back(deployment, engine_id, now, self._policy)
             return await self._committed(stored, step, now, delivery)

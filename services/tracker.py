@@ -36,6 +36,7 @@ from events.streams import Streams
 from events.task_group import TaskGroup
 from services.core.deployment import parse_transfer_id
 from services.core.holdings import HoldingKeys, Holdings, RegistryEntry
+from services.core.ranges import believed
 from services.errors import BadInput
 from services.finding_ranges import FIND_SECONDS, RangeFinder
 
@@ -157,8 +158,7 @@ class Tracker:
 
     async def _listed(self, delivery: Delivery) -> Outcome:
         """All that a range has; a list that was overtaken by a later one says nothing any more."""
-        message = delivery.message
-        at = min(delivery.envelope.time, self._clock())  # a range's clock may be ahead, or a lie
+        message, at = delivery.message, believed(delivery.envelope.time, self._clock())
         assert isinstance(message, AgentStarted | ImagesChanged)
         range_id = self._streams.range_of(delivery.stream)
         if range_id != message.range_id:

@@ -41,7 +41,7 @@ class HoldingKeys:
 
 
 def present(images: Iterable[EngineImage]) -> tuple[PresentImage, ...]:
-    """An engine's images as an agent tells them."""
+    """An engine's images as an agent tells them: in one order, so that two looks at the same ones are equal."""
     return tuple(
         PresentImage(
             references=image.references,
@@ -50,7 +50,7 @@ def present(images: Iterable[EngineImage]) -> tuple[PresentImage, ...]:
             local_id=image.local_id if image.local_id != image.image_id else None,
             size_bytes=image.size_bytes,
         )
-        for image in images
+        for image in sorted(images, key=lambda image: image.local_id)
     )
 
 

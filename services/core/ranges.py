@@ -56,6 +56,14 @@ class RangeKeys:
         return f"{self.prefix}:index:places"
 
 
+def believed(said_at: datetime, now: datetime) -> datetime:
+    """When a range said something, by its own clock, which may be ahead, or a lie: nothing was said after `now`.
+
+    A moment in the future would outrank whatever comes later, also from the next range under the same id.
+    """
+    return min(said_at, now)
+
+
 class EnginePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the engine of a range without an agent answers (`tcp://host:port`, `unix:///path`), and who said so."""
 

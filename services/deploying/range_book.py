@@ -10,7 +10,7 @@ from events.bus import NOTHING, Delivery, IndexWrite, Outcome, RecordWrite
 from events.envelope import Envelope
 from events.messages import AgentStarted, DeploymentAdvance, ImagesChanged
 from services.core.deployment import Deployment
-from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages
+from services.core.ranges import KnownRange, RangeKeys, WantedImage, WantedImages, believed
 from services.deploying.facts import beat_engine
 from services.deploying.outcomes import Desk, merged
 from services.deploying.restoring import Restorer
@@ -32,7 +32,8 @@ class RangeBook:
 
     async def agent_started(self, delivery: Delivery) -> Outcome:
         """Remember the range, wake what waits for it, and give it again what it should have."""
-        message, now, said_at = delivery.message, self._clock(), delivery.envelope.time
+        message, now = delivery.message, self._clock()
+        said_at = believed(delivery.envelope.time, now)
         assert isinstance(message, AgentStarted)
         range_id = self._checked(delivery, message)
         key = self._keys.known(range_id)
@@ -57,7 +58,7 @@ class RangeBook:
 
     async def images_changed(self, delivery: Delivery) -> Outcome:
         """Note what the range has now. What it lost of what it should have, the reconciler gives it again."""
-        message, said_at = delivery.message, delivery.envelope.time
+        message, said_at = delivery.message, believed(delivery.envelope.time, self._clock())
         assert isinstance(message, ImagesChanged)
         key = self._keys.known(self._checked(delivery, message))
         record = await self._speaker.load(key)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import msgspec
 import pytest
 
-from bench.world import World, eventually
-from events.messages import (
-    AgentStarted,
-)
+from bench.world import World, eventually, loop_clock
+from events.envelope import Envelope
+from events.messages import AgentStarted, ImageReady, ImagesChanged
 from services.adapters.memory_engine import Fault
 from services.core.deployment import Policy
 from services.core.holdings import HoldingKeys, Holdings
-from services.core.ranges import WantedImages
+from services.core.ranges import KnownRange, WantedImages
 from tests.unit.services.deployment_requests import APP, BASE, request
 
 pytestmark = pytest.mark.faked_time
@@ -136,3 +136,33 @@ def started(range_id: str, engine_id: str) -> AgentStarted:
     return AgentStarted(
         range_id=range_id, engine_id=engine_id, engine_version="26.1.5", store="classic", platform="linux/amd64"
     )
+
+
+async def test_a_range_that_speaks_from_the_future_does_not_outrank_what_comes_later() -> None:
+    """Its words count as said now: newer content is what the range should have, and the next range is heard."""
+    async with World() as world:
+        world.host.add_image(APP, [BASE, b"old"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1"))
+        pulling = await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        future = loop_clock() + timedelta(days=36500)
+        lies = (
+            AgentStarted(
+                range_id="r0", engine_id="r0.1", engine_version="26.1.5", store="classic", platform="linux/amd64"
+            ),
+            ImagesChanged(range_id="r0"),
+            ImageReady(transfer_id="d1.0.1", image_id=pulling.images[0].image_id or "", how="pulled"),
+        )
+        for lie in lies:
+            envelope = Envelope(message=lie, source="agent@r0", subject="r0", time=future)
+            await world.bus.publish(world.streams.outbox("r0"), envelope)
+        assert (await world.ended("d1", within_seconds=10)).state == "succeeded"
+        record = await world.bus.load(world.range_keys.known("r0"))
+        assert record is not None
+        known = msgspec.json.decode(record.value, type=KnownRange)
+        assert known.started_at <= (known.listed_at or known.started_at) <= loop_clock()
+        record = await world.bus.load(world.range_keys.wanted("r0"))
+        assert record is not None
+        since = msgspec.json.decode(record.value, type=WantedImages).images[APP].since
+        assert since is not None
+        assert since <= loop_clock()
