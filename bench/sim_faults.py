@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
@@ -23,7 +24,7 @@ _WEIGHTS: Mapping[Kind, int] = {
 }
 
 
-class Faults:
+class Faults(ABC):
     """Counts what it injected: `kinds`, and `places` as (process, call). None before `begin` and after `calm`.
 
     To be entered: killed processes are started again inside.
@@ -69,8 +70,9 @@ class Faults:
         await asyncio.sleep(self.away_seconds())
         process.start()
 
+    @abstractmethod
     def chosen(self, process: str, call: str) -> Kind | None:
-        raise NotImplementedError
+        """What happens to this call; None most of the time."""
 
     def late_seconds(self) -> float:
         return 1.0

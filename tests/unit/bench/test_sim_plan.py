@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bench.sim_faults import Script
 from bench.sim_plan import IMAGES, MISHAPS, RANGES, Ask, Mishap, Plan, round_policy
 from bench.sim_round import Round
-from bench.world_doors import KINDS
+from bench.world_doors import KINDS, Kind
 
 PROCESSES = (
     "deployer-0", "deployer-1", "pusher-0", "pusher-1", "tar-server", "tracker", "agent-pool", "agent-r0", "agent-r1"
@@ -50,6 +50,8 @@ scripts = st.dictionaries(
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=plans, script=scripts)
-def test_whatever_is_asked_for_and_goes_wrong_every_deployment_ends_once_and_right(plan: Plan, script: dict) -> None:  # type: ignore[type-arg]
+def test_whatever_goes_wrong_every_deployment_ends_once_and_right(
+    plan: Plan, script: dict[tuple[str, int], Kind]
+) -> None:
     """Requests, mishaps and faulty calls in any combination."""
     assert Round(plan, Script(script)).run().problems == []
