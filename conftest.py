@@ -1,4 +1,4 @@
-"""Before any test: no event loop belongs to the main thread, and a slow machine fails no property.
+"""Settings of every test run: no event loop belongs to the main thread, and a slow machine fails no property.
 
 Up to Python 3.13, asking for a loop when none was ever set makes one. pytest-asyncio asks before its first test, and
 nobody would close what it got; with warnings as errors that fails whichever test runs then.

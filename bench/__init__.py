@@ -1,1 +1,1 @@
-"""Side-by-side measurements that a user can repeat: `python -m bench CASE --json`."""
+"""Measurements, each a side-by-side comparison that can be repeated: `python -m bench CASE --json`."""

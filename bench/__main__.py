@@ -1,7 +1,7 @@
-"""`python -m bench CASE [--json] …`: side-by-side measurements that anybody can repeat.
+"""`python -m bench CASE [--json] …`: side-by-side measurements.
 
-A case is a module here with `main(argv) -> dict`; its docstring's first line is its help. One JSON object goes to
-stdout; everything a case wants to say meanwhile goes to stderr.
+A case is a folder here whose module `case` has `main(argv) -> dict`; that module's first line is its help. One JSON
+object goes to stdout; everything a case wants to say meanwhile goes to stderr.
 """
 
 from __future__ import annotations
@@ -16,14 +16,9 @@ FOLDER = Path(__file__).parent
 
 
 def cases() -> dict[str, str]:
-    """Every module here that defines `main`, with the first line of its docstring; read, not imported."""
-    found = {}
-    for path in sorted(FOLDER.glob("*.py")):
-        tree = ast.parse(path.read_text())
-        named = any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
-        if named and not path.stem.startswith("_"):
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
+    """Every folder here with a module `case`, and the first line of that module's docstring; read, not imported."""
+    docstrings = {path.parent.name: ast.get_docstring(ast.parse(path.read_text())) for path in FOLDER.glob("*/case.py")}
+    return {name: (docstrings[name] or "").partition("\n")[0] for name in sorted(docstrings)}
 
 
 def run(argv: list[str]) -> int:
@@ -35,7 +30,7 @@ def run(argv: list[str]) -> int:
         sys.stderr.write("\n".join(lines) + "\n")
         return 0 if asked else 2
     pretty = "--json" not in argv
-    result = importlib.import_module(f"bench.{argv[0]}").main([word for word in argv[1:] if word != "--json"])
+    result = importlib.import_module(f"bench.{argv[0]}.case").main([word for word in argv[1:] if word != "--json"])
     sys.stdout.write(json.dumps(result, indent=2 if pretty else None) + "\n")
     return 0 if result.get("ok", True) else 1
 

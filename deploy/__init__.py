@@ -1,1 +1,1 @@
-"""How it runs: images, configuration, and the laboratory that runs everything on one machine."""
+"""Deployment: container images, configuration, and the laboratory that runs everything on one machine."""

@@ -1,8 +1,9 @@
-"""Entries: an envelope as the plain fields that `redis-cli XRANGE` shows, and back.
+"""Codec of entries: an envelope as the plain fields that `redis-cli XRANGE` shows, and back.
 
 The fields are CloudEvents attributes in a fixed order, so that a stream reads like a log:
-`id type source subject time correlationid [causationid] [traceparent] data`. `data` is the message as JSON without its
-type, which has a field of its own. A reader takes the fields in any order and ignores those it does not know.
+`id type source subject time correlationid [causationid] [traceparent] [actor] data`. `data` is the message as JSON
+without its type, which has a field of its own. A reader takes the fields in any order and ignores those it does not
+know.
 """
 
 from __future__ import annotations
@@ -14,15 +15,24 @@ from typing import Any, get_args
 
 import msgspec
 
+from events.authority import Rules, rules_of
 from events.envelope import Envelope
+from events.malformed import MALFORMED
 from events.messages import Message
+from events.range_messages import OutOfBounds, bounded, size_limit
 
 #: An entry larger than this (all names and values together) is neither published nor handled.
 ENTRY_LIMIT_BYTES = 1_048_576
 #: An entry of more fields is not handled: Lua hands a command some 8,000 values, so it could never be added again.
 FIELDS_LIMIT = 1000
-#: Attributes that end up in keys and logs are kept short: `id` and `source` (bytes of UTF-8).
+#: Attributes end up in keys and logs, so they are kept short (bytes of UTF-8). A subject may be a reference.
 ATTRIBUTE_LIMIT_BYTES = 512
+SUBJECT_LIMIT_BYTES = 4096
+#: The code of a message on a stream where it may not be.
+NOT_ALLOWED = "not_allowed"
+
+#: More characters of an actor's name are not read.
+ACTOR_LIMIT = 128
 
 Fields = Mapping[bytes, bytes]
 
@@ -33,11 +43,22 @@ _PREFIXES = {cls: len(f'{{"type":"{tag}"') for tag, cls in _TYPES.items()}
 _ENCODE = msgspec.json.Encoder().encode
 _VERSION = re.compile(r"(?P<name>.+)\.v(?P<number>[0-9]{1,9})")
 _NAMES = {tag.rpartition(".v")[0] for tag in _TYPES}
+_BOUNDED = {
+    b"id": (1, ATTRIBUTE_LIMIT_BYTES),
+    b"source": (1, ATTRIBUTE_LIMIT_BYTES),
+    b"type": (1, ATTRIBUTE_LIMIT_BYTES),
+    b"time": (1, ATTRIBUTE_LIMIT_BYTES),
+    b"subject": (0, SUBJECT_LIMIT_BYTES),
+    b"correlationid": (0, ATTRIBUTE_LIMIT_BYTES),
+    b"causationid": (0, ATTRIBUTE_LIMIT_BYTES),
+    b"traceparent": (0, ATTRIBUTE_LIMIT_BYTES),
+}
+_NOT_EMPTY = (b"id", b"source", b"type", b"time")
 _REQUIRED = (b"id", b"type", b"source", b"subject", b"time", b"data")
 
 
 class Undecodable(Exception):
-    """An entry that is no message of ours. `code` is stable, the text says what is wrong with which field."""
+    """An entry that cannot be decoded. `code` is stable; the text says what is wrong with which field."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -45,11 +66,11 @@ class Undecodable(Exception):
 
 
 class Unencodable(ValueError):
-    """An envelope that makes no entry: text that is no Unicode (a lone surrogate), a field of another type."""
+    """An envelope that cannot be encoded: text that is not Unicode (a lone surrogate), or a field of another type."""
 
 
 class TooLarge(Unencodable):
-    """An envelope that would make an entry over the limit."""
+    """An envelope whose entry would exceed the limit."""
 
 
 def wire_type(message: Message | type[Any]) -> str:
@@ -70,20 +91,31 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode(envelope: Envelope, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> dict[bytes, bytes]:
-    """The entry's fields in the order they are read. Raises Unencodable, TooLarge among them."""
+    """The entry's fields, in the order in which they are written. Raises Unencodable, of which TooLarge is one kind."""
     try:
         fields = _fields(envelope)
-    except (UnicodeEncodeError, AttributeError, TypeError) as error:
+    except (UnicodeEncodeError, AttributeError, TypeError, OverflowError) as error:
         raise Unencodable(f"a {type(envelope.message).__name__} cannot be encoded: {error}") from error
     size = entry_bytes(fields)
     if size > limit_bytes:
         raise TooLarge(
             f"{wire_type(envelope.message)} {envelope.id} makes an entry of {size} bytes, over {limit_bytes}"
         )
-    for name in (b"id", b"source"):
-        if not 0 < len(fields[name]) <= ATTRIBUTE_LIMIT_BYTES:
-            raise TooLarge(f"{name.decode()} must have 1 to {ATTRIBUTE_LIMIT_BYTES} bytes, has {len(fields[name])}")
+    problem = _out_of_bounds(fields, size)
+    if problem is not None:
+        raise TooLarge(problem)
     return fields
+
+
+def _out_of_bounds(fields: Fields, size_bytes: int) -> str | None:
+    """Which attribute is empty or too long, if one is. In a small entry no attribute can be too long."""
+    if size_bytes <= ATTRIBUTE_LIMIT_BYTES and all(map(fields.get, _NOT_EMPTY)):
+        return None
+    for name, (least, most) in _BOUNDED.items():
+        size = len(fields.get(name, b"?"))
+        if not least <= size <= most:
+            return f"{name.decode()} must have {least} to {most} bytes, has {size}"
+    return None
 
 
 def _fields(envelope: Envelope) -> dict[bytes, bytes]:
@@ -99,12 +131,18 @@ def _fields(envelope: Envelope) -> dict[bytes, bytes]:
         fields[b"causationid"] = envelope.causation_id.encode()
     if envelope.traceparent:
         fields[b"traceparent"] = envelope.traceparent.encode()
+    if envelope.actor:
+        fields[b"actor"] = envelope.actor.encode()
     fields[b"data"] = encode_message(envelope.message)
     return fields
 
 
-def decode(fields: Fields, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> Envelope:
-    """The envelope in an entry's fields. Raises Undecodable."""
+def decode(fields: Fields, *, stream: str = "", limit_bytes: int = ENTRY_LIMIT_BYTES) -> Envelope:
+    """The envelope in an entry's fields. Raises Undecodable.
+
+    With the `stream` that it was read from, only what may be published there (`events.authority`) is decoded, and a
+    range's message is checked against its bounds (`events.range_messages`).
+    """
     size = entry_bytes(fields)
     if size > limit_bytes:
         raise Undecodable("too_large", f"the entry has {size} bytes, the limit is {limit_bytes}")
@@ -117,11 +155,15 @@ def decode(fields: Fields, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> Envelope:
         text = {name: value.decode() for name, value in fields.items() if name in _TEXT}
     except UnicodeDecodeError as error:
         raise Undecodable("not_utf8", f"a field is not UTF-8: {error}") from error
-    for name in (b"id", b"source"):
-        if not 0 < len(fields[name]) <= ATTRIBUTE_LIMIT_BYTES:
-            raise Undecodable("bad_field", f"{name.decode()} must have 1 to {ATTRIBUTE_LIMIT_BYTES} bytes")
+    problem = _out_of_bounds(fields, size)
+    if problem is not None:
+        raise Undecodable("bad_field", problem)
+    rules = rules_of(stream)
+    if rules.allowed is not None:
+        _check_authority(text[b"type"], stream, rules, size)
+    message = decode_message(text[b"type"], fields[b"data"])
     return Envelope(
-        message=decode_message(text[b"type"], fields[b"data"]),
+        message=_bounded(message) if rules.hostile else message,
         source=text[b"source"],
         subject=text[b"subject"],
         id=text[b"id"],
@@ -129,16 +171,34 @@ def decode(fields: Fields, *, limit_bytes: int = ENTRY_LIMIT_BYTES) -> Envelope:
         correlation_id=text.get(b"correlationid") or text[b"id"],
         causation_id=text.get(b"causationid") or None,
         traceparent=text.get(b"traceparent") or None,
+        actor=text.get(b"actor", "")[:ACTOR_LIMIT],
     )
 
 
+def _check_authority(wire: str, stream: str, rules: Rules, size_bytes: int) -> None:
+    """Check the type before the data is decoded. An unknown type is reported as unknown on every stream."""
+    if wire not in _TYPES or rules.allowed is None:
+        return
+    if wire not in rules.allowed:
+        raise Undecodable(NOT_ALLOWED, f"{wire} may not be published on {stream[:200]}")
+    if rules.hostile and size_bytes > size_limit(_TYPES[wire]):
+        raise Undecodable("too_large", f"a {wire} of a range has at most {size_limit(_TYPES[wire])} bytes")
+
+
+def _bounded(message: Message) -> Message:
+    try:
+        return bounded(message)
+    except OutOfBounds as problem:
+        raise Undecodable("out_of_bounds", str(problem)) from problem
+
+
 _TEXT = frozenset(
-    (b"id", b"type", b"source", b"subject", b"time", b"correlationid", b"causationid", b"traceparent"),
+    (b"id", b"type", b"source", b"subject", b"time", b"correlationid", b"causationid", b"traceparent", b"actor"),
 )
 
 
 def decode_message(wire: str, data: bytes) -> Message:
-    """The message of a wire type. Raises Undecodable: unknown_type, future_version or bad_data."""
+    """The message of a wire type. Raises Undecodable with the code unknown_type, future_version or bad_data."""
     decoder = _DECODERS.get(wire)
     if decoder is None:
         match = _VERSION.fullmatch(wire)
@@ -149,23 +209,23 @@ def decode_message(wire: str, data: bytes) -> Message:
         raise Undecodable("unknown_type", f"{wire[:200]!r} is no type of message known here")
     try:
         message: Message = decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise Undecodable("bad_data", f"data of {wire}: {error}") from error
     return message
 
 
 def entry_bytes(fields: Fields) -> int:
-    """What an entry weighs: all names and values."""
+    """The size of an entry in bytes: all names and values."""
     return sum(map(len, fields)) + sum(map(len, fields.values()))
 
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-01-31T12:00:00.000001Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
-    """RFC 3339; a time without an offset is not one. Raises Undecodable."""
+    """Parse an RFC 3339 time. A time without an offset from UTC is refused. Raises Undecodable."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -179,7 +239,10 @@ def parse_time(text: str) -> datetime:
 
 
 def dedup_key(source: str | bytes, event_id: str | bytes) -> bytes:
-    """What makes an event itself: `source` and `id` as one name; the length of `source` keeps it unambiguous."""
+    """The deduplication key of an event: its `source` and `id` as one name.
+
+    The length of `source` makes it unambiguous.
+    """
     first = source.encode() if isinstance(source, str) else source
     second = event_id.encode() if isinstance(event_id, str) else event_id
     return b"%d/%b/%b" % (len(first), first, second)

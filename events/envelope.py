@@ -1,8 +1,8 @@
-"""An entry as programs see it: CloudEvents attributes around one message.
+"""Envelope of an entry: CloudEvents attributes around one message.
 
 `id` is a UUIDv7 (time-ordered), and with `source` the deduplication key: publishing the same `source` + `id` twice adds
 one entry. `correlation_id` stays the same through everything one request causes; `causation_id` is the `id` of the
-entry that caused this one.
+entry that caused this one. `actor` is who asked for a command, where that is known: a user's or a token's name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """One message and who said it, when, about what and why. `time` is aware, UTC."""
+    """One message with its CloudEvents attributes: who published it, when, about what, and because of what.
+
+    `time` is aware, in UTC.
+    """
 
     message: Message
     source: str
@@ -36,13 +39,16 @@ class Envelope:
     correlation_id: str = ""
     causation_id: str | None = None
     traceparent: str | None = None
+    actor: str = ""
 
     def __post_init__(self) -> None:
         if not self.correlation_id:
             object.__setattr__(self, "correlation_id", self.id)
 
     def causes(self, message: Message, *, source: str, subject: str) -> Envelope:
-        """An envelope for what follows from this one: same correlation, this one as its cause."""
+        """A new envelope for a message that follows from this one: same correlation id, this one's id as causation
+        id.
+        """
         return Envelope(
             message=message,
             source=source,
@@ -53,5 +59,5 @@ class Envelope:
         )
 
     def with_id(self, event_id: str) -> Self:
-        """The same under a chosen `id`, for a step that may run twice and must publish once."""
+        """A copy under a chosen `id`, for a step that may run twice and must publish once."""
         return replace(self, id=event_id)

@@ -1,4 +1,4 @@
-"""What services in other languages need to speak here: an AsyncAPI 3 document and JSON Schemas, from the Structs.
+"""AsyncAPI 3 document and JSON Schemas, made from the Structs, for services in other languages.
 
 The document names every stream as a channel, with the messages that may be added there and who adds them; an entry's
 plain fields are the message's headers, its `data` the payload.
@@ -10,53 +10,33 @@ from typing import Any
 
 import msgspec
 
-from events import messages as said
+from events.authority import ALLOWED, StreamKind
 from events.codec import ATTRIBUTE_LIMIT_BYTES, ENTRY_LIMIT_BYTES, message_types
+from events.messages import END
 from events.streams import Streams
 
 ASYNCAPI = "3.0.0"
 
-#: What is said on which stream, by whom, read by which groups.
-CHANNELS: dict[str, tuple[tuple[type[Any], ...], str]] = {
-    "images": (
-        (
-            said.ImageBuilt,
-            said.ImageImported,
-            said.ImagePromoted,
-            said.PushRequested,
-            said.ImagePushed,
-            said.ImagePushFailed,
-            said.ImageDeleted,
-        ),
-        "Added by build, import, promote, the API, the registry-pusher, and any other service.",
-    ),
-    "deployments": (
-        (
-            said.DeploymentRequested,
-            said.DeploymentPlanned,
-            said.DeploymentCancelRequested,
-            said.DeploymentRetryRequested,
-            said.DeploymentSucceeded,
-            said.DeploymentFailed,
-            said.DeploymentCancelled,
-        ),
-        "Added by the API and any other service; the deployer adds how a deployment ended.",
-    ),
-    "deployer": ((said.DeploymentAdvance,), "The deployer's timers and nudges to itself, added by it alone."),
-    "inbox": (
-        (said.PullRequested, said.LoadOffered, said.TransferCancelled),
-        "Added by the deployer, read by the agent of one range.",
-    ),
-    "outbox": (
-        (said.AgentStarted, said.ImagesChanged, said.TarRequested, said.ImageReady, said.ImageFailed),
-        "Added by the agent of one range alone.",
-    ),
-    "progress": ((said.TransferProgress,), "How far transfers are. Lossy: old entries go."),
+#: Who publishes on which stream, and who reads it; what may be published there is said by `events.authority`.
+CHANNELS: dict[StreamKind, str] = {
+    "images": "Added by build, import, promote, the API, the command line, the registry-pusher, the deployer (push"
+    " requests), the collector, and any other service.",
+    "deployments": "Added by the API, the command line and any other service; the deployer adds how a deployment ended"
+    " and the deployments of plans, the range gateway which range met a limit.",
+    "deployer": "The deployer's timers and nudges to itself, and the answers of layer-mounters.",
+    "host_inbox": "Added by the deployer, read by the layer-mounter of one host.",
+    "inbox": "Added by the deployer, read by the agent of one range.",
+    "outbox": "Added by the agent of one range alone, through its gateway. Read as hostile.",
+    "range_progress": "Progress of one range's transfers, added by its agent. Lossy: old entries are removed. Read as"
+    " hostile.",
+    "progress": "Progress of pushes and transfers, added by the registry-pusher, the deployer, and the tracker, which"
+    " copies every range's. Lossy: old entries are removed.",
 }
 #: Streams of dead letters, whose entries are no messages but say what became of one.
 LETTERS: dict[str, str] = {
     "dead": "Entries that a service gave up on, with the reason and every byte. Read by people.",
     "range_dead": "Entries that the agent of one range gave up on.",
+    "refused": "Entries of one range's outbox that a service gave up on, the last ones.",
 }
 #: Where a schema finds what it refers to: in itself, or among the document's components.
 _OWN = "#/$defs/{name}"
@@ -69,11 +49,14 @@ def addresses(streams: Streams) -> dict[str, str]:
         "images": streams.images,
         "deployments": streams.deployments,
         "deployer": streams.deployer,
+        "host_inbox": streams.host_inbox("{host}"),
         "inbox": streams.inbox("{range_id}"),
         "outbox": streams.outbox("{range_id}"),
+        "range_progress": streams.range_progress("{range_id}"),
         "progress": streams.progress,
         "dead": streams.dead,
         "range_dead": streams.range_dead("{range_id}"),
+        "refused": streams.refused("{range_id}"),
     }
 
 
@@ -93,7 +76,7 @@ def asyncapi(streams: Streams, version: str = "1") -> dict[str, Any]:
     for wire, cls in message_types().items():
         schemas[wire], definitions = _payload(cls, _SHARED)
         schemas |= definitions
-    about = {name: text for name, (_, text) in CHANNELS.items()} | LETTERS
+    about = {str(name): text for name, text in CHANNELS.items()} | LETTERS
     return {
         "asyncapi": ASYNCAPI,
         "info": {
@@ -136,18 +119,19 @@ def headers() -> dict[str, Any]:
         "properties": {
             "id": {**short, "description": "Unique per source; a UUIDv7 or ULID. Adding it again adds nothing."},
             "type": {"type": "string", "enum": sorted(message_types())},
-            "source": {**short, "description": "Who says it: `build@host1`."},
+            "source": {**short, "description": "Who published it: `build@host1`."},
             "subject": {"type": "string", "description": "What it is about: an image reference or a range's id."},
             "time": {"type": "string", "format": "date-time"},
             "correlationid": {"type": "string", "description": "Stays the same through all that one request causes."},
             "causationid": {"type": "string", "description": "The `id` of the entry that caused this one."},
             "traceparent": {"type": "string", "description": "W3C trace context."},
+            "actor": {"type": "string", "description": "Who asked for a command, where that is known."},
         },
     }
 
 
 def letter() -> dict[str, Any]:
-    """The fields of a dead letter (`events.dead`)."""
+    """The header fields of a dead letter (`events.dead_letters`)."""
     text = {"type": "string"}
     count = {"type": "string", "pattern": "^[0-9]+$"}
     return {
@@ -169,7 +153,8 @@ def letter() -> dict[str, Any]:
 
 
 def _channel(name: str, address: str, description: str) -> dict[str, Any]:
-    messages = {_key(cls): {"$ref": f"#/components/messages/{_tag(cls)}"} for cls in CHANNELS.get(name, ((), ""))[0]}
+    allowed = {str(kind): classes for kind, classes in ALLOWED.items()}.get(name, ())
+    messages = {_key(cls): {"$ref": f"#/components/messages/{_tag(cls)}"} for cls in allowed}
     channel: dict[str, Any] = {
         "address": address,
         "description": description,
@@ -177,6 +162,8 @@ def _channel(name: str, address: str, description: str) -> dict[str, Any]:
     }
     if "{range_id}" in address:
         channel["parameters"] = {"range_id": {"description": "A range's id: letters, digits, `_`, `.`, `-`."}}
+    if "{host}" in address:
+        channel["parameters"] = {"host": {"description": "A host's name: letters, digits, `_`, `.`, `-`."}}
     return channel
 
 
@@ -202,10 +189,10 @@ def _payload(cls: type[Any], place: str) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _plain(part: Any) -> Any:
-    """With plain `$` in patterns: for JSON Schema it is the end, and some languages' patterns cannot look ahead."""
+    """With plain `$` in patterns: JSON Schema takes it as the end, and some languages' patterns have no look-ahead."""
     if isinstance(part, dict):
         return {
-            name: value.replace(said.END, "$") if name == "pattern" and isinstance(value, str) else _plain(value)
+            name: value.replace(END, "$") if name == "pattern" and isinstance(value, str) else _plain(value)
             for name, value in part.items()
         }
     return [_plain(one) for one in part] if isinstance(part, list | tuple) else part

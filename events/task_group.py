@@ -1,4 +1,4 @@
-"""`asyncio.TaskGroup` without a trap that Debian 12's own Python has.
+"""Task group: `asyncio.TaskGroup` without a fault of Debian 12's Python.
 
 When a task of a group fails while the group's owner waits at the end of the block, the group cancels its owner and
 forgets to take that request back, so `Task.cancelling()` stays 1 (CPython gh-116720, mended in 3.13). On Python 3.11.2
@@ -14,7 +14,7 @@ from typing import Self
 
 
 class TaskGroup(asyncio.TaskGroup):
-    """A task group that leaves its owner with as many requests to cancel as it found."""
+    """A task group that does not leave a cancellation request behind in the task that owns it."""
 
     async def __aenter__(self) -> Self:
         owner = asyncio.current_task()

@@ -1,9 +1,8 @@
-"""Who acts: the roles of image distribution, and what they stand on.
+"""Services of image distribution: a folder for each role, and what the roles are made of.
 
-    core/       pure decisions: references, manifests, chain IDs, state machines; no I/O
-    ports.py    what the roles need of the outside, as Protocols
-    adapters/   the only importers of aiodocker, redis and the registry's HTTP, with a twin beside each
-    bootstrap   the only composer; runner runs what it composed; cli is the door for people
+    core/         pure decisions: references, manifests, state machines; no I/O, no clock
+    ports         what roles need of the outside, as Protocols; adapters/ implements them, with a fake beside each
+    bootstrap     composes the roles; `runtime` runs what was composed; `cli` is the command line
 
-The roles are the other modules, one each; they never import one another.
+Roles never import one another: they exchange messages on streams (`events`). ARCHITECTURE.md lists every folder.
 """

@@ -1,4 +1,4 @@
-"""What the roles need of the outside. Adapters implement these; twins in memory implement them too.
+"""Ports: the interfaces of external dependencies, as Protocols. Adapters implement them; fakes in memory do so too.
 
 Errors are those of `services.errors`. Everything that streams is an async context manager: leaving it ends the
 request on the other side as well, whatever the reason for leaving.
@@ -9,20 +9,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from events.messages import Layer
-from services.core.images import EngineImage, EngineInfo
-from services.core.manifests import Descriptor, Manifest
+from services.core.builds.options import BuildOptions
+from services.core.images.image import EngineImage, EngineInfo, Store
+from services.core.images.manifests import Descriptor, Manifest
+from services.core.mounts.records import ShownLayers
 
 Chunks = AsyncIterator[bytes]
 BlobDigest = str | Callable[[], str]
 """Of what is compressed as it streams, the digest is known after the last chunk: then it is asked for."""
 
 
+#: What the Python API gives to other CYROID services, which read it by name: plain values, no type of ours.
+PlainDict = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineProgress:
-    """One line of an engine's progress. `layer` is the engine's short name of it, sizes are 0 where not told."""
+    """One line of an engine's progress.
+
+    `layer` is the short id of a layer; sizes are in bytes, 0 where not reported.
+    """
 
     status: str
     layer: str | None = None
@@ -31,10 +40,10 @@ class EngineProgress:
 
 
 class Pingable(Protocol):
-    """Something that can say whether it is there."""
+    """A dependency that can be asked whether it is available."""
 
     async def ping(self) -> None:
-        """Return when it answers, raise a `services.errors.Unavailable` otherwise."""
+        """Return when it answers; raise a `services.errors.Unavailable` otherwise."""
 
 
 class Engine(Pingable, Protocol):
@@ -43,16 +52,16 @@ class Engine(Pingable, Protocol):
     async def info(self) -> EngineInfo: ...
 
     async def inspect(self, reference: str) -> EngineImage | None:
-        """By reference, `repository@digest` or local id; None if the engine does not have it."""
+        """The image by reference, `repository@digest` or local id; None if the engine does not have it."""
 
     async def images(self) -> list[EngineImage]: ...
 
     async def tag(self, source: str, reference: str) -> None: ...
 
     async def untag(self, reference: str) -> None:
-        """Remove one name, or an image without one by its local id.
+        """Remove one name, or an image without a name by its local id.
 
-        The image goes with its last name; a name that is not there is no error.
+        An image is removed with its last name. A name that does not exist is no error.
         """
 
     def pull(
@@ -62,24 +71,15 @@ class Engine(Pingable, Protocol):
     def push(self, reference: str) -> AbstractAsyncContextManager[AsyncIterator[EngineProgress]]: ...
 
     def load(self, archive: Chunks) -> AbstractAsyncContextManager[AsyncIterator[EngineProgress]]:
-        """`docker load`. The names loaded come as progress lines; what was really loaded is for `inspect` to say."""
+        """`docker load`. The loaded names come as progress lines; only `inspect` proves what was loaded."""
 
     def save(self, references: Sequence[str]) -> AbstractAsyncContextManager[Chunks]:
         """`docker save`, by name or local id."""
 
     def build(
-        self,
-        context: Chunks,
-        *,
-        reference: str,
-        dockerfile: str = "Dockerfile",
-        build_args: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        platform: str | None = None,
-        pull: bool = False,
-        no_cache: bool = False,
+        self, context: Chunks, *, reference: str, options: BuildOptions | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """Build a tar `context`; the iterator gives the log, line by line, and raises BuildFailed."""
+        """Build a tar `context`; the iterator gives the log, line by line. Raises BuildFailed."""
 
     def import_root(
         self, archive: Chunks, *, reference: str
@@ -87,11 +87,11 @@ class Engine(Pingable, Protocol):
         """`docker import`: a root file system's tar becomes a one-layer image."""
 
     async def commit(self, container: str, *, reference: str, changes: Sequence[str] = ()) -> str:
-        """`docker commit`, the container paused meanwhile. Returns the new image's local id."""
+        """`docker commit`; the container is paused meanwhile. Returns the new image's local id."""
 
 
 class Registry(Pingable, Protocol):
-    """One OCI distribution registry, as its API has it. `repository` has no host; sizes are of the blob as stored."""
+    """One OCI distribution registry. `repository` is without a host; sizes are bytes of the blob as stored."""
 
     @property
     def address(self) -> str:
@@ -100,10 +100,10 @@ class Registry(Pingable, Protocol):
     async def blob_size(self, repository: str, digest: str) -> int | None: ...
 
     async def mount_blob(self, repository: str, digest: str, source: str) -> bool:
-        """Make a blob of repository `source` visible in `repository` without moving a byte; False if not there."""
+        """Mount a blob of repository `source` in `repository`, without moving a byte. False if it is not there."""
 
     async def put_blob(self, repository: str, digest: BlobDigest, size_bytes: int | None, chunks: Chunks) -> None:
-        """Upload; the registry itself verifies `digest`. An upload cut off leaves nothing visible."""
+        """Upload a blob; the registry verifies `digest`. An upload that is cut off leaves nothing visible."""
 
     def open_blob(self, repository: str, digest: str) -> AbstractAsyncContextManager[Chunks]: ...
 
@@ -120,7 +120,7 @@ class Registry(Pingable, Protocol):
 
 
 class LayerSource(Protocol):
-    """One way to read an image's config and layers out of the host's engine.
+    """A layer source: one way to read an image's config and layers out of the host's engine.
 
     A source gives the exact bytes whose sha256 is the digest asked for, or raises LayerUnreadable; callers verify.
     """
@@ -132,15 +132,15 @@ class LayerSource(Protocol):
         """The config JSON, byte for byte: its sha256 is the image id."""
 
     async def size(self, image: EngineImage, diff_id: str) -> int | None:
-        """Bytes of the uncompressed layer tar if that is known without reading it."""
+        """The size in bytes of the uncompressed layer tar, if it is known without reading the layer."""
 
     def layer(self, image: EngineImage, diff_id: str) -> AbstractAsyncContextManager[Chunks]:
-        """The uncompressed layer tar."""
+        """The uncompressed layer tar, in chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLayer:
-    """A layer on its way out of a source: `chunks` are to be read to their end before the next layer is asked for."""
+    """A layer that a source gives: `chunks` are to be read to their end before the next layer is asked for."""
 
     diff_id: str
     size_bytes: int | None
@@ -149,20 +149,80 @@ class OpenLayer:
 
 @runtime_checkable
 class SequentialSource(LayerSource, Protocol):
-    """A source that is one stream: a single layer costs a whole pass, so all wanted ones are taken in one pass."""
+    """A layer source that is one stream: a single layer costs a whole pass, so all wanted layers are read in one
+    pass.
+    """
 
     def layers(
         self, image: EngineImage, diff_ids: Sequence[str]
     ) -> AbstractAsyncContextManager[AsyncIterator[OpenLayer]]:
-        """Each of `diff_ids` once, in the stream's own order. Raises LayerUnreadable if one of them does not come."""
+        """Each of `diff_ids` once, in the stream's own order. Raises LayerUnreadable if one of them is missing."""
 
 
 @runtime_checkable
 class BlobSource(LayerSource, Protocol):
-    """A source that keeps layers as blobs, compressed or not, and can give them as they lie: nothing to compress."""
+    """A layer source that keeps layers as blobs, compressed or not, and gives them as they are stored."""
 
     async def blob(self, image: EngineImage, diff_id: str) -> Layer | None:
-        """The layer as it is kept: digest, size and codec of the blob. None where layers are not kept as blobs."""
+        """Digest, size in bytes and codec of the stored blob. None where the layer is not kept as a blob."""
 
     def stored(self, layer: Layer) -> AbstractAsyncContextManager[Chunks]:
-        """The blob's own bytes; callers verify its digest."""
+        """The stored bytes of the blob; callers verify its digest."""
+
+
+class LayerMounts(Protocol):
+    """Mounts of the registry's layers as folders that ranges see. Every call may be repeated."""
+
+    async def show(
+        self, range_id: str, layers: Sequence[Layer], *, grant: str, engine_id: str | None, store: Store = "containerd"
+    ) -> None:
+        """Make layers visible for `grant`, a transfer's id. Raises LayersNotMounted, and then adds none of them.
+
+        `engine_id` is the range's engine that asks, `store` its store; what was granted to another engine is hidden.
+        """
+
+    async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
+        """Hide the folders whose current grant is the one named for them, by folder name."""
+
+    async def engine_is(self, range_id: str, engine_id: str) -> None:
+        """Hide what another engine of this range was granted."""
+
+    async def forget(self, range_id: str) -> None:
+        """Hide everything from a range that no longer exists."""
+
+    async def shown(self) -> dict[str, ShownLayers]:
+        """What each range is shown, by its id."""
+
+    async def restore(self) -> list[str]:
+        """Repair what is mounted; one line for each mount that could not be repaired.
+
+        Raises LayersNotMounted where nothing can be mounted at all.
+        """
+
+
+class LayerPlacer(Protocol):
+    """Takes folders that the host shows a range into its engine's store as layers. Every call may be repeated."""
+
+    def using(self) -> AbstractAsyncContextManager[None]:
+        """Held while a transfer works with the engine; `place` may restart it when no other holds this."""
+
+    async def available(self) -> bool:
+        """Whether the host shows folders here, and this engine can take them."""
+
+    async def accept(self, transfer_id: str, layers: Sequence[Layer]) -> None:
+        """Register these layers for a transfer; until `settle` none of them counts as unused."""
+
+    async def place(self, transfer_id: str, layers: Sequence[Layer], source: str) -> None:
+        """Put the layers into the engine's store, as if pulled from `source`; the caller is in `using`.
+
+        Raises LayersNotMounted; `settle` removes what was placed by then.
+        """
+
+    async def settle(self, transfer_id: str) -> None:
+        """End the transfer: remove what no image of the engine uses."""
+
+    async def unused(self) -> dict[str, str]:
+        """Folders that the engine does not use: folder name → transfer that it was last shown for."""
+
+    async def forget(self, grants: Mapping[str, str]) -> None:
+        """Forget folders that the host was told about; one that was shown for another transfer since then stays."""

@@ -1,7 +1,7 @@
-"""The registry for Python code of other CYROID services: push, look, list, count.
+"""The registry for Python code of other CYROID services: push, list, inspect, count.
 
-Consumes nothing; emits `image.pushed.v1` to the images stream after a push, so that whoever waits for the image hears
-of it. Like the command line it is a door to what `services.parts` opens:
+Consumes nothing; publishes `image.pushed.v1` to the images stream after a push, for roles that wait for the image. Like
+the command line it uses what `services.resources` opens:
 
     async with RegistryService.open() as registry:
         await registry.ensure_image_in_registry("kali:2026", progress_callback=print)
@@ -9,109 +9,134 @@ of it. Like the command line it is a door to what `services.parts` opens:
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from events.bus import BusError, Speaker
+from events.bus import BusClient, BusError
 from events.envelope import Envelope, new_id
 from events.messages import ImagePushed
 from events.streams import Streams
-from services import inventory
-from services.core.references import Reference
-from services.errors import BadInput, CyroidError, EngineUnavailable, NotFound, RedisUnavailable
-from services.ports import Registry
-from services.pushing.ending import Account, pushed_outcome, whole
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.tally import Tally
-from services.statistics import Statistics
-from services.telemetry import get_logger
+from services.adapters.openers import REAL, Adapters
+from services.core.images.references import Reference
+from services.errors import BadInput, EngineUnavailable, NotFound, of_bus
+from services.ports import PlainDict, Registry
+from services.queries import images as inventory
+from services.queries.statistics import Statistics
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.outcome import pushed_outcome
+from services.registry_pusher.progress import ProgressCounters
+from services.registry_pusher.recorded_push import Phase, recorded_push
+from services.runtime.callbacks import guarded
+from services.runtime.telemetry import get_logger
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
 log = get_logger(role="registry-service")
 #: Called with `reference`, `phase` (checking, sending, done), `percent`, and bytes and layers, done and in all.
-ProgressCallback = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[PlainDict], None]
 
 
 class RegistryService:
-    """Errors are `services.errors`: a call that returns has done what it says."""
+    """The public API. Errors are `services.errors`. A call that returns has done what it says.
+
+    It belongs to the event loop that opened it, as its connections do, and refuses calls from another one; code with
+    several loops uses `clients/python`, over HTTP. A progress callback that raises is logged, and not called again.
+    """
 
     def __init__(
         self,
         *,
         push: ImagePush,
         registry: Registry,
-        forms: LayerForms,
+        encodings: LayerEncodings,
         statistics: Statistics,
-        speaker: Speaker,
+        bus: BusClient,
         streams: Streams,
         source: str,
     ) -> None:
         self._push = push
         self._registry = registry
-        self._forms = forms
+        self._encodings = encodings
         self._statistics = statistics
-        self._speaker = speaker
+        self._bus = bus
         self._streams = streams
         self._source = source
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _check_loop(self) -> None:
+        """Connections belong to the loop that opened them: used in another one, they would fail in strange ways."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise BadInput(
+                "this RegistryService was opened in another event loop: open one in this loop, or hand the call to its"
+                " own with asyncio.run_coroutine_threadsafe(coroutine, loop)",
+                code="wrong_event_loop",
+            )
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings | None = None) -> AsyncIterator[Self]:
+    async def open(cls, settings: Settings | None = None, adapters: Adapters = REAL) -> AsyncIterator[Self]:
         """Composed by the settings, those of the environment if none are given. Leaving closes all connections."""
-        from services.environment import read_settings
-        from services.parts import open_parts
+        from services.resources import open_resources
+        from services.runtime.environment import read_settings
 
-        async with open_parts(settings or read_settings(os.environ)) as parts:
-            registry = await parts.registry()
-            yield cls(
-                push=await parts.image_push(),
+        async with open_resources(settings or read_settings(os.environ), adapters) as resources:
+            registry = await resources.registry()
+            service = cls(
+                push=await resources.image_push(),
                 registry=registry,
-                forms=await parts.layer_forms(),
-                statistics=Statistics(registry=registry, storage=parts.settings.registry_storage),
-                speaker=await parts.bus(),
-                streams=parts.streams,
-                source=parts.source("registry-service"),
+                encodings=await resources.layer_encodings(),
+                statistics=Statistics(registry=registry, storage=resources.settings.registry_storage),
+                bus=await resources.bus(),
+                streams=resources.streams,
+                source=resources.source("registry-service"),
             )
+            service._loop = asyncio.get_running_loop()
+            yield service
 
     async def push_image(self, image_tag: str, progress_callback: ProgressCallback | None = None) -> bool:
         """Push what the host's engine has under a name; what the registry has already is not sent.
 
         Returns True. Raises NotFound if the host's engine has no such image, BadReference, Unavailable and what else
-        `services.pushing.image_push` may.
+        `services.registry_pusher.image_push` may.
         """
-        tell = progress_callback or _nobody
+        self._check_loop()
         reference = Reference.parse(image_tag).familiar
-        tell(_progress(reference, "checking", Tally()))
+        tell = guarded(progress_callback, f"the progress of {reference}")
         correlation_id = new_id()
-        account = Account(log, reference, correlation_id)
 
-        def changed(tally: Tally) -> None:
-            account.changed(tally)
-            tell(_progress(reference, "sending", tally))
+        def report(counters: ProgressCounters, phase: Phase) -> None:
+            if phase != "failed":  # the caller gets that as an error
+                tell(_progress(reference, phase, counters))
+
+        async def remember(pushed: ImagePushed) -> None:
+            await self._remember(pushed, correlation_id)
 
         try:
-            pushed = await self._push.push(image_tag, changed=changed)
-            await self._remember(pushed, correlation_id)
-        except BusError as away:
-            problem = RedisUnavailable(f"{away}; start it or correct CYROID_REDIS_URL")
-            account.failed(problem)
-            raise problem from away
-        except CyroidError as problem:
-            account.failed(problem)
-            raise
-        account.ended(pushed)
-        tell(_progress(reference, "done", whole(pushed)))
+            await recorded_push(
+                self._push,
+                image_tag,
+                log=log,
+                correlation_id=correlation_id,
+                source=self._source,
+                report=report,
+                keep=remember,
+            )
+        except BusError as unavailable:
+            raise of_bus(unavailable) from unavailable
         return True
 
     async def image_exists(self, image_tag: str) -> bool:
         """Whether the registry has something under this name. What exactly, `ensure_image_in_registry` looks after."""
+        self._check_loop()
         reference = Reference.parse(image_tag)
         try:
             return await self._registry.manifest(reference.repository, reference.registry_tag) is not None
@@ -121,28 +146,32 @@ class RegistryService:
     async def ensure_image_in_registry(self, image_tag: str, progress_callback: ProgressCallback | None = None) -> bool:
         """As `push_image`: a tag that was rebuilt is pushed again. Enough is also what only the registry has.
 
-        A host's engine that is away has no say, so what the registry has is enough then as well.
+        A host's engine that is unavailable has no say, so what the registry has is enough then as well.
         """
         try:
             return await self.push_image(image_tag, progress_callback)
         except (NotFound, EngineUnavailable):
             if await self.image_exists(image_tag):
-                (progress_callback or _nobody)(_progress(Reference.parse(image_tag).familiar, "done", Tally()))
+                reference = Reference.parse(image_tag).familiar
+                tell = guarded(progress_callback, f"the progress of {reference}")
+                tell(_progress(reference, "done", ProgressCounters()))
                 return True
             raise
 
-    async def list_images(self) -> list[dict[str, Any]]:
+    async def list_images(self) -> list[PlainDict]:
         """One entry per repository: `name`, `tags`, and `images` with digest, image id and size for each tag."""
-        listed: dict[str, dict[str, Any]] = {}
+        self._check_loop()
+        listed: dict[str, PlainDict] = {}
         for row in await inventory.registry_images(self._registry):
-            entry = listed.setdefault(row["repository"], {"name": row["repository"], "tags": [], "images": []})
-            entry["tags"].append(row["tag"])
-            entry["images"].append(row)
+            entry = listed.setdefault(row.repository, {"name": row.repository, "tags": [], "images": []})
+            entry["tags"].append(row.tag)
+            entry["images"].append(msgspec.to_builtins(row))
         return list(listed.values())
 
-    async def get_stats(self) -> dict[str, Any]:
-        """Images, repositories, room used, room saved by sharing, health (`services.statistics`)."""
-        counted: dict[str, Any] = msgspec.to_builtins(await self._statistics.get())
+    async def get_stats(self) -> PlainDict:
+        """Images, repositories, space used, space saved by sharing, health (`services.queries.statistics`)."""
+        self._check_loop()
+        counted: PlainDict = msgspec.to_builtins(await self._statistics.get())
         return counted
 
     def get_registry_tag(self, image_tag: str) -> str:
@@ -152,21 +181,17 @@ class RegistryService:
 
     async def _remember(self, pushed: ImagePushed, correlation_id: str) -> None:
         said = Envelope(message=pushed, source=self._source, subject=pushed.reference, correlation_id=correlation_id)
-        await self._speaker.commit(pushed_outcome(pushed, said, streams=self._streams, forms=self._forms))
+        await self._bus.commit(pushed_outcome(pushed, said, streams=self._streams, encodings=self._encodings))
 
 
-def _nobody(progress: dict[str, Any]) -> None:
-    """Progress that nobody asked for."""
-
-
-def _progress(reference: str, phase: str, tally: Tally) -> dict[str, Any]:
-    percent = 100.0 if phase == "done" else round(100 * tally.done_bytes / (tally.total_bytes or 1), 1)
+def _progress(reference: str, phase: str, counters: ProgressCounters) -> PlainDict:
+    percent = 100.0 if phase == "done" else round(100 * counters.done_bytes / (counters.total_bytes or 1), 1)
     return {
         "reference": reference,
         "phase": phase,
         "percent": percent,
-        "done_bytes": tally.done_bytes,
-        "total_bytes": tally.total_bytes,
-        "layers_done": tally.layers_done,
-        "layers_total": tally.layers_total,
+        "done_bytes": counters.done_bytes,
+        "total_bytes": counters.total_bytes,
+        "layers_done": counters.layers_done,
+        "layers_total": counters.layers_total,
     }

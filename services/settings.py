@@ -1,4 +1,4 @@
-"""Every setting there is, one structure, read from `CYROID_*` (`services.environment` does the reading).
+"""Settings of all services: one structure, read from `CYROID_*` variables by `services.runtime.environment`.
 
 A field's variable is `CYROID_` and its name in capitals: `redis_url` is `CYROID_REDIS_URL`. Units are in the names.
 The sentence under a field is its documentation; `cyroid-images settings` prints it.
@@ -11,52 +11,39 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from services.core.secrets import SECRET, shown
-
-HostPort = Annotated[
-    str, Meta(pattern=r"^[^\s/:@]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$", description="HOST:PORT")
-]
-RegistryAddress = Annotated[
-    str, Meta(pattern=r"^[^\s/@]+$", description="HOST or HOST:PORT, as an image reference begins")
-]
-HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$", description="a URL such as http://127.0.0.1:5000")]
-EngineUrl = Annotated[
-    str,
-    Meta(
-        pattern=r"^(unix:///\S+|(tcp|https?)://[^\s/]+/?)$",
-        description="an engine's address such as unix:///var/run/docker.sock or tcp://10.0.0.2:2375",
-    ),
-]
-RedisUrl = Annotated[
-    str,
-    Meta(
-        pattern=r"^(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+$",
-        description="a URL such as redis://127.0.0.1:6379/0 or redis+sentinel://host:26379,host:26379/NAME/0",
-    ),
-    SECRET,
-]
-Secret = Annotated[str, SECRET]
-RangeId = Annotated[
-    str,
-    Meta(
-        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,127})?$",
-        description="letters, digits, dots, dashes and underscores",
-    ),
-]
-Count = Annotated[int, Meta(ge=1, description="a whole number from 1")]
-Bytes = Annotated[int, Meta(ge=0, description="a number of bytes from 0")]
-Seconds = Annotated[float, Meta(gt=0, description="a number of seconds above 0")]
+from services.core.ranges.engine_networks import networks_of
+from services.core.registry_place import RegistryPlace
+from services.core.secrets import shown
+from services.core.setting_types import (
+    Bytes,
+    Count,
+    EngineUrl,
+    FrameAncestors,
+    HostNames,
+    HostPort,
+    HostPortOrNothing,
+    HttpUrl,
+    Networks,
+    RangeId,
+    RedisUrl,
+    RegistryAddress,
+    RoleMap,
+    Seconds,
+    Secret,
+)
+from services.errors import BadInput
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator can choose. Values are checked before anything starts."""
+    """All settings. Values are checked before anything starts."""
 
     # ---- Redis ------------------------------------------------------------------------------------------------
 
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     """Where the bus lives: `redis://[user:password@]host:port/db`, `rediss://`, `unix://`; through Sentinel
     `redis+sentinel://[user:password@]host:port,host:port/MASTER/db`; in a cluster `redis+cluster://host:port,host:port`
-    (with a key prefix in braces). Holds a password where there is one: also by _FILE."""
+    (with a key prefix in braces). The agent of a range: `gateway://RANGE:SECRET@host:port`, through the range gateway.
+    Holds a password where there is one: also by _FILE."""
 
     key_prefix: Annotated[str, Meta(pattern=r"^[^\s*?\[\]]{1,64}$", description="text without spaces or globs")] = (
         "cyroid"
@@ -78,19 +65,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the host engine's data root is mounted for reading (`/var/lib/docker`), to read layers where they lie.
     Empty: layers come out of `docker save` instead, which is slower."""
 
+    import_limit_bytes: Bytes = 128 * 1024**3
+    """The most that the layers of one imported archive may take when they are unpacked; a larger one is refused."""
+
+    build_context_limit_bytes: Bytes = 64 * 1024**3
+    """The most that the context of one build may have, as it is sent; a larger one is refused."""
+
     exports_limit: Count = 2
     """How many tar exports the host's engine does at a time."""
 
     # ---- the registry -----------------------------------------------------------------------------------------
 
     registry_url: HttpUrl = "http://127.0.0.1:5000"
-    """The registry as this side reaches it, for writing."""
+    """The registry as this side reaches it, for writing: `http://[user:password@]host:port`, without a path."""
+
+    registry_auth: Literal["none", "token"] = "none"
+    """How ranges pull: `token` gives each pull a token for its repository, which a proxy in front of the pull side
+    checks; `none` is for a laboratory, where every range may read every image."""
+
+    registry_pull_key: Secret = ""
+    """What pull tokens are signed with (letters and digits); the proxy has the same. Also by _FILE."""
 
     registry_address: RegistryAddress = "127.0.0.1:5000"
     """The registry as ranges reach it: what their engines pull from."""
 
     registry_storage: str = ""
-    """The registry's storage folder where it is mounted; only used to say how much room it takes."""
+    """The registry's storage folder where it is mounted: the role `collector` collects and deletes there, the
+    `layer-mounter` mounts layers from it, others only read how much disk space it takes."""
+
+    collect_by_api: bool = False
+    """The registry's storage is no folder of this host (S3): the collector deletes and counts through the API alone."""
+
+    collect_seconds: Annotated[float, Meta(ge=0, description="a number of seconds from 0")] = 6 * 3600.0
+    """How often retention rules are applied and unreferenced content is collected. 0: only when somebody asks."""
+
+    collect_grace_seconds: Annotated[float, Meta(ge=60, description="a number of seconds from 60")] = 86400.0
+    """How long content stays after its last reference ended before a collection may set it aside."""
+
+    collect_keep_seconds: Annotated[float, Meta(ge=600, description="a number of seconds from 600")] = 86400.0
+    """How long content that a collection set aside can still be brought back, before its bytes are freed."""
+
+    store_free_percent: Annotated[float, Meta(ge=0, le=90, description="a number from 0 to 90")] = 5.0
+    """With less of the registry's disk free, in percent, the collector gives the alarm and makes room. 0: never."""
+
+    scrub_bytes_per_second: Bytes = 100 * 1024**2
+    """How fast a scrub reads the registry's storage. 0: as fast as the disk gives it."""
 
     registry_username: str = ""
     """Who we are to a registry that asks (HTTP basic). Empty: nobody asks."""
@@ -101,8 +120,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     registry_token: Secret = ""
     """A bearer token for the registry, instead of name and password; also by _FILE."""
 
+    registry_token_service: Annotated[str, Meta(pattern=r"^[^\s/@]*$", description="HOST or HOST:PORT")] = ""
+    """The host of the registry's token service, if that is not the registry's own: our password is sent there."""
+
     auto_push: bool = True
-    """Whether an image that was built, imported or promoted with `push: auto` goes into the registry by itself."""
+    """Whether an image that came with `push: auto` goes into the registry, where `registry auto-push` says nothing."""
 
     layer_codec: Literal["raw", "zstd", "auto"] = "raw"
     """How layers are stored in the registry: `raw`, or `zstd` (every range's engine must be 23 or newer), or `auto`:
@@ -132,7 +154,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a deployment waits for a range whose agent is not there, before it fails."""
 
     push_wait_seconds: Seconds = 60.0
-    """How long a deployment waits for a push that tells of no progress, before it goes by tar."""
+    """How long a deployment waits for a push that reports no progress, before it goes by tar."""
+
+    signature_keys: str = ""
+    """Public keys (a PEM file, or a folder of `*.pub` and `*.pem`, as cosign makes them) by one of which an image has
+    to be signed before it is deployed (docs/signatures.md). Empty: signatures are not looked at."""
+
+    # ---- mounted layers ---------------------------------------------------------------------------------------
+
+    host_id: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$", description="letters, digits, dots and dashes"),
+    ] = "local"
+    """The name of this host, the same for its deployer and its layer-mounter."""
+
+    layer_folder: str = "/var/lib/cyroid-layers"
+    """Where the layer-mounter mounts; a range's container has `ranges/ID` bound at its `shown_layers`, `rslave`."""
+
+    mkfs_erofs: str = "mkfs.erofs"
+    """The program of erofs-utils 1.8 or newer that makes the indexes of layers (role `layer-mounter` only)."""
+
+    shown_layers: str = ""
+    """Where the host shows mounted layers to this range (role `agent` only). Empty: layers are always pulled."""
+
+    containerd_socket: str = "/var/run/docker/containerd/containerd.sock"
+    """The containerd of the range's engine, for mounted layers on its image store (role `agent` only)."""
+
+    mount_restart: Literal["never", "idle", "always"] = "idle"
+    """Restart of an engine on the classic store for mounted layers; `idle`: when nobody else is connected (`agent`)."""
 
     # ---- tar fallback -----------------------------------------------------------------------------------------
 
@@ -157,23 +206,92 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The range's engine, as its agent reaches it (role `agent` only)."""
 
     beat_seconds: Seconds = 5.0
-    """How often an agent says that it is alive; it counts as gone after three beats missed."""
+    """How often an agent sends a heartbeat; it counts as gone after three beats missed."""
+
+    # ---- the range gateway ------------------------------------------------------------------------------------
+
+    gateway_listen: HostPort = "127.0.0.1:7071"
+    """Where the range gateway listens: the agents of ranges connect to it instead of Redis."""
+
+    gateway_secrets: str = ""
+    """A folder with a file named for each range: its secret's SHA-256 in hexadecimal. Read at each connection."""
+
+    scan_seconds: Annotated[float, Meta(ge=0, description="a number of seconds from 0")] = 300.0
+    """How often the tracker compares its read model with the registry and with the host's engine; 0: never."""
 
     # ---- HTTP -------------------------------------------------------------------------------------------------
 
     api_listen: HostPort = "127.0.0.1:8070"
     """Where the HTTP API listens."""
 
+    api_hosts: HostNames = ""
+    """Host names under which the API is reached, separated by commas. Addresses and `localhost` are always answered;
+    a request for another name is refused, because a foreign page can give its own name this address."""
+
+    api_auth: Literal["none", "token", "cyroid"] = "none"
+    """Who may use the API: `none` asks nobody, and only on a loopback address; `token` knows the tokens of
+    `api_tokens`; `cyroid` asks CYROID whose token a request has."""
+
+    api_tokens: str = ""
+    """The file of named tokens for `api_auth=token`: a line `NAME ROLE SHA256` for each, ROLE one of viewer, operator
+    and admin. `cyroid-images tokens create` writes such a line. Read again when it changes."""
+
+    api_cyroid_url: HttpUrl = "http://127.0.0.1:8000"
+    """CYROID's own API, asked at `/api/v1/auth/me` for `api_auth=cyroid`."""
+
+    api_cyroid_roles: RoleMap = "admin=admin,engineer=operator,*=viewer"
+    """Which role of ours each role of CYROID's users has; `*` stands for every other user of CYROID."""
+
+    api_frame_ancestors: FrameAncestors = ""
+    """Whose pages may show the API's page in a frame: origins such as `https://cyroid.example` separated by commas,
+    `self` for its own. Empty: nobody's."""
+
+    engine_networks: Networks = ""
+    """The networks in which the engine of a deployment's `engine_url` may be, such as `172.30.1.0/24`; with networks,
+    only addresses are allowed, no names. Empty: anywhere."""
+
     # ---- the process ------------------------------------------------------------------------------------------
 
+    operations_listen: HostPortOrNothing = ""
+    """Where this process answers `/livez`, `/readyz` and `/metrics`. Empty: nowhere; the role `api` has the same paths
+    under `api_listen`. Each process needs an address of its own."""
+
+    operations_clients: Networks = ""
+    """Who is answered there: networks such as `172.30.0.0/24`, separated by commas. Empty: everybody who reaches it."""
+
     drain_seconds: Annotated[float, Meta(ge=0, description="a number of seconds from 0")] = 20.0
-    """How long work under way may go on after SIGTERM before it is handed back to the others."""
+    """How long work under way may go on after SIGTERM before it is released to other workers."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important line that is still written."""
 
     log_format: Literal["json", "console", "auto"] = "auto"
     """`auto` is console on a terminal and JSON lines elsewhere."""
+
+    def registry_place(self) -> RegistryPlace:
+        """Raises BadInput where the settings of the registry contradict one another."""
+        return RegistryPlace.of(
+            self.registry_url,
+            username=self.registry_username,
+            password=self.registry_password,
+            token=self.registry_token,
+        )
+
+    def contradictions(self) -> dict[str, str]:
+        """Contradictions between settings: by the field to correct, the reason, without a secret in it."""
+        found = {}
+        try:
+            self.registry_place()
+        except BadInput as problem:
+            found["registry_url"] = str(problem)
+        for name in ("engine_networks", "operations_clients"):
+            try:
+                networks_of(getattr(self, name))
+            except ValueError as problem:
+                found[name] = str(problem)
+        if "@" in self.tar_url:
+            found["tar_url"] = "it holds a user name, which is not used: a range comes with a token of one use"
+        return found
 
     def __repr__(self) -> str:
         """Without secrets: this may end up in a log."""

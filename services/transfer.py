@@ -1,4 +1,4 @@
-"""Bringing one image to one range's engine at once, for Python code of other CYROID services: no stream, no agent.
+"""Transfer of one image to one range's engine, for Python code of other CYROID services, without streams or an agent.
 
 Consumes and emits nothing of its own (a push says `image.pushed.v1` only where `services.registry_service` does it).
 The ways are the agent's, in the same order, with the range's engine reached over its address:
@@ -16,44 +16,47 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from events.bus import BusError
-from events.messages import Arrival, Failure, ImagePushed
-from services.agent.loading import load
-from services.agent.looking import Wanted, give_name, look
-from services.agent.pulling import Patience, pull
-from services.agent.stalls import Activity
-from services.core.abilities import layout, left_out
-from services.core.images import EngineImage
-from services.core.manifests import sha256
-from services.core.offers import Layout, Offer
-from services.core.pull_progress import PullProgress
-from services.core.references import Reference
-from services.errors import CyroidError, EngineUnavailable, LayerUnreadable, NoSpace, NotFound, RegistryUnavailable
-from services.exporting.exports import Exports
-from services.exporting.spool import Spool, SpoolFolder
-from services.ports import Engine, LayerSource, Registry
-from services.pushing.image_push import ImagePush
-from services.registry_config import registry_config
-from services.telemetry import get_logger
+from events.messages import Arrival, Failure
+from services.adapters.openers import REAL, Adapters
+from services.agent.inspection import Wanted, give_name, inspect_content
+from services.agent.load import load
+from services.agent.pull import Patience, pull
+from services.agent.stall_watch import Activity
+from services.content.host_config import host_config
+from services.content.registry_config import registry_config
+from services.content.registry_image import layers_of, platform_manifest
+from services.core.deployments.offers import Layout, Offer
+from services.core.images.manifests import sha256
+from services.core.images.pull_progress import PullProgress
+from services.core.images.references import Reference
+from services.core.ranges.abilities import layout, left_out
+from services.errors import CyroidError, EngineUnavailable, NoSpace, NotFound, RegistryUnavailable, of_bus
+from services.ports import Engine, LayerSource, PlainDict, Registry
+from services.registry_pusher.image_push import ImagePush
+from services.runtime.callbacks import guarded
+from services.runtime.telemetry import get_logger
+from services.tar_server.exports import Exports
+from services.tar_server.spool import Spool, SpoolFolder
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
 log = get_logger(role="transfer")
 #: Called with `reference`, `phase` (checking, sending, downloading, extracting, done), `percent`, bytes and layers.
-ProgressCallback = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[PlainDict], None]
 
 
 class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the image got there. `passed_over` says why a better way was not taken, best first."""
+    """The result: how the image got there. `passed_over` says why each better way was not taken, best first."""
 
     range_id: str
     reference: str
@@ -73,25 +76,27 @@ async def transfer_image_to_dind(
     progress_callback: ProgressCallback | None = None,
     *,
     settings: Settings | None = None,
+    adapters: Adapters = REAL,
 ) -> Transferred:
     """Bring what the host's engine (or the registry) has as `image` to the engine at `docker_url`, under that name.
 
     Composed by the settings, those of the environment if none are given. A call that returns has done what it says;
-    errors are `services.errors`: BadReference, NotFound, EngineUnavailable, NoSpace, TransferFailed and their kin.
+    errors are `services.errors`: BadReference, NotFound, EngineUnavailable, NoSpace, TransferFailed and their
+    subclasses.
     """
-    from services.environment import read_settings
-    from services.exporting.image_reader import ImageReader
-    from services.parts import open_parts
+    from services.resources import open_resources
+    from services.runtime.environment import read_settings
+    from services.tar_server.image_reader import ImageReader
 
-    async with open_parts(settings or read_settings(os.environ)) as parts:
-        chosen = parts.settings
-        sources = await parts.layer_sources()
-        registry, host = await parts.registry(), await parts.host_engine()
+    async with open_resources(settings or read_settings(os.environ), adapters) as resources:
+        chosen = resources.settings
+        sources = await resources.layer_sources()
+        registry, host = await resources.registry(), await resources.host_engine()
         transfer = Transfer(
             host=host,
             sources=sources,
             registry=registry,
-            push=await parts.image_push(),
+            push=await resources.image_push(),
             exports=Exports(
                 reader=ImageReader(engine=host, sources=sources, registry=registry),
                 folder=SpoolFolder(Path(chosen.spool_folder), limit_bytes=chosen.spool_limit_bytes),
@@ -100,13 +105,13 @@ async def transfer_image_to_dind(
             ),
             patience=Patience(stall_seconds=chosen.stall_seconds),
         )
-        engine = await parts.engine(docker_url)
-        return await transfer.run(range_id, engine, Reference.parse(image), progress_callback or _nobody)
+        engine = await resources.engine(docker_url)
+        return await transfer.run(range_id, engine, Reference.parse(image), progress_callback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """The ways, over ports."""
+    """The transfer, over ports: tries one way after the other."""
 
     host: Engine
     sources: Sequence[LayerSource]
@@ -116,11 +121,14 @@ class Transfer:
     patience: Patience
     activity: Activity = field(default_factory=Activity)
 
-    async def run(self, range_id: str, engine: Engine, reference: Reference, tell: ProgressCallback) -> Transferred:
+    async def run(
+        self, range_id: str, engine: Engine, reference: Reference, progress_callback: ProgressCallback | None
+    ) -> Transferred:
         started = time.monotonic()
+        tell = guarded(progress_callback, f"the progress of {reference.familiar}")
         moving = _Moving(range_id, engine, str(reference), tell)
         moving.say("checking")
-        wanted = await self._resolve(reference)
+        wanted = await self._resolve(reference, engine)
         moved = await self._move(moving, wanted, reference)
         moved = msgspec.structs.replace(moved, seconds=round(time.monotonic() - started, 3))
         moving.say("done")
@@ -129,20 +137,20 @@ class Transfer:
         return moved
 
     async def _move(self, moving: _Moving, wanted: Wanted, reference: Reference) -> Transferred:
-        here = await look(moving.engine, wanted)
+        here = await inspect_content(moving.engine, wanted)
         if here is not None:
             named = wanted.reference in here.references
             await give_name(moving.engine, wanted, here)
             return moving.moved(wanted, "present" if named else "retagged", 0, len(wanted.diff_ids))
-        pushed: ImagePushed | None = None
+        sourced: Wanted | None = None
         try:
-            pushed = await self._pushed(moving, wanted, reference)
+            sourced = await self._sourced(moving, wanted, reference)
         except (CyroidError, BusError) as problem:  # a full registry, or the host's engine away: not the range's
             moving.passed_over(problem)
         info = await moving.engine.info()
         images = [image.diff_ids for image in await moving.engine.images()]
         present, form = left_out(info.store, wanted.diff_ids, images), layout(info.store)
-        pull = [partial(self._by_registry, moving, wanted, pushed)] if pushed is not None else []
+        pull = [partial(self._by_registry, moving, sourced)] if sourced is not None else []
         thin = [partial(self._by_tar, moving, wanted, present, form)] if present else []
         only_config = set(present).issuperset(wanted.diff_ids)  # a pull may bring layers again that came by load
         for way in (*thin, *pull) if only_config else (*pull, *thin):
@@ -154,68 +162,61 @@ class Transfer:
                 moving.passed_over(problem)
         return await self._by_tar(moving, wanted, (), form)
 
-    async def _resolve(self, reference: Reference) -> Wanted:
-        """What the host's engine has under the name; where it has nothing or is away, what the registry has."""
+    async def _resolve(self, reference: Reference, engine: Engine) -> Wanted:
+        """The content that the host's engine has under the name; if it has none or is unavailable, what the
+        registry has.
+        """
         away: EngineUnavailable | None = None
         try:
             image = await self.host.inspect(str(reference))
         except EngineUnavailable as problem:
             image, away = None, problem
         if image is not None:
-            image_id = image.image_id or sha256(await self._config(image))
+            image_id = image.image_id or sha256(await host_config(self.sources, image))
             return Wanted(reference=str(reference), image_id=image_id, diff_ids=image.diff_ids)
         try:
-            return await self._resolve_in_registry(reference)
+            return await self._resolve_in_registry(reference, (await engine.info()).platform)
         except (NotFound, RegistryUnavailable) as problem:
             if away is None:
                 raise
             raise EngineUnavailable(f"{away}; nor is there another place to have it from: {problem}") from problem
 
-    async def _resolve_in_registry(self, reference: Reference) -> Wanted:
-        found = await self.registry.manifest(reference.repository, reference.registry_tag)
+    async def _resolve_in_registry(self, reference: Reference, platform: str) -> Wanted:
+        found = await platform_manifest(self.registry, reference.repository, reference.registry_tag, platform)
         if found is None:
             raise NotFound(f"neither the host's engine nor the registry has {reference.familiar}: build or import it")
-        manifest = found[1]
+        descriptor, manifest = found
         config = await registry_config(self.registry, reference.repository, manifest)
-        return Wanted(reference=str(reference), image_id=manifest.body.config.digest, diff_ids=config.rootfs.diff_ids)
+        return Wanted(
+            reference=str(reference),
+            image_id=manifest.body.config.digest,
+            diff_ids=config.rootfs.diff_ids,
+            source=f"{self.registry.address}/{reference.repository}@{descriptor.digest}",
+            layers=layers_of(manifest, config),
+        )
 
-    async def _config(self, image: EngineImage) -> bytes:
-        last: LayerUnreadable | None = None
-        for source in self.sources:
-            try:
-                return await source.config(image)
-            except LayerUnreadable as problem:
-                last = problem
-        raise LayerUnreadable(f"no way to read the config of {image.local_id} on the host: {last}") from last
-
-    async def _pushed(self, moving: _Moving, wanted: Wanted, reference: Reference) -> ImagePushed:
-        """What the registry has of it, or has now."""
-        pushed = await self.push.present(reference, wanted.image_id, wanted.diff_ids)
-        if pushed is not None:
-            return pushed
-        return await self.push.push(
+    async def _sourced(self, moving: _Moving, wanted: Wanted, reference: Reference) -> Wanted:
+        """The content with its source in the registry, if the registry has it or gets it now."""
+        if wanted.source is not None:
+            return wanted
+        pushed = await self.push.present(reference, wanted.image_id, wanted.diff_ids) or await self.push.push(
             str(reference),
             image_id=wanted.image_id,
-            changed=lambda tally: moving.say("sending", tally.done_bytes, tally.total_bytes),
+            changed=lambda counters: moving.say("sending", counters.done_bytes, counters.total_bytes),
         )
-
-    async def _by_registry(self, moving: _Moving, wanted: Wanted, pushed: ImagePushed) -> Transferred:
         source = f"{self.registry.address}/{pushed.repository}@{pushed.manifest_digest}"
-        sourced = Wanted(
-            reference=wanted.reference,
-            image_id=wanted.image_id,
-            diff_ids=wanted.diff_ids,
-            source=source,
-            layers=pushed.layers,
-        )
+        return replace(wanted, source=source, layers=pushed.layers)
+
+    async def _by_registry(self, moving: _Moving, wanted: Wanted) -> Transferred:
         progress = await pull(
-            moving.engine, sourced, activity=self.activity, patience=self.patience, report=moving.pulled
+            moving.engine, wanted, activity=self.activity, patience=self.patience, report=moving.pulled
         )
         return moving.moved(wanted, "pulled", progress.received_bytes, progress.layers_reused)
 
     async def _by_tar(self, moving: _Moving, wanted: Wanted, present: Sequence[str], form: Layout) -> Transferred:
         held = tuple(diff_id for diff_id in dict.fromkeys(wanted.diff_ids) if diff_id not in present)
-        offer, _ = Offer.make(
+        offer = Offer.make(
+            token="",  # nobody fetches it: the archive is written by this process
             transfer_id=f"direct-{moving.range_id}",
             reference=wanted.reference,
             image_id=wanted.image_id,
@@ -247,7 +248,7 @@ class Transfer:
 
 
 class _Moving:
-    """One transfer under way: what was said of it and what did not work."""
+    """One transfer under way: its progress, and which ways failed."""
 
     def __init__(self, range_id: str, engine: Engine, reference: str, tell: ProgressCallback) -> None:
         self.range_id = range_id
@@ -257,9 +258,10 @@ class _Moving:
         self._problems: list[Failure] = []
 
     def passed_over(self, problem: CyroidError | BusError) -> None:
-        code = problem.code if isinstance(problem, CyroidError) else "redis_unavailable"
-        self._problems.append(Failure(code=code, message=str(problem), retryable=True))
-        log.warning("another way is taken", image=self._reference, range=self.range_id, code=code, why=str(problem))
+        failure = (problem if isinstance(problem, CyroidError) else of_bus(problem)).failure()
+        self._problems.append(failure)
+        about = {"image": self._reference, "range": self.range_id, "code": failure.code}
+        log.warning("another way is taken", why=failure.message, **about)
 
     def moved(self, wanted: Wanted, how: Arrival, received: int, reused: int) -> Transferred:
         return Transferred(
@@ -291,7 +293,3 @@ class _Moving:
                 "layers_total": layers_total,
             }
         )
-
-
-def _nobody(progress: dict[str, Any]) -> None:
-    """Progress that nobody asked for."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer
+from tests.laboratory import EngineServer, Lab, RedisServer, RegistryServer
 
 
 @pytest.fixture(scope="session")

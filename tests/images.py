@@ -10,11 +10,19 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import msgspec
 
-from services.core.archives import END, plan_archive
-from services.core.images import Store
-from services.core.manifests import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Manifest, sha256
-from services.core.offers import Layout
-from services.core.references import Reference
+from services.core.archives.layout import END, plan_archive
+from services.core.deployments.offers import Layout
+from services.core.images.image import Store
+from services.core.images.manifests import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    sha256,
+)
+from services.core.images.references import Reference
 
 LAYOUTS: dict[Store, Layout] = {"classic": "docker", "containerd": "oci"}
 """Which archive each store takes, thin or full."""

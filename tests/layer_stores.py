@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from services.core.chain_ids import chain_ids
-from services.core.images import EngineImage
-from services.core.manifests import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest, sha256
+from services.core.images.chain_ids import chain_ids
+from services.core.images.image import EngineImage
+from services.core.images.manifests import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest, sha256
 
 
 def write_layer_store(root: Path, layers: Sequence[bytes]) -> EngineImage:

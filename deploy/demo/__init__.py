@@ -1,1 +1,1 @@
-"""The whole way of an image, shown and checked on real engines: `make demo`."""
+"""Demonstration of the whole life of an image, checked on real engines: `make demo`."""

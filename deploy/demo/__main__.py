@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,16 +23,18 @@ from deploy.demo.show import Show
 from deploy.demo.stage import Stage, StoryFailed
 from deploy.demo.start import start
 from deploy.demo.story import CHAPTERS
-from deploy.lab import Lab, LabError
+from deploy.lab import Lab
 from deploy.lab.role_server import ROOT
 from deploy.lab.system import System
+from deploy.machine.commands import MachineError
 
 INTERRUPTED = 130
-PROBLEMS = (StoryFailed, LabError, OSError, subprocess.SubprocessError)
+PROBLEMS = (StoryFailed, MachineError, OSError, subprocess.SubprocessError)
 """What can go wrong on a machine. Anything else is a mistake in the demonstration: its traceback is wanted, too."""
 
 
 def main() -> int:
+    """The command line of the demonstration."""
     arguments = _arguments()
     show = Show()
     show.title("Images on their way: host engine → registry → two ranges, and as tar when the registry is down")
@@ -54,7 +57,7 @@ def main() -> int:
 
 
 def _play(lab: Lab, show: Show, folder: Path, ends_itself: bool) -> int:
-    """The whole story. Whatever ends it, the laboratory is still open: its logs can be kept."""
+    """Run all steps. However they end, the laboratory is still open, so its logs can be kept."""
     for earlier in ("contexts", "logs"):
         shutil.rmtree(folder / earlier, ignore_errors=True)
     failed = True
@@ -84,11 +87,12 @@ def _play(lab: Lab, show: Show, folder: Path, ends_itself: bool) -> int:
 
 
 def _stay(system: System, show: Show) -> None:
-    """Say what is where, and wait for Ctrl-C."""
+    """Show the addresses and the environment of the command line, and wait for Ctrl-C."""
     redis_cli = f"redis-cli -p {system.redis.port}"
     streams = system.streams
     show.say("\nIt stays up. The addresses:")
     rows = [
+        ("page", f"{system.api_url}/"),
         ("HTTP API", f"{system.api_url}/api/v1/registry/stats"),
         ("registry", f"{system.registry.url}/v2/_catalog"),
         ("host engine", f"docker -H {system.host.url} images"),
@@ -100,6 +104,13 @@ def _stay(system: System, show: Show) -> None:
     show.command(f"{redis_cli} XRANGE {streams.images} - +")
     show.command(f"{redis_cli} XREVRANGE {streams.deployments} + - COUNT 2")
     show.command(f"{redis_cli} XREVRANGE {streams.outbox(next(iter(system.ranges)))} + - COUNT 3")
+    show.say("\nFor the command line in another terminal, paste this there:")
+    show.say(f"cd {shlex.quote(str(ROOT))}")
+    for variable, value in system.client_environment().items():
+        show.say(escape(f"export {variable}={shlex.quote(value)}"))
+    show.command(".venv/bin/cyroid-images doctor")
+    show.command(".venv/bin/cyroid-images images ls")
+    show.command(f".venv/bin/cyroid-images verify {next(iter(system.ranges))}")
     show.say("\nCtrl-C ends it and leaves nothing behind.")
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
@@ -118,7 +129,7 @@ def _keep_logs(lab: Lab, show: Show, folder: Path) -> None:
 
 
 def _words(problem: Exception) -> str:
-    """One line for a person where the machine itself said no, what the error says otherwise."""
+    """One line for an error of the machine; the error's own text otherwise."""
     if isinstance(problem, OSError) and problem.strerror:
         on = f"{problem.filename}: " if problem.filename else ""
         return f"the machine cannot go on: {on}{problem.strerror}"

@@ -1,4 +1,4 @@
-"""Transfers' progress off the bus: a bar for each on a terminal, a line for each every ten seconds elsewhere."""
+"""Progress bars of transfers, read from the bus: a bar for each on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from deploy.demo.show import Show, short, size
-from deploy.lab.commands import LabError
+from deploy.demo.show import Show, short
 from deploy.lab.logbook import LogBook, Mark
 from deploy.lab.system import System
+from deploy.machine.commands import MachineError
 from events.messages import TransferProgress
+from services.cli.output import size
 
 LINE_SECONDS = 10.0
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 ENDS = ("done", "failed")
 """The last phase of a transfer. After `failed` it may come another way, or by another try."""
 
@@ -46,7 +47,7 @@ def _watch(show: Show, book: LogBook, mark: Mark, over: threading.Event) -> None
                 _follow(book, mark, over, notes, bars.update)
         else:
             _follow(book, mark, over, notes, _Lines(show).update)
-    except LabError:
+    except MachineError:
         return  # Redis is going away, and what there is to see with it
 
 
@@ -56,7 +57,7 @@ def _follow(
     last = False
     done: set[str] = set()  # the tracker's copy of what a range said before comes later than the range's own word
     while not last:
-        last = over.wait(LOOK_SECONDS)
+        last = over.wait(POLL_SECONDS)
         for envelope in book.follow(mark):
             step = envelope.message
             if not isinstance(step, TransferProgress) or step.transfer_id in done or notes.take(step):
@@ -72,13 +73,13 @@ def _name(step: TransferProgress) -> str:
 
 
 class _Notes:
-    """What services say beside progress, for instance why an image takes another path."""
+    """Remarks of services, for instance why an image takes another path."""
 
     def __init__(self, show: Show) -> None:
         self._show = show
 
     def take(self, step: TransferProgress) -> bool:
-        """Whether it was a note about a deployment and no transfer's progress."""
+        """Print a remark; whether it was one, and no transfer's progress."""
         if step.note:
             self._show.say(f"[yellow]{step.range_id}:[/] {escape(step.note)}")
         return not step.reference

@@ -1,4 +1,4 @@
-"""What the demonstration's images are made of: a base out of Debian packages, bulk that does not compress, a site."""
+"""Contents of the demonstration's images: a base from Debian packages, bulk that does not compress, a site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the demonstration looks: headings, commands, a table per step, checks; bars on a terminal, lines elsewhere."""
+"""Output of the demonstration: headings, commands, a table per step, checks; bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Self
 
 from rich import box
 from rich.console import Console
@@ -16,26 +17,17 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-_UNITS = ("B", "kB", "MB", "GB")
-
-
-def size(count: float) -> str:
-    """`24.1 MB`, decimal, as registries and engines print it."""
-    for unit in _UNITS[:-1]:
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} {_UNITS[-1]}"
+from services.cli.output import size
 
 
 def short(reference: str) -> str:
-    """A reference as people write it: without the registry everybody means."""
+    """The familiar form of a reference: without the default registry."""
     return reference.removeprefix("docker.io/").removeprefix("library/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Went:
-    """One image's way to one place."""
+    """One row: how an image came to one place."""
 
     image: str
     where: str
@@ -44,6 +36,19 @@ class Went:
     layers_reused: int
     layers_total: int
     seconds: float
+
+    @classmethod
+    def of(cls, image: dict[str, Any], where: str, seconds: float = 0.0) -> Self:
+        """The row of one image of a deployment that succeeded; `seconds` where the image has no time of its own."""
+        return cls(
+            image=image["reference"],
+            where=where,
+            path=image["how"],
+            sent_bytes=image.get("sent_bytes", 0),
+            layers_reused=image.get("layers_reused", 0),
+            layers_total=image.get("layers_total", 0),
+            seconds=image.get("seconds", seconds),
+        )
 
 
 class Show:
@@ -66,19 +71,19 @@ class Show:
         self.console.print(Rule(f"[bold]{number}[/] {text}  [dim]{elapsed:.0f} s[/]", align="left", style="dim"))
 
     def say(self, text: str) -> None:
-        """A line of talk; may have rich's markup."""
+        """Print a line; may have rich's markup."""
         self._line(Text.from_markup(text))
 
     def command(self, text: str) -> None:
-        """A command that a person could have typed."""
+        """Print a command as a person would type it."""
         self._line(Text(f"$ {text}", style="cyan"))
 
     def checked(self, text: str) -> None:
-        """Something that was looked at and found to be so."""
+        """Print a check that passed."""
         self._line(Text.assemble(("✓ ", "green"), text))
 
     def failed(self, text: str) -> None:
-        """Something that is not as it should be."""
+        """Print a check that failed."""
         self._line(Text.assemble(("✗ ", "bold red"), text))
 
     def _line(self, text: Text) -> None:
@@ -87,7 +92,7 @@ class Show:
             self.console.print(Text("  ") + line if line.plain else line, soft_wrap=True)
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-        """`right` are the columns of numbers."""
+        """Print a table; `right` are the columns of numbers."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
         for column, heading in enumerate(headings):
             table.add_column(heading, justify="right" if column in right else "left", overflow="fold")
@@ -96,7 +101,7 @@ class Show:
         self.console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
     def went(self, ways: Sequence[Went]) -> None:
-        """The table every step ends with."""
+        """Print the table that ends a step."""
         self.table(
             ("IMAGE", "TO", "PATH TAKEN", "SENT", "LAYERS REUSED", "SECONDS"),
             [
@@ -115,7 +120,7 @@ class Show:
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """Something that takes a moment and has no progress of its own."""
+        """Show a spinner for work that has no progress of its own."""
         if self.live:
             with self.console.status(text):
                 yield

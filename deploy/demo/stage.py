@@ -1,7 +1,7 @@
-"""What every step of the story does: run the project's commands, wait for what was said, and look for oneself.
+"""Helpers of the demonstration's steps: run the project's commands, wait for events, inspect engines.
 
-Nothing is believed because a service said it: layers come from the engines' own mouths, manifests and transferred
-bytes from the registry's, content from a container started in the range.
+No result of a service is believed: layers are read from the engines, manifests and transferred bytes from the
+registry and its log, content from a container started in the range.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from deploy.demo.show import Show, Went
 from deploy.lab.logbook import LogBook, Mark
 from deploy.lab.system import Said, System
 from events.messages import DeploymentSucceeded, ImagePushed
-from services.core.references import Reference
+from services.core.images.references import Reference
 
 _MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
 class StoryFailed(Exception):
-    """A step did not do what it says."""
+    """A step of the demonstration failed."""
 
 
 @dataclass(slots=True)
 class Stage:
-    """The system under demonstration and what is shown of it."""
+    """The system under demonstration, and the output."""
 
     system: System
     book: LogBook
@@ -42,20 +42,20 @@ class Stage:
     """Layers whose upload was shown with an image already: others with the same layer reuse it."""
 
     def begin(self, number: str, text: str) -> None:
-        """The next step begins: its heading, and from where its evidence is taken."""
+        """Begin the next step: print its heading, and note from where its evidence is read."""
         self.step = text
         self.show.step(number, text)
         self.log_mark = self.system.registry.log.stat().st_size
 
     def expect(self, holds: bool, text: str, instead: object = "") -> None:
-        """Show that `text` was checked. Raises StoryFailed when it does not hold."""
+        """Check a condition and print it as `text`. Raises StoryFailed when it does not hold."""
         if not holds:
             self.show.failed(text)
             raise StoryFailed(f"{text}: it is not so{f' ({instead})' if instead != '' else ''}")
         self.show.checked(text)
 
     def run(self, *arguments: str) -> Any:
-        """One command of the project, shown as typed; its JSON. Raises StoryFailed when it fails."""
+        """Run one command of the project, printed as typed. Returns its JSON. Raises StoryFailed when it fails."""
         return self.run_all([arguments])[0]
 
     def run_all(self, commands: Sequence[Sequence[str]]) -> list[Any]:
@@ -72,7 +72,7 @@ class Stage:
     # ---- into the registry ------------------------------------------------------------------------------------
 
     def pushed(self, mark: Mark, name: str, *, image_id: str, seconds: float = 120) -> Went:
-        """Wait until the image is said to be in the registry, and check in the registry that it is."""
+        """Wait for the event that the image was pushed, and check the registry's content."""
         reference = str(Reference.parse(name))
         said = self.book.wait(
             ImagePushed, mark, lambda m: m.reference == reference and m.image_id == image_id, seconds=seconds
@@ -97,7 +97,7 @@ class Stage:
         return way
 
     def uploaded(self, reference: str) -> set[str]:
-        """Digests that were uploaded into the image's repository in this step, by the registry's own log."""
+        """Digests that were uploaded into the image's repository in this step, according to the registry's log."""
         repository = Reference.parse(reference).repository
         found = set()
         for request in self.system.registry.requests(self.log_mark):
@@ -107,7 +107,7 @@ class Stage:
         return found
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """The manifest that the registry has under a name. Raises StoryFailed when it has none, or is away."""
+        """The manifest that the registry has under a name. Raises StoryFailed when it has none, or is unavailable."""
         reference = Reference.parse(name)
         path = f"/v2/{reference.repository}/manifests/{reference.registry_tag}"
         # Not urllib: with `http_proxy` set it would ask the proxy for what is on loopback.
@@ -130,30 +130,19 @@ class Stage:
     def deploy(self, *names: str) -> list[Went]:
         """Deploy to every range at the same time, and check in each range's engine that the content is there."""
         ended = self.run_all([("deploy", range_id, *names) for range_id in self.system.ranges])
-        ways = []
+        ways: list[Went] = []
         for range_id, end in zip(self.system.ranges, ended, strict=True):
             if end["type"] != "deployment.succeeded.v1":
                 raise StoryFailed(f"the deployment to {range_id} ended as {end}")
             self.book.wait(
                 DeploymentSucceeded, dict.fromkeys([self.book.streams.deployments], "0-0"), _is(end["deployment_id"])
             )
-            for image in end["images"]:
-                ways.append(
-                    Went(
-                        image=image["reference"],
-                        where=range_id,
-                        path=image["how"],
-                        sent_bytes=image.get("sent_bytes", 0),
-                        layers_reused=image.get("layers_reused", 0),
-                        layers_total=image.get("layers_total", 0),
-                        seconds=image.get("seconds", 0.0),
-                    )
-                )
+            ways.extend(Went.of(image, range_id) for image in end["images"])
         self.ways.extend((self.step, way) for way in ways)
         return ways
 
     def same_content(self, *names: str) -> None:
-        """Every range's engine reports the very layers that the host's engine has."""
+        """Check that every range's engine reports the layers that the host's engine has."""
         for name in names:
             wanted = self.system.host.layers(name)
             for range_id, engine in self.system.ranges.items():
@@ -163,7 +152,7 @@ class Stage:
         self.show.checked(f"each range's engine has {several} with exactly the host's layers")
 
     def reads(self, name: str, path: str, text: str) -> None:
-        """A container of the image, started in each range, reads `text` in a file."""
+        """Check that a container of the image, started in each range, reads `text` in a file."""
         for range_id, engine in self.system.ranges.items():
             found = engine.docker("run", "--rm", name, "cat", path).strip()
             if found != text:
@@ -171,7 +160,7 @@ class Stage:
         self.show.checked(f"a container of {name} in each range reads {text!r} in {path}")
 
     def served_bytes(self) -> int:
-        """Bytes of blobs that ranges fetched from the registry in this step, by the registry's own log."""
+        """Bytes of blobs that ranges fetched from the registry in this step, according to the registry's log."""
         return sum(
             request.sent_bytes
             for request in self.system.registry.requests(self.log_mark)

@@ -7,31 +7,32 @@ from pathlib import Path
 
 from deploy.demo.show import Show
 from deploy.lab import Lab
-from deploy.lab.commands import LabError
 from deploy.lab.engine_server import engine_answers
-from deploy.lab.server import Server, poll
+from deploy.lab.server import Server
 from deploy.lab.system import System
+from deploy.machine.commands import MachineError
+from deploy.machine.polling import poll
 
 RANGES = ("range-1", "range-2")
 USUAL_ENGINE = Path("/var/run/docker.sock")
 
 
 class Roll:
-    """Who has started, for the table."""
+    """The servers that were started, for the table."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str, str]] = []
         self._since = time.monotonic()
 
     def add(self, server: Server, what: str, where: str) -> None:
-        """`server` is up now; it took as long as passed since the one before."""
+        """Note that `server` is up; it took the time since the one before."""
         now = time.monotonic()
         self.rows.append((server.name, what, where, f"{now - self._since:.1f}"))
         self._since = now
 
 
 def start(lab: Lab, show: Show) -> System:
-    """Start all of it, in the order things lean on one another, and show what is where."""
+    """Start everything, in the order of dependencies, and show the addresses."""
     show.step("1", "Redis, a registry, three engines, the services and two agents start")
     if engine_answers(USUAL_ENGINE):
         show.say(f"[yellow]An engine answers at {USUAL_ENGINE}: it is left alone, the engines here are others.[/]")
@@ -51,7 +52,7 @@ def start(lab: Lab, show: Show) -> System:
         with system.logbook() as book:
             for range_id, agent in agents.items():
                 if not poll(lambda at=range_id: book.alive(at) is not None, seconds=20):  # type: ignore[misc]
-                    raise LabError(f"the agent of {range_id} does not announce itself:\n{agent.log_tail()}")
+                    raise MachineError(f"the agent of {range_id} does not announce itself:\n{agent.log_tail()}")
                 roll.add(agent, "cyroid-images serve agent", f"for {engines[range_id].name}")
     show.table(("NAME", "WHAT", "WHERE", "SECONDS"), roll.rows, right=(3,))
     return system

@@ -1,4 +1,4 @@
-"""The story: five chapters, each a short function that does something and then looks whether it is so.
+"""Steps of the demonstration: five chapters, each a short function that does something and then checks the result.
 
 1  everything starts                 `deploy.demo.start`
 2  build, import, promote            `make_images`
@@ -12,10 +12,11 @@ from __future__ import annotations
 from deploy.demo import material
 from deploy.demo.bars import transfers
 from deploy.demo.material import LATE, NOTES, REPORT, TOOLS, WEB
-from deploy.demo.show import short, size
+from deploy.demo.show import short
 from deploy.demo.stage import Stage
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from events.messages import ImageBuilt, ImageImported, ImagePromoted
+from services.cli.output import size
 
 SMALL_BYTES = 200_000
 """More than configs, manifests and the site's layer; less than any layer that must not be sent again."""
@@ -61,7 +62,7 @@ def make_images(stage: Stage) -> None:
 
 
 def first_deployment(stage: Stage) -> None:
-    """The pusher has heard the events; both ranges pull what they need, each layer once."""
+    """The pusher has handled the events; both ranges pull what they need, each layer once."""
     stage.begin("3", "Into the registry, then to both ranges")
     names = (WEB, TOOLS, NOTES)
     stage.log_mark = 0  # the pusher began when the first event came
@@ -123,7 +124,7 @@ def rebuilt(stage: Stage) -> None:
     one_each = all(0 < way.sent_bytes < SMALL_BYTES and way.layers_reused == way.layers_total - 1 for way in ways)
     stage.expect(one_each and all(way.path == "pulled" for way in ways), "one layer went to each range", ways)
     stage.expect(
-        stage.served_bytes() < len(ways) * SMALL_BYTES, f"the registry's log says so too: {size(stage.served_bytes())}"
+        stage.served_bytes() < len(ways) * SMALL_BYTES, f"the registry's log confirms it: {size(stage.served_bytes())}"
     )
     stage.reads(WEB, "/srv/site/version", "1.1")
 
@@ -207,7 +208,7 @@ def total(stage: Stage, name: str) -> int:
     """Bytes of an image's layers, as `docker save` would send them."""
     try:
         return int(stage.system.host.docker("image", "inspect", "--format", "{{.Size}}", name))
-    except (LabError, ValueError):
+    except (MachineError, ValueError):
         return 0
 
 

@@ -11,12 +11,12 @@ the process that opened the laboratory, however that one ends. Start servers fro
 the thread that started it.
 """
 
-from deploy.lab.commands import LabError
 from deploy.lab.engine_server import EngineServer
 from deploy.lab.laboratory import Lab
 from deploy.lab.redis_server import RedisServer
 from deploy.lab.registry_server import RegistryServer
 from deploy.lab.server import Server
 from deploy.lab.valve import Valve
+from deploy.machine.commands import MachineError
 
-__all__ = ["EngineServer", "Lab", "LabError", "RedisServer", "RegistryServer", "Server", "Valve"]
+__all__ = ["EngineServer", "Lab", "MachineError", "RedisServer", "RegistryServer", "Server", "Valve"]

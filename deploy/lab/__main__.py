@@ -1,18 +1,18 @@
-"""`python -m deploy.lab`: make what a laboratory needs from the network, so that it needs none when it is opened."""
+"""`python -m deploy.lab`: fetches what a laboratory needs from the network, so that it needs none when it is opened."""
 
 from __future__ import annotations
 
 import sys
 
-from deploy.lab.base_image import base_image_tar
-from deploy.lab.commands import LabError
-from deploy.lab.laboratory import default_cache
+from deploy.machine.base_image import base_image_tar
+from deploy.machine.cache import default_cache
+from deploy.machine.commands import MachineError
 
 
 def main() -> int:
     try:
         base_image_tar(default_cache())
-    except (LabError, OSError) as problem:
+    except (MachineError, OSError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""The laboratory: starts servers in one folder and leaves nothing behind, this time or the last."""
+"""The laboratory: starts servers in one folder, and removes everything at its end, and what an earlier run left."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from deploy.lab.base_image import base_image_tar
-from deploy.lab.commands import LabError
 from deploy.lab.engine_server import EngineServer
 from deploy.lab.newer_engines import newer_engine
 from deploy.lab.redis_server import RedisServer
 from deploy.lab.registry_server import RegistryServer
-from deploy.lab.server import MARK, Server, poll
+from deploy.lab.server import MARK, Server
+from deploy.machine.base_image import base_image_tar
+from deploy.machine.cache import default_cache
+from deploy.machine.commands import MachineError, run
+from deploy.machine.polling import poll
 
 S = TypeVar("S", bound=Server)
-
-
-def default_cache() -> Path:
-    """Where downloads are kept between runs: `IMAGES_LAB_CACHE`, else `~/.cache/cyroid-images`."""
-    return Path(os.environ.get("IMAGES_LAB_CACHE") or Path.home() / ".cache" / "cyroid-images")
 
 
 class Lab:
@@ -38,17 +35,18 @@ class Lab:
         self._keep = keep
         self._servers: dict[str, Server] = {}
         self._lock: int | None = None
+        self._shows_layers = False
 
     def __enter__(self) -> Self:
         if os.geteuid():
-            raise LabError("engines need root: run this as root")
+            raise MachineError("engines need root: run this as root")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as held:
             os.close(self._lock)
-            raise LabError(f"another laboratory is open in {self.folder}: end it, or use another folder") from held
+            raise MachineError(f"another laboratory is open in {self.folder}: end it, or use another folder") from held
         end_leftovers(self.folder)
         if not self._keep:
             self._remove_data()
@@ -72,8 +70,26 @@ class Lab:
             os.close(self._lock)
 
     @property
+    def layers(self) -> Path:
+        """A folder for mounts, made when it is first asked for: what is mounted below it appears in engines that were
+        started afterwards."""
+        folder = self.folder / "layers"
+        if not self._shows_layers:
+            self._shows_layers = True
+            folder.mkdir(exist_ok=True)
+            run(["mount", "--bind", str(folder), str(folder)])
+            run(["mount", "--make-shared", str(folder)])
+        return folder
+
+    def shown(self, range_id: str) -> Path:
+        """What a range is shown of `layers`."""
+        folder = self.layers / "ranges" / range_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
     def mark(self) -> str:
-        """What its processes carry in their environment."""
+        """The environment variable that marks its processes."""
         return str(self.folder)
 
     def redis(self, name: str = "redis", **conf: str) -> RedisServer:
@@ -81,10 +97,13 @@ class Lab:
         return self.start(RedisServer(name, self.place(name), self.mark, conf))
 
     def registry(
-        self, name: str = "registry", *, storage: Path | None = None, readonly: bool = False
+        self, name: str = "registry", *, storage: Path | None = None, readonly: bool = False, cache: bool = False
     ) -> RegistryServer:
-        """A registry. With `storage`, a second process on another one's folder."""
-        return self.start(RegistryServer(name, self.place(name), self.mark, storage=storage, readonly=readonly))
+        """A registry. With `storage`, a second process on another one's folder; with `cache`, one that must not be
+        collected."""
+        return self.start(
+            RegistryServer(name, self.place(name), self.mark, storage=storage, readonly=readonly, cache=cache)
+        )
 
     def engine(
         self,
@@ -93,15 +112,18 @@ class Lab:
         bridge: bool = False,
         version: str | None = None,
         containerd_store: bool = False,
+        buildkit: bool = True,
         options: Sequence[str] = (),
+        shown: Path | None = None,
     ) -> EngineServer:
         """An engine: the machine's own version, or `version` "26.1" or "28.5". `options` go to dockerd.
 
         Newer ones are made on demand, which takes some seconds and a download the first time. With `containerd_store`
-        the engine keeps its images in containerd's store.
+        the engine keeps its images in containerd's store; without `buildkit` its configuration turns BuildKit off. With
+        `shown`, a folder below `layers`, it runs under a range's init, which can restart it.
         """
         if containerd_store and version is None:
-            raise LabError("the containerd store needs a newer engine than the machine's: say version='28.5'")
+            raise MachineError("the containerd store needs a newer engine than the machine's: say version='28.5'")
         return self.start(
             EngineServer(
                 name,
@@ -111,6 +133,8 @@ class Lab:
                 containerd_store=containerd_store,
                 options=options,
                 programs=newer_engine(version, self.cache) if version else None,
+                buildkit=buildkit,
+                shown=shown,
             )
         )
 
@@ -118,10 +142,16 @@ class Lab:
         """A small root file system with a shell, for `docker import`; made once, then cached."""
         return base_image_tar(self.cache)
 
+    def server(self, name: str) -> Server:
+        """The server of that name. Raises MachineError when there is none."""
+        if name not in self._servers:
+            raise MachineError(f"the laboratory has no server called {name}")
+        return self._servers[name]
+
     def place(self, name: str) -> Path:
-        """The folder of the server `name`. Raises LabError when there is one of that name."""
+        """The folder of the server `name`. Raises MachineError when there is one of that name."""
         if name in self._servers:
-            raise LabError(f"the laboratory has a server called {name}")
+            raise MachineError(f"the laboratory has a server called {name}")
         return self.folder / name
 
     def start(self, server: S) -> S:
@@ -145,7 +175,7 @@ def end_leftovers(folder: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if not poll(lambda: not marked_processes(folder), seconds=15):
-        raise LabError(f"processes of an earlier run in {folder} do not end: {marked_processes(folder)}")
+        raise MachineError(f"processes of an earlier run in {folder} do not end: {marked_processes(folder)}")
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         mounted = line.split()[4].encode().decode("unicode_escape")
         if mounted.startswith(f"{folder}/"):

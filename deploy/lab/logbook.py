@@ -1,4 +1,4 @@
-"""Reading what was said on the bus, for those who watch from outside: a demonstration, a test, a measurement."""
+"""Reader of events on the bus from outside: for a demonstration, a test, a measurement."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Self, TypeVar, cast
 
 import redis
 
-from deploy.lab.commands import LabError
-from deploy.lab.server import poll
+from deploy.machine.commands import MachineError
+from deploy.machine.polling import poll
 from events.codec import decode
 from events.envelope import Envelope
 from events.streams import Streams
@@ -36,7 +36,7 @@ class LogBook:
         self._redis.close()
 
     def mark(self, *streams: str) -> Mark:
-        """Where `streams` end now (default: images and deployments)."""
+        """The ends of `streams` now (default: images and deployments)."""
         ends = {}
         for stream in streams or (self.streams.images, self.streams.deployments):
             newest = self._call("XREVRANGE", stream, "+", "-", "COUNT", 1)
@@ -44,7 +44,7 @@ class LogBook:
         return ends
 
     def since(self, mark: Mark) -> Iterator[Envelope]:
-        """Everything said after `mark`, stream by stream."""
+        """Every message after `mark`, stream by stream."""
         for stream, entry_id in mark.items():
             for _, fields in self._call("XRANGE", stream, f"({entry_id}", "+"):
                 yield decode(fields)
@@ -64,12 +64,12 @@ class LogBook:
     def wait(
         self, kind: type[M], mark: Mark, holds: Callable[[M], bool] = lambda message: True, *, seconds: float = 60
     ) -> M:
-        """The first such message, as soon as it is there. Raises LabError with what was said instead."""
+        """The first such message, as soon as it is there. Raises MachineError with the messages that came instead."""
         poll(lambda: bool(self.find(kind, mark, holds)), seconds=seconds, every=0.05)
         found = self.find(kind, mark, holds)
         if not found:
             instead = ", ".join(f"{type(e.message).__name__} {e.subject}" for e in self.since(mark)) or "nothing"
-            raise LabError(f"no {kind.__name__} within {seconds:.0f} s; said was: {instead}")
+            raise MachineError(f"no {kind.__name__} within {seconds:.0f} s; said was: {instead}")
         return found[0]
 
     def count(self, stream: str) -> int:
@@ -77,11 +77,15 @@ class LogBook:
         return int(self._call("XLEN", stream))
 
     def alive(self, range_id: str) -> bytes | None:
-        """What the agent of a range last said of itself, None when it has been silent."""
+        """The last heartbeat of a range's agent; None when it has expired."""
         return cast(bytes | None, self._call("GET", self.streams.alive(range_id)))
+
+    def mounts(self, host: str = "local") -> bool:
+        """Whether the layer-mounter of a host is there and can mount."""
+        return self._call("GET", self.streams.mounter_alive(host)) is not None
 
     def _call(self, *command: Any) -> Any:
         try:
             return self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
         except redis.RedisError as problem:
-            raise LabError(f"Redis does not answer: {problem}") from problem
+            raise MachineError(f"Redis does not answer: {problem}") from problem

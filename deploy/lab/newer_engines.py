@@ -1,4 +1,4 @@
-"""Newer engines than the machine's own: the programs out of a newer Debian suite's packages, cached in a folder.
+"""Newer engines than the machine's own, from a newer Debian suite's packages, cached in a folder.
 
 Only the engine, containerd and its shim are taken: they need no newer C library. runc is the machine's own. Nothing of
 the machine's apt is changed: the suite's lists live in a folder that is removed afterwards. The mirror is the one the
@@ -7,13 +7,12 @@ machine uses already.
 
 from __future__ import annotations
 
-import platform
 import shutil
 import tempfile
 from pathlib import Path
 
-from deploy.lab.commands import LabError, run
-from deploy.lab.debian import unpack_packages
+from deploy.machine.commands import MachineError, run
+from deploy.machine.debian import suite_options, unpack_packages
 
 SUITES = {"26.1": "trixie", "28.5": "forky"}
 """Engine version → Debian suite that has it as `docker.io`."""
@@ -27,9 +26,11 @@ _PROGRAMS = (
 
 
 def newer_engine(version: str, cache: Path) -> Path:
-    """Folder with `dockerd` and what it starts. Raises LabError for a version no suite has."""
+    """Folder with `dockerd` and what it starts. Raises MachineError for a version no suite has."""
     if version not in SUITES:
-        raise LabError(f"no engine {version} can be made here: choose one of {', '.join(SUITES)}, or the machine's own")
+        raise MachineError(
+            f"no engine {version} can be made here: choose one of {', '.join(SUITES)}, or the machine's own"
+        )
     made = cache / "engines" / version
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -47,37 +48,8 @@ def newer_engine(version: str, cache: Path) -> Path:
     return made
 
 
-def suite_options(suite: str, folder: Path) -> list[str]:
-    """apt options that make it see `suite` alone, with its lists in `folder`."""
-    sources, lists, archives = folder / "sources.list", folder / "lists", folder / "cache"
-    keys = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-    signed = f"[signed-by={keys}] " if keys.exists() else ""
-    sources.write_text(f"deb {signed}{mirror()} {suite} main\n")
-    (lists / "partial").mkdir(parents=True)
-    (archives / "archives/partial").mkdir(parents=True)
-    options = [
-        f"-oDir::Etc::sourcelist={sources}",
-        "-oDir::Etc::sourceparts=-",
-        f"-oDir::State::lists={lists}",
-        f"-oDir::Cache={archives}",
-        "-oAPT::Sandbox::User=root",
-    ]
-    run(["apt-get", "-q", "-oAcquire::Retries=3", *options, "update"])
-    return options
-
-
-def mirror() -> str:
-    """Where this machine gets its own release from."""
-    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    for line in run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"]).splitlines():
-        address, _, codename = line.partition(" ")
-        if codename == release:
-            return address
-    raise LabError(f"apt knows no mirror for {release or 'this machine'}: run `apt-get update` and look at its sources")
-
-
 def _require(version: str, options: list[str]) -> None:
     offered = run(["apt-cache", *options, "show", "--no-all-versions", "docker.io"])
     found = next((line.split()[1] for line in offered.splitlines() if line.startswith("Version:")), "nothing")
     if not found.startswith(f"{version}."):
-        raise LabError(f"Debian's {SUITES[version]} has engine {found}, not {version} any more")
+        raise MachineError(f"Debian's {SUITES[version]} has engine {found}, not {version} any more")

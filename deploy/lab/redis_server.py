@@ -1,12 +1,12 @@
-"""A Redis as the project wants it: append-only file, no eviction, loopback."""
+"""Redis server of the laboratory: append-only file, no eviction, loopback."""
 
 from __future__ import annotations
 
 import socket
 from pathlib import Path
 
-from deploy.lab.commands import need
 from deploy.lab.server import Server, free_port
+from deploy.machine.commands import need
 
 
 class RedisServer(Server):

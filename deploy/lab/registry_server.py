@@ -1,4 +1,4 @@
-"""The reference registry (distribution 2.8) on a folder: deletion on, no blob cache, loopback."""
+"""Registry server of the laboratory (distribution 2.8) on a folder: deletion on, no blob cache, loopback."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.lab.commands import need
-from deploy.lab.server import Server, free_port
+from deploy.lab.server import Server, answers_ok, free_port
+from deploy.machine.commands import need
 
 _ACCESS = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ([0-9]+)')
 
@@ -28,12 +28,21 @@ class RegistryServer(Server):
     """`storage` may be another registry's: two processes on one folder serve the same content."""
 
     def __init__(
-        self, name: str, folder: Path, mark: str, *, storage: Path | None, readonly: bool, port: int | None = None
+        self,
+        name: str,
+        folder: Path,
+        mark: str,
+        *,
+        storage: Path | None,
+        readonly: bool,
+        port: int | None = None,
+        cache: bool = False,
     ) -> None:
         super().__init__(name, folder, mark)
         self.port = port or free_port()
         self.storage = storage or folder / "storage"
         self._readonly = readonly
+        self._cache = cache
 
     @property
     def address(self) -> str:
@@ -53,9 +62,11 @@ class RegistryServer(Server):
                 "filesystem": {"rootdirectory": str(self.storage)},
                 "delete": {"enabled": True},
                 "maintenance": {"readonly": {"enabled": self._readonly}},
+                **({"cache": {"blobdescriptor": "inmemory"}} if self._cache else {}),
             },
             "http": {"addr": self.address},
-            "validation": {"disabled": False},
+            # Layers elsewhere are taken, so that it can hold what other registries hold.
+            "validation": {"disabled": False, "manifests": {"urls": {"allow": ["^https://"]}}},
         }
         (self.folder / "config.yml").write_text(json.dumps(config, indent=2))
 
@@ -63,7 +74,7 @@ class RegistryServer(Server):
         return [need("docker-registry", "docker-registry"), "serve", str(self.folder / "config.yml")]
 
     def requests(self, since: int = 0) -> list[Request]:
-        """What was asked of it, oldest first, from byte `since` of its log on (`log.stat().st_size` is now)."""
+        """Requests from the access log, oldest first, from byte `since` of the log on (`log.stat().st_size` is now)."""
         with self.log.open("rb") as log:
             log.seek(since)
             said = log.read().decode(errors="replace")
@@ -73,11 +84,4 @@ class RegistryServer(Server):
         ]
 
     def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
-        try:
-            connection.request("GET", "/v2/")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers_ok(http.client.HTTPConnection("127.0.0.1", self.port, timeout=1), "/v2/")

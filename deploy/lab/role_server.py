@@ -48,7 +48,7 @@ class RoleServer(Server):
         return b'"event":"running"' in self.said()
 
     def said(self) -> bytes:
-        """Its log since it was started last."""
+        """Its log since its last start."""
         with self.log.open("rb") as log:
             log.seek(self._said_before)
             return log.read()

@@ -1,4 +1,4 @@
-"""One server as a child process: started, known to answer, stopped, killed, paused.
+"""A server as a child process: started, checked until it answers, stopped, killed, paused.
 
 The kernel itself ends a child when the thread that started it is gone (`setpriv --pdeathsig`, prctl(2)
 PR_SET_PDEATHSIG), so a killed test run leaves no process behind. A child has a session of its own: Ctrl-C on a
@@ -8,17 +8,17 @@ terminal reaches the laboratory alone, which stops its servers in order.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import random
 import signal
 import socket
 import subprocess
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from deploy.lab.commands import LabError, need
+from deploy.machine.commands import MachineError, need
+from deploy.machine.polling import poll
 
 MARK = "IMAGES_LAB"
 """Environment variable that every child carries, the laboratory's folder: tells our leftovers from other processes."""
@@ -33,22 +33,18 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise LabError("no free port between 20000 and 32000 on loopback")
+    raise MachineError("no free port between 20000 and 32000 on loopback")
 
 
-def poll(condition: Callable[[], bool], *, seconds: float, every: float = 0.03) -> bool:
-    """Whether `condition` became true within `seconds`."""
-    for _ in _ticks(seconds, every):
-        if condition():
-            return True
-    return condition()
-
-
-def _ticks(seconds: float, every: float) -> Iterator[None]:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        yield
-        time.sleep(every)
+def answers_ok(connection: http.client.HTTPConnection, path: str) -> bool:
+    """Whether `GET path` on the connection is answered with 200. Closes the connection."""
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def plain_environment() -> dict[str, str]:
@@ -57,7 +53,7 @@ def plain_environment() -> dict[str, str]:
 
 
 class Server(ABC):
-    """One child process and its folder. `folder/log` is what it said, over all its starts."""
+    """One child process and its folder. `folder/log` is its output, over all its starts."""
 
     start_seconds = 30.0
     stop_seconds = 20.0
@@ -75,11 +71,11 @@ class Server(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What to run."""
+        """The command line to run."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether the server does its work now. Must not block for more than a second."""
+        """Whether the server is ready. Must not block for more than a second."""
 
     def prepare(self) -> None:
         """Called before each start. Does nothing here."""
@@ -91,26 +87,26 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        """The server's own process id. Raises LabError when it does not run."""
+        """The server's own process id. Raises MachineError when it does not run."""
         return self._child_pid()
 
     def _child_pid(self) -> int:
         if self._process is None or not self.running:
-            raise LabError(f"{self.name} does not run")
+            raise MachineError(f"{self.name} does not run")
         return self._process.pid
 
     def _family(self) -> list[int]:
-        """The process ids that are this server."""
+        """The process ids of this server."""
         return [self.pid]
 
     def start(self) -> None:
-        """Start, and wait until it answers. Does nothing when it runs. Raises LabError with the log's end."""
+        """Start, and wait until it answers. Does nothing when it runs. Raises MachineError with the log's end."""
         if not self.running:
             self.launch()
             self.await_ready()
 
     def launch(self) -> None:
-        """Start without waiting, for several at once; `await_ready` is the other half."""
+        """Start without waiting, for several at once; `await_ready` waits."""
         self.prepare()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -132,13 +128,13 @@ class Server(ABC):
         return self.folder
 
     def await_ready(self) -> None:
-        """Wait until it answers. Raises LabError with the log's end when it ends or takes too long."""
+        """Wait until it answers. Raises MachineError with the log's end when it ends or takes too long."""
         poll(lambda: not self.running or self.answers(), seconds=self.start_seconds)
         if not self.running:
-            raise LabError(f"{self.name} ended at its start:\n{self.log_tail()}")
+            raise MachineError(f"{self.name} ended at its start:\n{self.log_tail()}")
         if not self.answers():
             self.kill()
-            raise LabError(f"{self.name} did not answer within {self.start_seconds:.0f} s:\n{self.log_tail()}")
+            raise MachineError(f"{self.name} did not answer within {self.start_seconds:.0f} s:\n{self.log_tail()}")
 
     def stop(self) -> None:
         """Ask it to end and wait; kill it when it does not. Does nothing when it does not run."""
@@ -149,7 +145,7 @@ class Server(ABC):
         """Ask it to end, without waiting."""
         if self.running:
             self.resume()
-            with contextlib.suppress(ProcessLookupError, LabError):
+            with contextlib.suppress(ProcessLookupError, MachineError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def join(self) -> None:
@@ -162,10 +158,10 @@ class Server(ABC):
             self.kill()
 
     def kill(self) -> None:
-        """As `kill -9`: no goodbye."""
+        """SIGKILL."""
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError, LabError):
+        with contextlib.suppress(ProcessLookupError, MachineError):
             os.kill(self.pid, signal.SIGKILL)
         self._paused = False
         try:
@@ -175,13 +171,13 @@ class Server(ABC):
             self._process.wait(self.stop_seconds)
 
     def pause(self) -> None:
-        """Freeze it: its sockets stay open, nobody answers."""
+        """SIGSTOP: its sockets stay open, nothing answers."""
         for pid in self._family():
             os.kill(pid, signal.SIGSTOP)
         self._paused = True
 
     def resume(self) -> None:
-        """Let it go on. Does nothing when it was not paused."""
+        """SIGCONT. Does nothing when it was not paused."""
         if self._paused and self.running:
             for pid in reversed(self._family()):
                 os.kill(pid, signal.SIGCONT)

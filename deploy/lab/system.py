@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,10 +21,13 @@ from deploy.lab.role_server import ROOT, RoleServer, variables
 from deploy.lab.server import free_port, plain_environment
 from events.streams import Streams
 
+#: Settings of processes that serve; a command has no use for them.
+_OF_PROCESSES = frozenset({"beat_seconds", "drain_seconds"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """How a command of the project's ended: its exit status, its JSON on stdout, its talk on stderr."""
+    """The result of a command: its exit status, its JSON on stdout, its messages on stderr."""
 
     status: int
     data: Any
@@ -34,7 +38,8 @@ class Said:
 class System:
     """The servers are there already; `start` adds the services, `agent` one range's agent.
 
-    settings  of the services, by field name, over those that follow from the servers
+    settings    of the services, by field name, over those that follow from the servers
+    mkfs_erofs  with it, ranges are shown mounted layers: `services("layer-mounter")` mounts them
     """
 
     lab: Lab
@@ -44,6 +49,7 @@ class System:
     ranges: Mapping[str, EngineServer]
     prefix: str = "cyroid"
     settings: Mapping[str, object] = field(default_factory=dict)
+    mkfs_erofs: Path | None = None
     api_port: int = field(default_factory=free_port)
     tar_port: int = field(default_factory=free_port)
 
@@ -56,7 +62,7 @@ class System:
         return f"http://127.0.0.1:{self.api_port}"
 
     def all_settings(self) -> dict[str, object]:
-        """What the services are told."""
+        """All settings of the services."""
         return {
             "redis_url": self.redis.url,
             "key_prefix": self.prefix,
@@ -69,10 +75,16 @@ class System:
             "tar_url": f"http://127.0.0.1:{self.tar_port}",
             "api_listen": f"127.0.0.1:{self.api_port}",
             "spool_folder": self.lab.folder / "spool",
+            "layer_folder": self.lab.layers,
+            **({"mkfs_erofs": self.mkfs_erofs} if self.mkfs_erofs else {}),
             "beat_seconds": 1,
             "drain_seconds": 5,
             **self.settings,
         }
+
+    def client_environment(self) -> dict[str, str]:
+        """The environment with which `cyroid-images` in another terminal works with this system."""
+        return variables({name: value for name, value in self.all_settings().items() if name not in _OF_PROCESSES})
 
     def services(self, *roles: str, name: str = "services") -> RoleServer:
         """Start the host's side in one process, or some of its roles."""
@@ -91,11 +103,14 @@ class System:
         name = f"agent-{range_id}"
         own = {
             "range_id": range_id,
-            "engine_url": self.ranges[range_id].url,
+            "engine_url": self.ranges[range_id].agent_url,
             "spool_folder": self.lab.folder / f"spool-{range_id}",
         }
         told = {key: value for key, value in self.all_settings().items() if not key.startswith(("host_", "registry_"))}
         del told["engine_root"]
+        if self.mkfs_erofs is not None:
+            own["shown_layers"] = self.lab.shown(range_id)
+            own["containerd_socket"] = self.ranges[range_id].containerd_socket
         return self.lab.start(
             RoleServer(name, self.lab.place(name), self.lab.mark, roles=["agent"], settings={**told, **own})
         )

@@ -1,4 +1,4 @@
-"""A TCP relay on loopback that can be shut in the middle of an answer: for faults that have to hit a moment.
+"""TCP relay on loopback that can be cut in the middle of an answer, for faults that have to hit a moment.
 
 with Valve(registry.port) as valve:
     valve.shut_after(1_000_000)        # answers stop flowing after so many more bytes
@@ -19,7 +19,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 
 CHUNK_BYTES = 64 * 1024
 TRICKLE_BYTES = 16 * 1024
@@ -101,10 +101,12 @@ class Valve:
             return sum(until > time.monotonic() for until in self._held.values())
 
     def wait_shut(self, seconds: float = 30) -> None:
-        """Wait until the bytes have passed. Raises LabError when they do not."""
+        """Wait until the bytes have passed. Raises MachineError when they do not."""
         with self._state:
             if not self._state.wait_for(lambda: self._left == 0, seconds):
-                raise LabError(f"within {seconds:.0f} s only part of the bytes came; {self._left} were still allowed")
+                raise MachineError(
+                    f"within {seconds:.0f} s only part of the bytes came; {self._left} were still allowed"
+                )
 
     def cut(self) -> None:
         """End all connections as they are, in the middle of whatever they carry."""

@@ -1,1 +1,1 @@
-"""The real stack: builds its images, makes its secrets, starts and stops it with Compose."""
+"""The Compose stack: builds its images, makes its secrets, starts and stops it."""

@@ -1,24 +1,22 @@
-"""The bridges under the ranges' networks, as this machine names them, and that none of them is a way to it over IPv6.
+"""Bridges under the ranges' networks: their names on this machine, and whether IPv6 is open on one.
 
-`bridge-guard` (deploy.stack.bridge_guard) closes them; here it is asked whether it could.
+`bridge-guard` (deploy.container.bridge_guard) closes them; here it is asked whether it could.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploy.lab.commands import LabError
+from deploy.container.bridge_guard import PREFIX, told
+from deploy.machine.commands import MachineError
 from deploy.stack.plugins import docker
 from deploy.stack.preflight import PROJECT, RANGE
 
 if TYPE_CHECKING:
     from deploy.stack.compose import Stack
 
-#: What the name of each begins with, so that the guard knows it.
-PREFIX = "cyr-"
 #: The option of `docker network create` that names the bridge.
 BRIDGE = "com.docker.network.bridge.name"
 #: The engine's own name for a bridge, unless it was told one; so they were called in earlier versions.
@@ -43,18 +41,11 @@ def bridges() -> list[str]:
 def close_bridges(stack: Stack) -> None:
     """Have the guard close them all; says in one line on standard error which stay open, and what closes them."""
     there = bridges()
-    guard = ("python", "-m", "deploy.stack.bridge_guard")
+    guard = ("python", "-m", "deploy.container.bridge_guard")
     try:
         left = stack.compose("exec", "--no-TTY", "bridge-guard", *guard, *there).split() if there else []
-    except LabError as problem:
+    except MachineError as problem:
         sys.stderr.write(f"bridge-guard does not work: {problem}\n")
         left = there
     if left:
         sys.stderr.write(f"{told(left)}\n")
-
-
-def told(left: Sequence[str]) -> str:
-    """One line about bridges that are open. The rule drops before anything is delivered or forwarded."""
-    names = sorted({f"{PREFIX}+" if name.startswith(PREFIX) else name for name in left})
-    rules = "; ".join(f"ip6tables -t raw -I PREROUTING -i {name} -j DROP" for name in names)
-    return f"ranges can reach this host over IPv6 ({' '.join(left)}); close it: {rules}"

@@ -1,4 +1,4 @@
-"""The stack as Compose runs it: which files, which images, which paths of this machine."""
+"""Compose project: which files, which images, which paths of this machine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack import env_file
 from deploy.stack.host_engine import engine_facts, engine_socket
-from deploy.stack.images import SERVICES_IMAGE, STANDINS, build_all, range_image
-from deploy.stack.nested import LESS, OVERRIDE, ROOT, nested_options
+from deploy.stack.images import MOUNTER_IMAGE, SERVICES_IMAGE, STANDINS, build_all, range_image
+from deploy.stack.nested import ROOT, nested_options
 from deploy.stack.plugins import docker, docker_environment
 
 DATA = Path("/data/cyroid")
@@ -28,13 +28,17 @@ PASSING = ("STACK_REDIS_URL", "STACK_TEST_ENGINE")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """`data` is CYROID_DATA_DIR; `ranges` are options of `docker run` for a nested engine, if they were looked for."""
+    """`data` is CYROID_DATA_DIR; `ranges` are options of `docker run` for a nested engine, if they were looked for.
+
+    `join`: beside CYROID. `mount`: with the layer-mounter, for ranges on containerd's image store.
+    """
 
     data: Path
     environment: dict[str, str]
     demo: bool
     ranges: tuple[str, ...] = ()
     join: bool = False
+    mount: bool = False
 
     def compose(
         self,
@@ -43,9 +47,10 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         stdin: str | None = None,
     ) -> str:
-        """`docker compose words…`, with `environment` added to ours. Raises LabError with what it said."""
-        files = [word for file in compose_files(self.ranges, join=self.join) for word in ("--file", str(file))]
-        profile = ["--profile", "demo"] if self.demo else []
+        """`docker compose words…`, with `environment` added to ours. Raises MachineError with what it said."""
+        files = [word for file in compose_files(join=self.join) for word in ("--file", str(file))]
+        profiles = [*(["demo"] if self.demo else []), *(["mount"] if self.mount else [])]
+        profile = [word for name in profiles for word in ("--profile", name)]
         whole = ["compose", "--project-directory", str(ROOT), *files, *profile, *words]
         return docker(*whole, seconds=seconds, environment={**self.environment, **(environment or {})}, stdin=stdin)
 
@@ -53,16 +58,16 @@ class Stack:
         return self.compose("ps", "--services", "--status", "running").split()
 
     def remember(self) -> None:
-        """Write down what bare `docker compose` and the next `make` need to know. Raises LabError."""
+        """Write down what bare `docker compose` and the next `make` need to know. Raises MachineError."""
         values = {name: value for name, value in self.environment.items() if name.startswith("STACK_")}
         values = {name: value for name, value in values.items() if name not in PASSING}
         values["CYROID_DATA_DIR"] = str(self.data)
-        files = compose_files(self.ranges, join=self.join)
+        files = compose_files(join=self.join)
         values["COMPOSE_FILE"] = ":".join(str(file.relative_to(ROOT)) for file in files)
         try:
             env_file.write(ENV_FILE, values)
         except (OSError, ValueError) as problem:
-            raise LabError(f"{ENV_FILE} cannot be written: {problem}") from problem
+            raise MachineError(f"{ENV_FILE} cannot be written: {problem}") from problem
 
 
 def forget() -> None:
@@ -70,9 +75,9 @@ def forget() -> None:
     env_file.write(ENV_FILE, {})
 
 
-def compose_files(ranges: tuple[str, ...], *, join: bool) -> list[Path]:
-    """docker-compose.yml and what changes it: for a machine without `privileged`, and beside CYROID."""
-    return [ROOT / "docker-compose.yml", *([OVERRIDE] if ranges == LESS else []), *([JOIN] if join else [])]
+def compose_files(*, join: bool) -> list[Path]:
+    """docker-compose.yml and what changes it beside CYROID."""
+    return [ROOT / "docker-compose.yml", *([JOIN] if join else [])]
 
 
 def chosen(environment: Mapping[str, str], own: Mapping[str, str], remembered: Mapping[str, str]) -> dict[str, str]:
@@ -95,42 +100,56 @@ def standins(environment: Mapping[str, str], there: Iterable[str]) -> dict[str, 
     return found
 
 
-def look_around(*, demo: bool, join: bool | None = None, build: bool = False, need_images: bool = True) -> Stack:
-    """The stack for the engine that `docker` talks to. Raises LabError, a line for each thing that is missing.
+def inspect_machine(
+    *,
+    demo: bool,
+    join: bool | None = None,
+    mount: bool | None = None,
+    build: bool = False,
+    need_images: bool = True,
+) -> Stack:
+    """The stack for the engine that `docker` talks to. Raises MachineError, a line for each thing that is missing.
 
-    `join` None: as the last start was told. With `build` the images of ours that are missing are built. Without
-    `need_images` none is looked for, nor what a nested engine needs: enough to take the stack down.
+    `join` and `mount` None: as the last start was told. With `build` the images of ours that are missing are built.
+    Without `need_images` none is looked for, nor what a nested engine needs: enough to take the stack down.
     """
     socket = engine_socket(os.environ)
     own, remembered = env_file.read(ENV_FILE)
     environment = chosen(docker_environment(), own, remembered)
     data = Path(environment.get("CYROID_DATA_DIR") or DATA).absolute()
-    joined = environment.get("STACK_JOIN", "0") not in ("", "0") if join is None else join
-    environment |= {"CYROID_DATA_DIR": str(data), "STACK_JOIN": str(int(joined))}
+    joined = _is_set(environment, "STACK_JOIN") if join is None else join
+    mounted = _is_set(environment, "STACK_MOUNT") if mount is None else mount
+    environment |= {"CYROID_DATA_DIR": str(data), "STACK_JOIN": str(int(joined)), "STACK_MOUNT": str(int(mounted))}
     environment.setdefault("STACK_ENGINE_SOCKET", str(socket))
     environment.setdefault("STACK_ENGINE_ROOT", engine_facts()["DockerRootDir"])
     environment.setdefault("STACK_ENGINE_GID", str(socket.stat().st_gid))
     image = environment.get("STACK_RANGE_1_IMAGE", range_image(ENGINE))
-    missing = [name for name in (environment.get("STACK_IMAGE", SERVICES_IMAGE),) if not image_there(name)]
-    missing += [image] if demo and not image_there(image) else []
+    needed = [environment.get("STACK_IMAGE", SERVICES_IMAGE), *([image] if demo else [])]
+    needed += [environment.get("STACK_MOUNTER_IMAGE", MOUNTER_IMAGE)] if mounted else []
+    missing = [name for name in needed if not image_there(name)] if build or need_images else []
     if missing and build:
         _build(missing)
-    elif missing and need_images:
-        raise LabError(f"not built yet: {', '.join(missing)}; run `make images`")
+    elif missing:
+        raise MachineError(f"not built yet: {', '.join(missing)}; run `make images`")
     environment |= standins(environment, image_names())
     ranges = nested_options(image) if need_images and image_there(image) else ()
-    return Stack(data=data, environment=environment, demo=demo, ranges=ranges, join=joined)
+    return Stack(data=data, environment=environment, demo=demo, ranges=ranges, join=joined, mount=mounted)
+
+
+def _is_set(environment: Mapping[str, str], name: str) -> bool:
+    return environment.get(name, "0") not in ("", "0")
 
 
 def _build(missing: list[str]) -> None:
-    """Build what is missing. Raises LabError for an image that is not ours to build."""
-    ours = {SERVICES_IMAGE, range_image(ENGINE)}
+    """Build what is missing. Raises MachineError for an image that is not ours to build."""
+    ours = {SERVICES_IMAGE, MOUNTER_IMAGE, range_image(ENGINE)}
     if others := [name for name in missing if name not in ours]:
-        raise LabError(f"not there: {', '.join(others)}; load or pull them, they are not built here")
+        raise MachineError(f"not there: {', '.join(others)}; load or pull them, they are not built here")
     build_all(
         base="auto",
         engines=[ENGINE] if range_image(ENGINE) in missing else [],
         services=SERVICES_IMAGE in missing,
+        mounter=MOUNTER_IMAGE in missing,
     )
 
 

@@ -1,4 +1,4 @@
-"""What `make up` found out and was told, kept in `.env` beside docker-compose.yml.
+"""`.env` beside docker-compose.yml: what `make up` found out and was given.
 
 So a bare `docker compose` there does the same as `make up`, and `make down` finds what was started. Lines outside our
 marks are the operator's: they stay, and win.

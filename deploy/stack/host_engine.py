@@ -1,6 +1,6 @@
-"""The host's engine: whether it is there and lets us in, which process it is, what it says of itself.
+"""The host's engine: whether it answers and admits us, which process it is, what it reports of itself.
 
-Looked at before `docker` is asked anything: its own words for an engine that is away help nobody.
+Looked at before `docker` is asked anything: its own words for an engine that is unavailable help nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack.plugins import docker
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
@@ -21,21 +21,23 @@ PATIENCE_SECONDS = 10.0
 
 
 def engine_socket(environment: Mapping[str, str]) -> Path:
-    """The socket at which the engine answers. Raises LabError, one line that says what to do."""
+    """The socket at which the engine answers. Raises MachineError, one line that says what to do."""
     address = environment.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
     if not address.startswith("unix://"):
-        raise LabError(f"DOCKER_HOST is {address}: the services need the engine's socket, so run this on its own host")
+        raise MachineError(
+            f"DOCKER_HOST is {address}: the services need the engine's socket, so run this on its own host"
+        )
     path = Path(address.removeprefix("unix://"))
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(PATIENCE_SECONDS)
             probe.connect(str(path))
     except FileNotFoundError as problem:
-        raise LabError(f"no engine at {path}: install and start Docker, or point DOCKER_HOST to it") from problem
+        raise MachineError(f"no engine at {path}: install and start Docker, or point DOCKER_HOST to it") from problem
     except PermissionError as problem:
-        raise LabError(f"no rights on the engine's socket {path}: {_how_to_get_in(path)}") from problem
+        raise MachineError(f"no rights on the engine's socket {path}: {_how_to_get_in(path)}") from problem
     except OSError as problem:
-        raise LabError(f"no engine answers at {path} ({problem.strerror or problem}): start it") from problem
+        raise MachineError(f"no engine answers at {path} ({problem.strerror or problem}): start it") from problem
     return path
 
 

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deploy.lab.commands import LabError, need, run
-from deploy.lab.laboratory import default_cache
-from deploy.lab.newer_engines import mirror
+from deploy.machine.cache import default_cache
+from deploy.machine.commands import MachineError, need, run
+from deploy.machine.debian import mirror
 from deploy.stack.host_engine import engine_socket
 from deploy.stack.plugins import docker
 
@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 #: Engine → the Debian release whose `docker.io` it is.
 SUITES = {"20.10": "bookworm", "26.1": "trixie", "28.5": "forky"}
 SERVICES_IMAGE = "cyroid/images:latest"
+#: The same services on a release that has erofs-utils 1.8, for the role that mounts layers.
+MOUNTER_IMAGE, MOUNTER_SUITE = "cyroid/layer-mounter:latest", "trixie"
 STANDINS = {"registry": "cyroid/registry:2", "redis": "cyroid/redis:7"}
 #: What the stand-ins stand in for.
 PULLED = ("registry:2", "redis:7")
@@ -40,16 +42,21 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def range_image(engine: str) -> str:
+    """The name of the range image with this engine."""
     return f"cyroid/range:{engine}"
 
 
-def build_all(*, base: str, engines: Sequence[str], services: bool = True) -> list[str]:
-    """Build everything, or without `services` ranges alone; the names of all images that the stack then needs.
+def build_all(*, base: str, engines: Sequence[str], services: bool = True, mounter: bool = False) -> list[str]:
+    """Build everything, or what is asked for; the names of all images that were built or pulled.
 
-    `base` is `auto`, `pull` or `debootstrap`. Raises LabError with the end of what failed.
+    `base` is `auto`, `pull` or `debootstrap`. Raises MachineError with the end of what failed.
     """
     debootstrap = (choose_base() if base == "auto" else base) == "debootstrap"
-    suites = {*([SUITE] if services else []), *(SUITES[engine] for engine in engines)}
+    suites = {
+        *([SUITE] if services else []),
+        *([MOUNTER_SUITE] if mounter else []),
+        *(SUITES[engine] for engine in engines),
+    }
     bases = {suite: _base(suite, debootstrap) for suite in sorted(suites)}
     built = []
     if services:
@@ -59,6 +66,10 @@ def build_all(*, base: str, engines: Sequence[str], services: bool = True) -> li
                 built.append(_build(name, "deploy/standins/Dockerfile", bases[SUITE], "--target", target))
         else:
             built += [_pull(name) for name in PULLED]
+    if mounter:
+        built.append(
+            _build(MOUNTER_IMAGE, "deploy/Dockerfile", bases[MOUNTER_SUITE], "--build-arg", "ALSO=erofs-utils")
+        )
     for engine in engines:
         arguments = ["--build-arg", f"ENGINE={engine}"]
         built.append(_build(range_image(engine), "dind/Dockerfile", bases[SUITES[engine]], *arguments))
@@ -71,7 +82,7 @@ def choose_base() -> str:
         return "debootstrap"
     try:
         _pull(f"debian:{SUITE}-slim")
-    except LabError:
+    except MachineError:
         say("nothing can be pulled here: making the base images from Debian's packages")
         return "debootstrap"
     return "pull"
@@ -93,6 +104,7 @@ def save(images: Sequence[str], file: Path) -> None:
 
 
 def size_bytes(image: str) -> int:
+    """The size of an image in bytes."""
     return int(docker("image", "inspect", "--format", "{{.Size}}", image))
 
 
@@ -152,19 +164,21 @@ def _build(name: str, dockerfile: str, base: str, *options: str) -> str:
 
 
 def twice(name: str, step: Callable[[], object]) -> None:
-    """Do what fetches packages, and once more where that fails; the first failure is said. Raises the second one."""
+    """Run what fetches packages, and once more where that fails. Raises the second error."""
     try:
         step()
-    except LabError as problem:
+    except MachineError as problem:
         say(f"{name}: once more, after this: {problem}")
         step()
 
 
 def say(text: str) -> None:
+    """Print a line of progress to standard error."""
     sys.stderr.write(f"images: {text}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="deploy.stack.images", description="Build the stack's images.")
     parser.add_argument(
         "--base", choices=["auto", "pull", "debootstrap"], default="auto", help="where base images come from"
@@ -175,10 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.nice(5)  # a build is in no hurry; what else runs on the machine may be
     try:
         engine_socket(os.environ)
-        built = build_all(base=options.base, engines=options.engines)
+        built = build_all(base=options.base, engines=options.engines, mounter=True)
         if options.save:
             save(built, options.save)
-    except LabError as problem:
+    except MachineError as problem:
         say(str(problem))
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""A network namespace with a way out, so that an engine with bridges and firewall rules of its own disturbs nobody.
+"""Network namespace with a way out, for an engine with bridges and firewall rules of its own.
 
     with OwnNetwork("name") as network:
         network.inside(["dockerd", …])      # the command line that runs inside
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy.lab.commands import LabError, need, run
+from deploy.machine.commands import MachineError, need, run
 
 #: Two addresses for each namespace out of this, one outside and one inside.
 POOL = ipaddress.IPv4Network("10.213.0.0/16")
@@ -27,7 +27,7 @@ class OwnNetwork:
 
     def __init__(self, name: str) -> None:
         if len(name) > 11:
-            raise LabError(f"{name} is too long for a network's name: 11 letters at most")
+            raise MachineError(f"{name} is too long for a network's name: 11 letters at most")
         self.name = name
         self._ip = need("ip", "iproute2")
         self._iptables = [need("iptables", "iptables"), "-w", "10"]
@@ -86,7 +86,7 @@ class OwnNetwork:
     def _there(self, command: Sequence[str]) -> bool:
         try:
             run(command)
-        except LabError:
+        except MachineError:
             return False
         return True
 

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from deploy.lab.commands import LabError, need, run
-from deploy.lab.debian import unpack_packages
-from deploy.lab.laboratory import default_cache
-from deploy.lab.newer_engines import suite_options
+from deploy.machine.cache import default_cache
+from deploy.machine.commands import MachineError, need, run
+from deploy.machine.debian import suite_options, unpack_packages
 
 #: Plugin → the Debian package that has it, in `SUITE`; both run on older releases.
 PACKAGES = {"compose": "docker-compose", "buildx": "docker-buildx"}
@@ -34,14 +33,14 @@ def docker_environment() -> Mapping[str, str]:
         _fetch(config / "cli-plugins")
     for plugin in PACKAGES:
         if not _answers(plugin, environment):
-            raise LabError(f"`docker {plugin}` does not work: install it for this machine's docker command line")
+            raise MachineError(f"`docker {plugin}` does not work: install it for this machine's docker command line")
     return environment
 
 
 def docker(
     *words: str, seconds: float = 600.0, environment: Mapping[str, str] | None = None, stdin: str | None = None
 ) -> str:
-    """`docker words…` to its end; its output. Raises LabError with what it said."""
+    """`docker words…` to its end; its output. Raises MachineError with what it said."""
     command = [need("docker", "docker.io"), *words]
     return run(command, seconds=seconds, env=environment or docker_environment(), stdin=stdin)
 

@@ -1,4 +1,4 @@
-"""What would stop the stack from starting, said before it starts: a line for each, with what to do about it."""
+"""Preflight checks of the stack: a line for each problem that would stop the start, with what to do about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANAGEMENT_NETWORK = "cyroid-mgmt"
 PROJECT = ("com.docker.compose.project", "cyroid-images")
 RANGE = "cyroid.range"
 #: Our own places on cyroid-mgmt (docker-compose.yml).
-PLACES = tuple(f"172.30.0.{last}" for last in (16, 17, 18, 19, 21, 22, 23, 24))
+PLACES = tuple(f"172.30.0.{last}" for last in (16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28))
 OLDEST_ENGINE = (20, 10)
 LEAST_FREE_BYTES = 5 * 1024**3
 LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
@@ -54,7 +54,7 @@ def obstacles(
     return [
         *old_engine(facts.get("ServerVersion", "0")),
         *bad_folder(data),
-        *little_room(Path(facts.get("DockerRootDir", "/"))),
+        *little_space(Path(facts.get("DockerRootDir", "/"))),
         *taken_ports(ports, listeners(process)),
         *(missing_network(there) if join else foreign_network(there)),
         *overlaps(there, join=join),
@@ -70,7 +70,7 @@ def old_engine(version: str) -> Iterator[str]:
 
 
 def bad_folder(data: Path) -> Iterator[str]:
-    """The folder is there or can be made, can be written to and has room."""
+    """The folder is there or can be made, can be written to and has free space."""
     existing = next(path for path in (data, *data.parents) if path.exists())
     if not existing.is_dir():
         yield f"{existing} is no folder: set CYROID_DATA_DIR to another one"
@@ -78,18 +78,18 @@ def bad_folder(data: Path) -> Iterator[str]:
         what = f"{data} cannot be written to" if existing == data else f"{data} cannot be made in {existing}"
         yield f"{what}: run this as root, or set CYROID_DATA_DIR to a folder of yours"
     else:
-        yield from little_room(existing, ", or set CYROID_DATA_DIR")
+        yield from little_space(existing, ", or set CYROID_DATA_DIR")
 
 
-def little_room(folder: Path, otherwise: str = "") -> Iterator[str]:
-    """An engine's root that cannot be seen from here is not looked at."""
+def little_space(folder: Path, otherwise: str = "") -> Iterator[str]:
+    """An engine's root that cannot be seen from here is not checked."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:
         return
     if free < LEAST_FREE_BYTES:
         wanted = LEAST_FREE_BYTES / 1e9
-        yield f"{folder} has {free / 1e9:.1f} GB left, {wanted:.0f} are needed: make room{otherwise}"
+        yield f"{folder} has {free / 1e9:.1f} GB left, {wanted:.0f} are needed: free some space{otherwise}"
 
 
 def taken_ports(ports: Mapping[str, int], taken: Iterable[tuple[str, int]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A range's network: eight addresses of its own, with those on it whom a range may meet.
+"""Network of a range: eight addresses of its own, and the services that a range may reach on it.
 
 Only networks with our label are touched: Compose's demo ranges have theirs, and an operator may have any.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack.bridges import BRIDGE, bridge_name, close_bridges
 from deploy.stack.compose import Stack
 from deploy.stack.plugins import docker
@@ -18,12 +18,11 @@ NETWORK = "cyroid-ranges-"
 POOL = "172.30.1.0/24"
 #: The two of Compose's profile `demo`, whether they run or not.
 DEMO = ipaddress.IPv4Network("172.30.1.0/28")
-#: Service → its place among the eight addresses, and its name if the range is to find it.
-DOORS: Mapping[str, tuple[int, str | None]] = {
-    "registry-pull": (2, "cyroid-registry"),
-    "redis": (3, "cyroid-redis"),
-    "tar-server": (4, "cyroid-tar"),
-    "agent-pool": (5, None),
+#: Service → its place among the eight addresses, and the names under which the range finds it.
+PLACES: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    "range-proxy": (2, ("cyroid-registry", "cyroid-tar")),
+    "range-gateway": (3, ("cyroid-gateway",)),
+    "agent-pool": (5, ()),
 }
 RANGE_PLACE = 6
 
@@ -37,12 +36,12 @@ def names() -> list[str]:
 def ensure(stack: Stack, name: str) -> str:
     """The network of range `name`, made if it is not there, with the services on it; the range's own address in it.
 
-    Raises LabError, also for a network of that name which is not ours.
+    Raises MachineError, also for a network of that name which is not ours.
     """
     network = NETWORK + name
     if name not in names():
         if network in docker("network", "ls", "--format", "{{.Name}}").split():
-            raise LabError(f"the network {network} is not one of ours: call the range something else, or remove it")
+            raise MachineError(f"the network {network} is not one of ours: call the range something else, or remove it")
         subnet = _free(stack)
         docker(
             *("network", "create", "--internal", "--subnet", str(subnet), "--label", f"{LABEL}={name}"),
@@ -58,25 +57,18 @@ def attach(stack: Stack, name: str) -> None:
     """Those that a range may meet, on its network under the names it knows."""
     network = NETWORK + name
     there, subnet = _attached(network), _subnet(network)
-    for service, (place, alias) in DOORS.items():
+    for service, (place, aliases) in PLACES.items():
         identity = who(stack, service)
         if identity not in there:
-            named = ["--alias", alias] if alias else []
+            named = [word for alias in aliases for word in ("--alias", alias)]
             docker("network", "connect", "--ip", str(subnet[place]), *named, network, identity)
 
 
 def who(stack: Stack, service: str) -> str:
-    """The id of the container that serves; beside CYROID its Redis, which an operator names."""
-    if stack.join and service == "redis":
-        container = stack.environment.get("STACK_REDIS_CONTAINER")
-        if not container:
-            raise LabError(
-                "beside CYROID ranges need its Redis: set STACK_REDIS_CONTAINER to the name of its container"
-            )
-        return docker("inspect", "--format", "{{.Id}}", container).strip()
+    """The id of the container that serves. Raises MachineError."""
     identity = stack.compose("ps", "--quiet", service).strip()
     if not identity:
-        raise LabError(f"{service} does not run: `make up` first")
+        raise MachineError(f"{service} does not run: `make up` first")
     return identity
 
 
@@ -104,7 +96,9 @@ def _free(stack: Stack) -> ipaddress.IPv4Network:
     configured = docker("network", "inspect", "--format", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", *every)
     found = free_subnet(pool, [ipaddress.ip_network(subnet) for subnet in configured.split()])
     if found is None:
-        raise LabError(f"every network in {pool} is taken: remove a range, or set STACK_RANGES_SUBNET to a wider one")
+        raise MachineError(
+            f"every network in {pool} is taken: remove a range, or set STACK_RANGES_SUBNET to a wider one"
+        )
     return found
 
 

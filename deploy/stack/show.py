@@ -1,4 +1,4 @@
-"""What `make up DEMO=1` ends with: an image built on the host's engine, deployed to both demo ranges, run in each."""
+"""Demonstration at the end of `make up DEMO=1`: an image built, deployed to both demo ranges, and run in each."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from deploy.demo.show import Show, Went
-from deploy.lab.base_image import base_image_tar
-from deploy.lab.commands import LabError
-from deploy.lab.laboratory import default_cache
+from deploy.machine.base_image import base_image_tar
+from deploy.machine.cache import default_cache
+from deploy.machine.commands import MachineError
 from deploy.stack.compose import Stack
 from deploy.stack.plugins import docker
 
@@ -23,17 +23,17 @@ RUN dd if=/dev/urandom of=/disk bs=1M count=20 2>/dev/null
 CMD ["echo", "hello from a machine of this range"]
 """
 RANGES = ("range-1", "range-2")
-API = "cyroid-images-api-1"
+API, INGEST = "cyroid-images-api-1", "cyroid-images-ingest-1"
 
 
 def deploy_to_both(stack: Stack) -> None:
-    """Build, deploy, run, and say what went where. Raises LabError."""
+    """Build, deploy, run, and say what went where. Raises MachineError."""
     show = Show()
     if not docker("image", "ls", "--quiet", BASE).strip():
         docker("import", str(base_image_tar(default_cache())), BASE)
     show.title("An image, and two ranges that want it")
     show.command(f"cyroid-images images build - -t {IMAGE}")
-    _cyroid("images", "build", "-", "-t", IMAGE, stdin=context())
+    _cyroid("images", "build", "-", "-t", IMAGE, stdin=context(), container=INGEST)
     for name in RANGES:
         show.command(f"cyroid-images deploy {name} {IMAGE}")
     with ThreadPoolExecutor(len(RANGES)) as both:
@@ -56,21 +56,10 @@ def context() -> str:
 
 
 def ways(name: str, outcome: dict[str, Any], seconds: float) -> list[Went]:
-    """A row for each image of a deployment that ended. Raises LabError for one that did not succeed."""
+    """A row for each image of a deployment that ended. Raises MachineError for one that did not succeed."""
     if outcome.get("type") != "deployment.succeeded.v1":
-        raise LabError(f"the deployment to {name} ended otherwise: {json.dumps(outcome)}")
-    return [
-        Went(
-            image=image["reference"],
-            where=name,
-            path=image["how"],
-            sent_bytes=image.get("sent_bytes", 0),
-            layers_reused=image.get("layers_reused", 0),
-            layers_total=image.get("layers_total", 0),
-            seconds=image.get("seconds", seconds),
-        )
-        for image in outcome["images"]
-    ]
+        raise MachineError(f"the deployment to {name} ended otherwise: {json.dumps(outcome)}")
+    return [Went.of(image, name, seconds) for image in outcome["images"]]
 
 
 def _deploy(name: str) -> list[Went]:
@@ -79,8 +68,8 @@ def _deploy(name: str) -> list[Went]:
     return ways(name, outcome, time.monotonic() - begun)
 
 
-def _cyroid(*words: str, stdin: str = "") -> dict[str, Any]:
-    """`cyroid-images … --json` in the API's container: the object it ends with."""
-    said = docker("exec", "--interactive", API, "cyroid-images", *words, "--json", stdin=stdin)
+def _cyroid(*words: str, stdin: str = "", container: str = API) -> dict[str, Any]:
+    """`cyroid-images … --json` in a container: the object it ends with."""
+    said = docker("exec", "--interactive", container, "cyroid-images", *words, "--json", stdin=stdin)
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found

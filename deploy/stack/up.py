@@ -1,24 +1,26 @@
-"""`make up` and `make down`: starts the stack with what Compose does not find out by itself, and stops it.
+"""`make up` and `make down`: start the stack with what Compose does not find out by itself, and stop it.
 
-    python -m deploy.stack.up [--demo] [--join]    start; with --demo two ranges as well, and an image deployed to both
+    python -m deploy.stack.up [--demo] [--join] [--mount]
+                                                   start; with --demo two ranges as well, and an image deployed to both
     python -m deploy.stack.up --down [--purge]     stop; with --purge take away ranges, their content, and all data
 
 What was found and chosen is written to `.env`, for bare `docker compose` and for the next of these commands.
 With `--join` the stack stands on the network of a CYROID that runs here, and uses its Redis: STACK_REDIS_URL names it,
-with user and password, the first time.
+with user and password, the first time. With `--mount` ranges on containerd's image store are shown mounted layers.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from deploy.lab.commands import LabError
-from deploy.stack import compose
+from deploy.machine.commands import MachineError
+from deploy.stack import compose, mounted_layers
 from deploy.stack.bridges import close_bridges
-from deploy.stack.compose import Stack, look_around
+from deploy.stack.compose import Stack, inspect_machine
 from deploy.stack.host_engine import engine_facts, engine_process, engine_socket
 from deploy.stack.preflight import obstacles
 from deploy.stack.ranges import PREPARE, remove_all, start_all, stop_all
@@ -27,55 +29,59 @@ from deploy.stack.show import deploy_to_both
 #: What is published on loopback: the service, the variable that moves it, its usual port.
 PORTS = {"api": ("STACK_API_PORT", 8070), "registry": ("STACK_REGISTRY_PORT", 5000)}
 #: What the data folder holds; nothing else in it is ours to remove.
-OURS = ("registry", "redis", "spool", "secrets")
+OURS = ("registry", "redis", "spool", "scratch", "engine", "layers", "secrets")
 
 
 def up(stack: Stack) -> None:
-    """Start everything and wait until it is healthy; ranges that were stopped start again. Raises LabError."""
+    """Start everything and wait until it is healthy; ranges that were stopped start again. Raises MachineError."""
     process = engine_process(engine_socket(stack.environment))
     ports = wanted_ports(stack.environment, stack.running())
     found = obstacles(stack.data, engine_facts(), ports, join=stack.join, process=process)
     if found:
-        raise LabError("\n".join(found))
+        raise MachineError("\n".join(found))
     try:
         stack.data.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise LabError(f"{stack.data} cannot be made ({problem.strerror}): set CYROID_DATA_DIR") from problem
+        raise MachineError(f"{stack.data} cannot be made ({problem.strerror}): set CYROID_DATA_DIR") from problem
     stack.remember()
+    if stack.mount:
+        mounted_layers.share(stack.data, process)
     if stack.join:
         _know_redis(stack)
     try:
         stack.compose(
             "up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", "300", "--no-build", seconds=420
         )
-    except LabError as problem:
-        raise LabError(
+    except MachineError as problem:
+        raise MachineError(
             f"{problem}\n{stack.compose('ps', '--all')}\n{stack.compose('logs', '--tail', '20')}"
         ) from problem
+    if not stack.mount:
+        _stop_mounter(stack)
     close_bridges(stack)
     start_all(stack)
 
 
 def wanted_ports(environment: Mapping[str, str], running: Sequence[str]) -> dict[str, int]:
-    """Variable → port of what is still to be published: what runs has its port already. Raises LabError."""
+    """Variable → port of what is still to be published: what runs has its port already. Raises MachineError."""
     wanted = {}
     for service, (variable, usual) in PORTS.items():
         text = environment.get(variable, str(usual))
         if not text.isdecimal() or not 0 < int(text) < 65536:
-            raise LabError(f"{variable} is {text!r}: a number from 1 to 65535 is meant")
+            raise MachineError(f"{variable} is {text!r}: a number from 1 to 65535 is meant")
         if service not in running:
             wanted[variable] = int(text)
     return wanted
 
 
 def _know_redis(stack: Stack) -> None:
-    """Put the URL of CYROID's Redis where the services read it. Raises LabError where nobody ever said it."""
+    """Put the URL of CYROID's Redis where the services read it. Raises MachineError where nobody ever said it."""
     url = stack.environment.get("STACK_REDIS_URL")
     if url:
         words = [*PREPARE, "--redis-url", "-"]
         stack.compose("run", "--rm", "--no-deps", "--no-TTY", "--interactive", "prepare", *words, stdin=f"{url}\n")
     elif not (stack.data / "secrets" / "services").exists():
-        raise LabError(
+        raise MachineError(
             "JOIN uses CYROID's Redis: say STACK_REDIS_URL=redis://USER:PASSWORD@172.30.0.12:6379/0 this first time"
         )
 
@@ -87,13 +93,19 @@ def addresses(stack: Stack) -> str:
     log_book = "docker exec cyroid-images-redis-1 redis-cli XRANGE cyroid:images - +"
     rows = [
         ("well?", f"{api}/readyz   (for Prometheus: {api}/metrics)"),
-        ("statistics", f"{api}/api/v1/registry/stats"),
+        ("page", f"{api}/   (log in with the token)"),
+        ("token", f"$(cat {stack.data}/secrets/admin/api_token)"),
+        ("statistics", f'curl -H "Authorization: Bearer TOKEN" {api}/api/v1/registry/stats'),
         ("registry", f"http://127.0.0.1:{ports['registry']}/v2/_catalog   (cyroid-registry:5000, 172.30.0.16:5000)"),
         ("data", str(stack.data)),
     ]
     commands = [
         *([] if stack.join else [(log_book, "what happened to images")]),
         ("docker exec cyroid-images-api-1 cyroid-images ranges ls", "which ranges are there"),
+        (
+            "docker exec -i cyroid-images-ingest-1 cyroid-images images build - -t NAME",
+            "a tar on its input; also import",
+        ),
         ("docker exec cyroid-images-api-1 cyroid-images doctor", "what is wrong, and what to do"),
         ("docker logs --follow cyroid-images-deployer-1", "what is being decided"),
         (".venv/bin/python -m deploy.stack.ranges add ID", "another range"),
@@ -108,15 +120,29 @@ def addresses(stack: Stack) -> str:
 def down(stack: Stack, *, purge: bool) -> str:
     """Stop everything, with `purge` take away ranges, volumes and data as well; says what is left."""
     if purge:
-        remove_all(stack)
+        remove_all()
         stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "45")
+        _unmount(stack)
         _remove_data(stack)
         compose.forget()
         return "nothing is left but images: `docker image rm` takes them away"
     stopped = stop_all()
     stack.compose("down", "--remove-orphans", "--timeout", "45")
+    _unmount(stack)
     kept = f"; ranges stopped: {', '.join(stopped)}" if stopped else ""
     return f"data kept in {stack.data}{kept}; `make up` goes on with it, `make down PURGE=1` takes it away"
+
+
+def _stop_mounter(stack: Stack) -> None:
+    """Compose leaves a service running whose profile is not asked for any more."""
+    with_it = dataclasses.replace(stack, mount=True)
+    if "layer-mounter" in with_it.running():
+        with_it.compose("rm", "--stop", "--force", "layer-mounter")
+
+
+def _unmount(stack: Stack) -> None:
+    """Mounted layers outlive the layer-mounter, for the ranges' sake; no range runs any more."""
+    mounted_layers.unmount_all(stack.data, engine_process(engine_socket(stack.environment)))
 
 
 def _remove_data(stack: Stack) -> None:
@@ -124,7 +150,7 @@ def _remove_data(stack: Stack) -> None:
         shutil.rmtree(stack.data / name, ignore_errors=True)
     left = [name for name in OURS if (stack.data / name).exists()]
     if left:
-        raise LabError(f"in {stack.data} these cannot be removed: {', '.join(left)}; run this as root")
+        raise MachineError(f"in {stack.data} these cannot be removed: {', '.join(left)}; run this as root")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action=argparse.BooleanOptionalAction,
         help="on CYROID's network, with its Redis; kept until --no-join",
     )
+    parser.add_argument(
+        "--mount",
+        action=argparse.BooleanOptionalAction,
+        help="with the layer-mounter, for ranges on containerd's image store; kept until --no-mount",
+    )
     parser.add_argument("--down", action="store_true", help="stop instead")
     parser.add_argument("--purge", action="store_true", help="with --down: take away ranges and data too")
     options = parser.parse_args(arguments)
@@ -142,17 +173,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--purge goes with --down")
     try:
         if options.down:
-            stack = look_around(demo=True, join=options.join, need_images=False)
+            stack = inspect_machine(demo=True, join=options.join, mount=True, need_images=False)
             sys.stderr.write(f"{down(stack, purge=options.purge)}\n")
         else:
-            stack = look_around(demo=options.demo, join=options.join, build=True)
+            stack = inspect_machine(demo=options.demo, join=options.join, mount=options.mount, build=True)
             if stack.join and stack.demo:
-                raise LabError("the demo ranges need our own Redis: without DEMO, and then add ranges (ranges add ID)")
+                raise MachineError(
+                    "the demo ranges need our own Redis: without DEMO, and then add ranges (ranges add ID)"
+                )
             up(stack)
             if options.demo:
                 deploy_to_both(stack)
             sys.stdout.write(addresses(stack))
-    except LabError as problem:
+    except MachineError as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
     return 0

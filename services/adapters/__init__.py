@@ -1,1 +1,4 @@
-"""Where the outside begins: engines, registry, Redis. Each adapter has an in-memory twin that passes the same suite."""
+"""Adapters to engines, the registry and the host's kernel.
+
+Each has a fake in memory that passes the same conformance suite.
+"""

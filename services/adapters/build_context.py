@@ -1,4 +1,4 @@
-"""A folder as a build context: a tar that is made while it is sent, so that no copy of it lies anywhere.
+"""Build context: a folder as a tar that is made while it is sent, so that no copy of it is made on disk.
 
 As the `docker` client does it: entries belong to root, `.dockerignore` is honoured (also `<Dockerfile>.dockerignore`,
 which wins), sockets are left out, and a Dockerfile from outside the folder is sent along under a name of its own.
@@ -15,9 +15,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.adapters.context_tar import holds, is_tar
 from services.adapters.files import CHUNK_BYTES, file_chunks, open_for_reading, stdin_chunks
-from services.core.archives import END, padding
-from services.core.dockerignore import Dockerignore
+from services.core.archives.dockerignore import Dockerignore
+from services.core.archives.layout import END, padding
 from services.errors import BadArchive, BadInput, NotFound
 from services.ports import Chunks
 
@@ -82,7 +83,7 @@ class BuildContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Any context that was said, ready to be sent."""
+    """A build context that is ready to be sent: its tar, and the name of its Dockerfile."""
 
     chunks: Callable[[], Chunks]
     dockerfile: str
@@ -101,9 +102,7 @@ def open_context(said: str, dockerfile: str | None = None) -> Context:
     if path.is_dir():
         folder = BuildContext.open(path, dockerfile)
         return Context(chunks=folder.chunks, dockerfile=folder.dockerfile, origin=str(path.resolve()))
-    with open_for_reading(path) as file:
-        is_tar = tarfile.is_tarfile(file)
-    if is_tar:
+    if is_tar(path):
         name = dockerfile or "Dockerfile"
         _check_tar(path, name)
         return Context(chunks=lambda: file_chunks(path), dockerfile=name, origin=str(path.resolve()))
@@ -114,15 +113,12 @@ def open_context(said: str, dockerfile: str | None = None) -> Context:
 
 def _check_tar(path: Path, dockerfile: str) -> None:
     """Raises BadInput for a tar without the Dockerfile, BadArchive for one that is broken before it."""
-    wanted = dockerfile.removeprefix("./")
     try:
-        with tarfile.open(path) as archive:
-            for entry in archive:
-                if entry.name.removeprefix("./") == wanted:
-                    return
-    except (tarfile.TarError, EOFError, OSError) as problem:
+        if holds(path, dockerfile):
+            return
+    except ValueError as problem:
         raise BadArchive(f"{path} is broken or cut off: {problem}; make it again") from problem
-    raise BadInput(f"{path} holds no {wanted}: add one, or name another file with --file", code="no_dockerfile")
+    raise BadInput(f"{path} holds no {dockerfile}: add one, or name another file with --file", code="no_dockerfile")
 
 
 async def _alone(path: Path) -> AsyncIterator[bytes]:

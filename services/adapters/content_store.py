@@ -22,15 +22,15 @@ import zstandard
 
 from events.messages import Layer, LayerCodec
 from services.adapters.chunk_streams import from_thread
-from services.core.images import EngineImage
-from services.core.manifests import Descriptor, ImageConfig, Manifest, sha256
+from services.core.images.go_json import decode
+from services.core.images.image import EngineImage
+from services.core.images.manifests import CONFIG_LIMIT_BYTES, Descriptor, ImageConfig, Manifest, sha256
 from services.errors import BadInput, LayerUnreadable
 from services.ports import Chunks
 
 CONTENT = "io.containerd.content.v1.content/blobs/sha256"
 _PLACES = (f"containerd/daemon/{CONTENT}", CONTENT)
 _BLOCK_BYTES = 1 << 20
-_DOCUMENT_LIMIT_BYTES = 16 << 20
 _HEX = re.compile(r"sha256:([0-9a-f]{64})")
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -99,7 +99,7 @@ class ContentStore:
                     raise
                 continue  # another platform's, not fetched
             try:
-                waiting += [one.digest for one in msgspec.json.decode(document, type=_Index).manifests]
+                waiting += [one.digest for one in decode(document, _Index).manifests]
                 continue
             except msgspec.DecodeError:
                 pass
@@ -115,7 +115,7 @@ class ContentStore:
     def _document(self, digest: str) -> bytes:
         try:
             with self._path(digest).open("rb") as file:
-                content = file.read(_DOCUMENT_LIMIT_BYTES)
+                content = file.read(CONFIG_LIMIT_BYTES)
         except OSError as problem:
             raise LayerUnreadable(f"cannot read {digest} from the content store: {problem}") from problem
         if sha256(content) != digest:

@@ -1,4 +1,4 @@
-"""Opens files below one folder of a layer store, and nothing outside it, whatever the names and links there say."""
+"""Opens files below one folder of a layer store, and nothing outside it, whatever names and links there contain."""
 
 from __future__ import annotations
 

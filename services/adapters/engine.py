@@ -1,11 +1,11 @@
 """A Docker engine, over its API (20.10 to 28.5, classic and containerd store).
 
-Nothing that the engine *says* makes an image: a pull or load that ends well has only ended, and `inspect` tells what is
+The end of a pull or load is no proof of an image: only `inspect` shows what is
 there. Leaving one of the context managers closes its connection, which stops the engine's own work.
 
-Time: a plain call gets `answer_seconds`; a transfer may be silent for `stall_seconds`; what an engine does without a
-word (writing a save's temporary folder, a build's long step, unpacking, a commit, a pull behind others) gets
-`quiet_seconds`.
+Time: a plain call gets `answer_seconds`; a transfer may be silent for `stall_seconds`; what an engine does without
+reporting progress (writing a save's temporary folder, a build's long step, unpacking, a commit, a pull behind others)
+gets `quiet_seconds`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Self
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Self
 
 import msgspec
 
 from events.task_group import TaskGroup
-from services.adapters.engine_errors import engine_error
-from services.adapters.engine_http import ByteStream, EngineConnection, LineStream, image_name
-from services.adapters.engine_images import Listed, image_of, named
-from services.adapters.engine_progress import BuildLog, Limits, Progress
-from services.core.images import EngineImage, EngineInfo
-from services.errors import BadArchive, BuildFailed, NotFound
+from services.adapters.engine_build import build
+from services.adapters.engine_http import EngineConnection, image_name, is_image_name
+from services.adapters.engine_images import ImageInspect, ImageSummary, Listed, image_of, named
+from services.adapters.engine_progress import Limits, Progress
+from services.adapters.engine_streams import ByteStream, LineStream
+from services.core.builds.options import BuildOptions
+from services.core.images.image import EngineImage, EngineInfo
+from services.core.secrets import without_password
+from services.errors import BadArchive, NotFound
 from services.ports import Chunks, EngineProgress
 
 _CONTAINERD = "io.containerd.snapshotter"
@@ -47,7 +50,10 @@ class DockerEngine:
     async def open(
         cls, url: str, *, answer_seconds: float = 60.0, stall_seconds: float = 60.0, quiet_seconds: float = 1800.0
     ) -> AsyncIterator[Self]:
-        """An engine that is away is no error here but in the first call, so that a role may start before it."""
+        """Open a client of the engine.
+
+        An engine that is unavailable is an error of the first call, so a role may start before it.
+        """
         async with EngineConnection.open(url, answer_seconds=answer_seconds) as connection:
             yield cls(connection, stall_seconds=stall_seconds, quiet_seconds=quiet_seconds)
 
@@ -56,67 +62,77 @@ class DockerEngine:
         return self._connection.url
 
     async def ping(self) -> None:
-        async with self._connection.call("ping") as docker:
-            await docker.version()
+        await self._connection.ask("ping", _Version, "GET", "version")
 
     async def info(self) -> EngineInfo:
-        async with self._connection.call("info") as docker:
-            said = await docker.system.info()
-            version = await docker.version()
+        said = await self._connection.ask("info", _Info, "GET", "info")
+        version = await self._connection.ask("info", _Version, "GET", "version")
         return EngineInfo(
-            engine_id=said["ID"],
-            version=said["ServerVersion"],
+            engine_id=said.id,
+            version=said.server_version,
             api_version=self._connection.docker.api_version.removeprefix("v"),
             store="containerd" if _on_containerd(said) else "classic",
-            platform=f"{version['Os']}/{version['Arch']}",
-            root=said["DockerRootDir"],
-            driver=said["Driver"],
+            platform=f"{version.os}/{version.arch}",
+            root=said.docker_root_dir,
+            driver=said.driver,
+            proxy=without_password(said.http_proxy or said.https_proxy),
+            no_proxy=said.no_proxy,
+            live_restore=said.live_restore_enabled,
         )
 
     async def inspect(self, reference: str) -> EngineImage | None:
         name = image_name(reference)
         try:
-            async with self._connection.call(f"inspect {reference}") as docker:
-                said = await docker.images.inspect(name)
+            said = await self._connection.ask(f"inspect {reference}", ImageInspect, "GET", f"images/{name}/json")
         except NotFound:
             return None
         # A containerd store names images whose content did not all arrive; such a one has no platform and no layers.
-        return image_of(said) if said.get("Os") else None
+        return image_of(said) if said.os else None
 
     async def images(self) -> list[EngineImage]:
-        """Layers and platform of an id never change, so each image is inspected once."""
+        """All images of the engine. Layers and platform of an id never change, so each image is inspected once."""
         listed: dict[str, Listed] = {}
-        async with self._connection.call("list images") as docker:
-            for entry in await docker.images.list():
-                names = listed.setdefault(entry["Id"], Listed())
-                names.tags += entry.get("RepoTags") or ()
-                names.digests += entry.get("RepoDigests") or ()
+        for entry in await self._connection.ask("list images", list[ImageSummary], "GET", "images/json"):
+            names = listed.setdefault(entry.id, Listed())
+            names.tags += entry.repo_tags
+            names.digests += entry.repo_digests
+        new = [local_id for local_id in sorted(listed) if local_id not in self._inspected and is_image_name(local_id)]
+        inspected = await self._inspect_all(new)
+        known = {local_id: image for local_id, image in self._inspected.items() if local_id in listed}
+        found = {image.local_id: image for image in inspected if image is not None}
+        self._inspected = {**known, **found}
+        renamed = {local_id: named(image, listed[local_id]) for local_id, image in known.items()}
+        return [image for _, image in sorted({**renamed, **found}.items())]
+
+    async def _inspect_all(self, local_ids: Sequence[str]) -> list[EngineImage | None]:
+        """Some at a time; the first error ends the others and comes out as itself."""
         slots = asyncio.Semaphore(_INSPECTS_AT_ONCE)
 
         async def inspect(local_id: str) -> EngineImage | None:
             async with slots:
                 return await self.inspect(local_id)
 
-        async with TaskGroup() as tasks:
-            new = [
-                tasks.create_task(inspect(local_id)) for local_id in sorted(listed) if local_id not in self._inspected
-            ]
-        known = {local_id: image for local_id, image in self._inspected.items() if local_id in listed}
-        found = {image.local_id: image for task in new if (image := task.result()) is not None}
-        self._inspected = {**known, **found}
-        renamed = {local_id: named(image, listed[local_id]) for local_id, image in known.items()}
-        return [image for _, image in sorted({**renamed, **found}.items())]
+        try:
+            async with TaskGroup() as tasks:
+                found = [tasks.create_task(inspect(local_id)) for local_id in local_ids]
+        except ExceptionGroup as group:
+            failure = group.exceptions[0]
+        else:
+            return [task.result() for task in found]
+        raise failure
 
     async def tag(self, source: str, reference: str) -> None:
         repository, tag = _split(image_name(reference))
-        async with self._connection.call(f"tag {source} as {reference}") as docker:
-            await docker.images.tag(image_name(source), repository, tag=tag)
+        params = {"repo": repository, "tag": tag} if tag else {"repo": repository}
+        path = f"images/{image_name(source)}/tag"
+        await self._connection.ask(f"tag {source} as {reference}", object, "POST", path, params=params)
 
     async def untag(self, reference: str) -> None:
         name = image_name(reference)
         try:
-            async with self._connection.call(f"untag {reference}", seconds=self._quiet_seconds) as docker:
-                await docker.images.delete(name)
+            await self._connection.ask(
+                f"untag {reference}", object, "DELETE", f"images/{name}", seconds=self._quiet_seconds
+            )
         except NotFound:
             return
 
@@ -175,42 +191,16 @@ class DockerEngine:
         ) as reply:
             yield ByteStream(reply)
 
-    @asynccontextmanager
-    async def build(
-        self,
-        context: Chunks,
-        *,
-        reference: str,
-        dockerfile: str = "Dockerfile",
-        build_args: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        platform: str | None = None,
-        pull: bool = False,
-        no_cache: bool = False,
-    ) -> AsyncIterator[AsyncIterator[str]]:
-        what = f"build {reference}"
-        params = {
-            "t": image_name(reference),
-            "dockerfile": dockerfile,
-            "rm": "1",
-            "forcerm": "1",
-            "pull": "1" if pull else "0",
-            "nocache": "1" if no_cache else "0",
-            "buildargs": msgspec.json.encode(build_args or {}).decode(),
-            "labels": msgspec.json.encode(labels or {}).decode(),
-        }
-        if platform:
-            params["platform"] = platform
-        async with self._connection.stream(
-            what,
-            "POST",
-            "build",
-            params=params,
-            body=context,
+    def build(
+        self, context: Chunks, *, reference: str, options: BuildOptions | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        return build(
+            self._connection,
+            context,
+            reference=reference,
+            options=options or BuildOptions(),
             quiet_seconds=self._quiet_seconds,
-            otherwise=BuildFailed,
-        ) as reply:
-            yield BuildLog(LineStream(reply, what, self.url, otherwise=BuildFailed))
+        )
 
     @asynccontextmanager
     async def import_root(self, archive: Chunks, *, reference: str) -> AsyncIterator[AsyncIterator[EngineProgress]]:
@@ -243,18 +233,44 @@ class DockerEngine:
     async def commit(self, container: str, *, reference: str, changes: Sequence[str] = ()) -> str:
         repository, tag = _split(image_name(reference))
         what = f"commit container {container} as {reference}"
-        async with self._connection.call(what, seconds=self._quiet_seconds) as docker:
-            said = await docker.containers.container(image_name(container)).commit(
-                repository=repository, tag=tag, changes=list(changes) or None, pause=True
-            )
-        local_id = said.get("Id")
-        if not isinstance(local_id, str):
-            raise engine_error(0, str(said), what, self.url)
-        return local_id
+        params = {"container": image_name(container), "repo": repository, "tag": tag, "pause": "true"}
+        if changes:
+            params["changes"] = "\n".join(changes)
+        said = await self._connection.ask(
+            what, _Committed, "POST", "commit", params=params, seconds=self._quiet_seconds
+        )
+        return said.id
 
 
-def _on_containerd(info: Mapping[str, Any]) -> bool:
-    return any(_CONTAINERD in str(value) for _, value in info.get("DriverStatus") or ())
+class _Info(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What `GET /info` tells, as far as it is read here."""
+
+    id: str = msgspec.field(name="ID")
+    server_version: str
+    docker_root_dir: str
+    live_restore_enabled: bool = False
+    driver: str
+    driver_status: list[list[object]] = []
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+
+
+class _Version(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What `GET /version` tells."""
+
+    os: str
+    arch: str
+
+
+class _Committed(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What `POST /commit` tells."""
+
+    id: str
+
+
+def _on_containerd(info: _Info) -> bool:
+    return any(_CONTAINERD in str(value) for pair in info.driver_status for value in pair)
 
 
 def _split(reference: str) -> tuple[str, str]:

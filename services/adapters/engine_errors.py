@@ -1,4 +1,4 @@
-"""What an engine's error text means. The engine has status codes for few things; the rest is in its words.
+"""Classification of an engine's errors by their text, because the engine has status codes for few of them.
 
 The words are those of engine 20.10 to 28.5; the conformance suite makes each of these errors happen on a real engine.
 """
@@ -9,6 +9,7 @@ import re
 
 import msgspec
 
+from events.malformed import MALFORMED
 from services.errors import (
     BadArchive,
     BadInput,
@@ -34,10 +35,12 @@ _MISSING = re.compile(
 )
 _BAD_TAR = re.compile(
     r"invalid tar|invalid image|unexpected EOF|archive/tar|invalid archive|no such file or directory|invalid manifest"
-    r"|unrecognized image|invalid diffID"
+    r"|unrecognized image|invalid diffID|wrong diff id"
     r"|invalid character|not a directory|missing|not found|invalid argument|flate:|gzip:|zstd",
     re.IGNORECASE,
 )
+#: Said by the proxy in front of the engine (deploy/container/engine_proxy.py), not by the engine itself.
+_PROXY = "engine-proxy: "
 _CLOSING = re.compile(r"daemon is shutting down|server closed|context canceled", re.IGNORECASE)
 
 
@@ -51,14 +54,17 @@ def engine_error(
 
 
 def describe_connection(what: str, where: str, problem: object) -> str:
-    """For an engine that does not answer."""
-    return f"{what}: cannot talk to the engine at {where} ({problem}); see whether it runs and its address is right"
+    """The error for an engine that does not answer."""
+    # aiohttp ends its own text with the system's reason in brackets.
+    named = re.search(r"\[([^\[\]]+)\]$", str(problem))
+    reason = named[1].lower() if named else problem
+    return f"{what}: cannot talk to the engine at {where} ({reason}); see whether it runs and its address is right"
 
 
 def _message(text: str) -> str:
     try:
         told = msgspec.json.decode(text, type=dict[str, object]).get("message")
-    except msgspec.DecodeError:
+    except MALFORMED:
         told = None
     return " ".join(str(told or text or "nothing").split())
 
@@ -66,8 +72,10 @@ def _message(text: str) -> str:
 def _kind(status: int, said: str, otherwise: type[CyroidError]) -> tuple[type[CyroidError], str]:
     if _NO_SPACE.search(said):
         return NoSpace, "; make room on its disk"
-    if _CLOSING.search(said):
+    if _CLOSING.search(said) or (said.startswith(_PROXY) and status in (502, 503, 504)):
         return EngineUnavailable, ""
+    if said.startswith(_PROXY) and otherwise is not BuildFailed:
+        return BadInput, ""
     if otherwise is BadArchive:
         return (BadArchive if status == 400 or _BAD_TAR.search(said) else TransferFailed), ""
     return (otherwise if otherwise is BuildFailed else _by_words(status, said, otherwise)), ""

@@ -1,30 +1,73 @@
-"""An engine's own words about its images, as ours."""
+"""Conversion of image records of an engine's API to `EngineImage`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from services.core.images import EngineImage
-from services.core.references import Reference
+import msgspec
+
+from services.core.images.image import EngineImage
+from services.core.images.references import Reference
 from services.errors import BadReference
 
+#: Far above any size; what is above it is none.
+_SIZE_LIMIT_BYTES = 2**53
 
-def image_of(said: Mapping[str, Any]) -> EngineImage:
-    # Only an image on a containerd store has a descriptor, and its Id is that descriptor's digest.
-    on_containerd = bool(said.get("Descriptor"))
-    platform = f"{said['Os']}/{said['Architecture']}"
+
+class _RootFs(msgspec.Struct, frozen=True, rename="pascal"):
+    layers: tuple[str, ...] = ()
+
+
+class _Driver(msgspec.Struct, frozen=True, rename="pascal"):
+    name: str = ""
+
+
+class ImageInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What `GET /images/NAME/json` tells, as far as it is read here."""
+
+    id: str
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    size: int = 0
+    repo_tags: tuple[str, ...] = ()
+    repo_digests: tuple[str, ...] = ()
+    root_fs: _RootFs = msgspec.field(default=_RootFs(), name="RootFS")
+    graph_driver: _Driver = _Driver()
+    descriptor: dict[str, object] = {}
+
+
+class ImageSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One row of `GET /images/json`."""
+
+    id: str
+    repo_tags: tuple[str, ...] = ()
+    repo_digests: tuple[str, ...] = ()
+
+
+def image_of(said: ImageInspect) -> EngineImage:
+    """The image in an answer of `inspect`."""
+    platform = f"{said.os}/{said.architecture}"
     return EngineImage(
-        local_id=said["Id"],
-        image_id=None if on_containerd else said["Id"],
-        diff_ids=tuple((said.get("RootFS") or {}).get("Layers") or ()),
-        references=_tags(said.get("RepoTags") or ()),
-        repo_digests=tuple(sorted(_normalised(said.get("RepoDigests") or ()))),
-        size_bytes=int(said.get("Size") or 0),
-        platform=f"{platform}/{said['Variant']}" if said.get("Variant") else platform,
+        local_id=said.id,
+        image_id=None if _on_containerd(said) else said.id,
+        diff_ids=said.root_fs.layers,
+        references=_tags(said.repo_tags),
+        repo_digests=tuple(sorted(_normalised(said.repo_digests))),
+        size_bytes=said.size if 0 <= said.size < _SIZE_LIMIT_BYTES else 0,
+        platform=f"{platform}/{said.variant}" if said.variant else platform,
     )
+
+
+def _on_containerd(said: ImageInspect) -> bool:
+    """Whether `Id` is a manifest's digest: where it names the image by digest, too. Engines from 27 on say it plainly.
+
+    An image without a name tells it by its driver: `overlayfs` is containerd's snapshotter, `overlay2` the classic one.
+    """
+    by_digest = any(name.endswith(f"@{said.id}") for name in said.repo_digests)
+    return bool(said.descriptor) or by_digest or said.graph_driver.name == "overlayfs"
 
 
 @dataclass(slots=True)
@@ -36,6 +79,7 @@ class Listed:
 
 
 def named(image: EngineImage, listed: Listed) -> EngineImage:
+    """The names of each image, by the engine's id, in an answer that lists images."""
     return replace(image, references=_tags(listed.tags), repo_digests=tuple(sorted(_normalised(listed.digests))))
 
 

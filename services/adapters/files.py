@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +23,14 @@ def open_for_reading(path: Path) -> BinaryIO:
         raise NotFound(f"there is no file {path}") from problem
     except OSError as problem:
         raise BadInput(f"cannot read {path}: {problem.strerror or problem}") from problem
+
+
+def free_bytes(folder: str) -> int | None:
+    """Free space on the disk of a folder in bytes; None where it cannot be determined."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 async def file_chunks(path: Path) -> AsyncIterator[bytes]:

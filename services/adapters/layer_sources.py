@@ -1,4 +1,4 @@
-"""Which layer sources there are for a host engine, best first.
+"""Layer sources of a host engine: the ways to read its layers, best first.
 
     1. its folders, where they are mounted: the layer store (classic), the content store (containerd)
     2. `docker save`, which every engine has
@@ -16,12 +16,15 @@ from events.messages import Layer
 from services.adapters.content_store import ContentStore
 from services.adapters.layer_store import LayerStore
 from services.adapters.save_stream import SaveStream
-from services.core.images import EngineImage
+from services.core.images.image import EngineImage
 from services.ports import Chunks, Engine, LayerSource
 
 
 def layer_sources(engine: Engine, *, engine_root: Path | None, scratch: Path | None = None) -> list[LayerSource]:
-    """All there are for this engine. `engine_root` is where its data-root can be read, None where it cannot."""
+    """All layer sources of this engine, best first.
+
+    `engine_root` is where its data root can be read, None where it cannot.
+    """
     saved = SaveStream(engine, scratch)
     return [saved] if engine_root is None else [Folders(engine_root), saved]
 

@@ -23,18 +23,19 @@ from pathlib import Path
 
 from services.adapters.chunk_streams import from_thread
 from services.adapters.diff_folder import DiffFolder
-from services.core.chain_ids import chain_ids
-from services.core.images import EngineImage
-from services.core.manifests import sha256
-from services.core.tar_split import SEGMENT, Entry, decode, has_sparse_file, tar_size
+from services.core.archives.tar_split import SEGMENT, Entry, decode, has_sparse_file, tar_size
+from services.core.images.chain_ids import chain_ids
+from services.core.images.image import EngineImage
+from services.core.images.manifests import CONFIG_LIMIT_BYTES, check_config_size, sha256
 from services.errors import LayerDamaged, LayerUnreadable
 from services.ports import Chunks
 
 CHUNK_BYTES = 1 << 20
 _SMALL_BYTES = 512 << 10
 _COMPRESSED_BYTES = 64 << 10
-_CONFIG_LIMIT_BYTES = 64 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
+#: Folders of layers that were pulled, loaded or committed; and of those that BuildKit made (buildkit: `identity`).
+_CACHE_ID = re.compile(r"[0-9a-f]{64}|[0-9a-z]{25}")
 
 
 class LayerStore:
@@ -54,7 +55,7 @@ class LayerStore:
         if image.image_id is None:
             raise LayerUnreadable(f"the engine does not tell the config digest of {image.local_id}")
         with _unreadable(f"the config {image.image_id} in {self._images}"):
-            content = await asyncio.to_thread(_read, self._images / _hex(image.image_id), _CONFIG_LIMIT_BYTES)
+            content = await asyncio.to_thread(_read_config, self._images / _hex(image.image_id), image.image_id)
         if sha256(content) != image.image_id:
             raise LayerUnreadable(f"the config of {image.image_id} in {self._images} is not what its name says")
         return content
@@ -74,7 +75,7 @@ class LayerStore:
         """The layer tar in chunks of about `CHUNK_BYTES`; blocking. Raises LayerUnreadable."""
         with _unreadable(f"layer {diff_id} of {image.local_id} in {self._layers}"):
             described = self._find(image, diff_id)
-            cache_id = _hex(_read(described / "cache-id", 128).decode().strip())
+            cache_id = _folder_name(_read(described / "cache-id", 128).decode().strip())
             with DiffFolder(self._folders / cache_id / "diff") as folder, _list(described) as blocks:
                 yield from _assemble(decode(blocks), folder)
 
@@ -190,6 +191,11 @@ def _unreadable(what: str) -> Iterator[None]:
         raise LayerUnreadable(f"cannot read {what}: {problem}") from problem
 
 
+def _read_config(path: Path, image_id: str) -> bytes:
+    check_config_size(path.stat().st_size, image_id)
+    return _read(path, CONFIG_LIMIT_BYTES)
+
+
 def _read(path: Path, limit_bytes: int) -> bytes:
     with path.open("rb") as file:
         content = file.read(limit_bytes + 1)
@@ -198,8 +204,15 @@ def _read(path: Path, limit_bytes: int) -> bytes:
     return content
 
 
+def _folder_name(cache_id: str) -> str:
+    """A layer's folder below `overlay2`. Raises ValueError for what could name another one."""
+    if _CACHE_ID.fullmatch(cache_id) is None:
+        raise ValueError(f"{cache_id!r} is no cache id")
+    return cache_id
+
+
 def _hex(digest: str) -> str:
-    """The part of a digest or cache id that names a file. Raises ValueError for what could name another one."""
+    """The part of a digest that names a file. Raises ValueError for what could name another one."""
     plain = digest.removeprefix("sha256:")
     if _HEX.fullmatch(plain) is None:
         raise ValueError(f"{digest!r} is no digest")

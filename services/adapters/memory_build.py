@@ -1,4 +1,4 @@
-"""A small builder for the engine's twin: enough of Dockerfile to make real layers out of a context.
+"""Builder of the fake engine: enough of Dockerfile to make real layers out of a context.
 
 FROM, COPY and ADD of files, RUN (its command is not run: it leaves a file that names it; `false` and `exit N` fail),
 and the instructions that change the config only.
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.adapters.memory_archives import tar_of
+from services.core.builds.dockerfile import needs_buildkit
+from services.core.builds.options import BuildOptions
 from services.errors import BuildFailed
 
 _CONFIG_ONLY = {"ENV", "CMD", "ENTRYPOINT", "WORKDIR", "USER", "EXPOSE", "ARG", "LABEL", "VOLUME", "MAINTAINER"}
@@ -28,16 +30,22 @@ class Built:
     log: list[str] = field(default_factory=list)
 
 
-def run_dockerfile(context: Mapping[str, bytes], dockerfile: str, build_args: Mapping[str, str]) -> Built:
+def run_dockerfile(context: Mapping[str, bytes], options: BuildOptions) -> Built:
     """Raises BuildFailed with the engine's words for a missing Dockerfile, base, file, or a failing command."""
-    if dockerfile not in context:
-        raise BuildFailed(f"build: Cannot locate specified Dockerfile: {dockerfile}")
+    if options.dockerfile not in context:
+        raise BuildFailed(f"build: Cannot locate specified Dockerfile: {options.dockerfile}")
+    text = context[options.dockerfile].decode()
+    needs = (
+        [*options.needs_buildkit(), *needs_buildkit(text, options.build_args)] if options.builder == "classic" else []
+    )
+    if needs:
+        raise BuildFailed(f"build: the classic builder cannot do {'; '.join(needs)}", code="needs_buildkit")
     built = Built()
-    lines = [line.strip() for line in context[dockerfile].decode().replace("\\\n", " ").splitlines()]
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     steps = [line for line in lines if line and not line.startswith("#")]
     for number, written in enumerate(steps, start=1):
         step = written
-        for name, value in build_args.items():
+        for name, value in options.build_args.items():
             step = step.replace(f"${{{name}}}", value).replace(f"${name}", value)
         built.log.append(f"Step {number}/{len(steps)} : {step}")
         _step(built, context, step)
@@ -83,6 +91,7 @@ def _copied(context: Mapping[str, bytes], sources: list[str], target: str) -> di
 
 def new_config(base: Mapping[str, Any] | None, built: Built, diff_ids: list[str], labels: Mapping[str, str]) -> Any:
     """The image config that the engine would write: the base's, with what was added."""
+    # Any: an image config is a JSON document of others.
     config: dict[str, Any] = dict(base or {"architecture": "amd64", "os": "linux", "config": {}})
     old = (base or {}).get("rootfs", {}).get("diff_ids", [])
     config["rootfs"] = {"type": "layers", "diff_ids": [*old, *diff_ids]}

@@ -1,7 +1,7 @@
-"""The engine's twin: an engine in memory, for tests and for the run without Docker.
+"""Fake engine in memory, for tests and for the run without Docker. Passes `tests/contract/test_engine.py`.
 
 Its layers are content-addressed, its images are named by what they hold, it pulls from a `Registry` and verifies, and
-it loads and saves the archives a real engine does, thin ones too. What a test wants to go wrong is put in `faults`.
+it loads and saves the archives a real engine does, thin ones too. A test injects failures through `faults`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from services.adapters import memory_transfers
 from services.adapters.memory_archives import files, tar_of, write_archive
 from services.adapters.memory_build import Built, new_config, run_dockerfile
 from services.adapters.memory_store import MemoryStore
-from services.core.images import EngineImage, EngineInfo, Store
-from services.core.references import Reference
+from services.core.builds.options import BuildOptions
+from services.core.images.image import EngineImage, EngineInfo, Store
+from services.core.images.references import Reference
 from services.errors import (
     BadArchive,
+    BadInput,
     BadReference,
     BuildFailed,
     CyroidError,
@@ -38,7 +40,9 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What goes wrong with an operation after so many bytes: wait for `until`, then an error, or silence for ever."""
+    """A failure of one operation after so many bytes: it waits for `until`, then raises an error or is silent for
+    ever.
+    """
 
     after_bytes: int = 0
     until: asyncio.Event | None = None
@@ -121,6 +125,12 @@ class MemoryEngine:
 
     async def untag(self, reference: str) -> None:
         self._answer(f"untag {reference}")
+        name = str(Reference.parse(reference)) if reference not in self.store.images else reference
+        local_id = self.store.names.get(name)
+        others = [one for one, owner in self.store.names.items() if owner == local_id and one != name]
+        users = [one for one, (made_from, _) in self._containers.items() if made_from == local_id]
+        if local_id is not None and users and not others:
+            raise BadInput(f"untag {reference}: conflict: container {users[0]} is using its referenced image")
         self.store.remove_name(reference)
 
     @asynccontextmanager
@@ -154,19 +164,10 @@ class MemoryEngine:
 
     @asynccontextmanager
     async def build(
-        self,
-        context: Chunks,
-        *,
-        reference: str,
-        dockerfile: str = "Dockerfile",
-        build_args: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        platform: str | None = None,
-        pull: bool = False,
-        no_cache: bool = False,
+        self, context: Chunks, *, reference: str, options: BuildOptions | None = None
     ) -> AsyncIterator[AsyncIterator[str]]:
         with self._operation("build", f"build {reference}"):
-            yield self._build(context, str(Reference.parse(reference)), dockerfile, build_args or {}, labels or {})
+            yield self._build(context, str(Reference.parse(reference)), options or BuildOptions())
 
     @asynccontextmanager
     async def import_root(self, archive: Chunks, *, reference: str) -> AsyncIterator[AsyncIterator[EngineProgress]]:
@@ -181,21 +182,14 @@ class MemoryEngine:
             built = Built(base=base, layers=[tar_of(changed)], settings=list(changes))
             return self._finish(built, str(Reference.parse(reference)), {})
 
-    async def _build(
-        self,
-        context: Chunks,
-        reference: str,
-        dockerfile: str,
-        build_args: Mapping[str, str],
-        labels: Mapping[str, str],
-    ) -> AsyncIterator[str]:
+    async def _build(self, context: Chunks, reference: str, options: BuildOptions) -> AsyncIterator[str]:
         content = b"".join([chunk async for chunk in context])
         passed = b"".join([chunk async for chunk in self._through("build")(content)])
         try:
-            built = run_dockerfile(files(passed), dockerfile, build_args)
+            built = run_dockerfile(files(passed), options)
             for line in built.log:
                 yield line
-            self._finish(built, reference, labels)
+            self._finish(built, reference, options.labels)
         except (BadArchive, NotFound) as problem:
             raise BuildFailed(f"build {reference}: {problem}") from problem
         yield f"Successfully tagged {reference}"

@@ -1,4 +1,4 @@
-"""The layer source of the engine's twin: random access, as a layer store on the disk gives it."""
+"""Layer source of the fake engine: random access, as a layer store on the disk gives it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.adapters.memory_engine import MemoryEngine
-from services.core.images import EngineImage
+from services.core.images.image import EngineImage
 from services.errors import LayerUnreadable
 from services.ports import Chunks
 

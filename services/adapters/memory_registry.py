@@ -1,4 +1,4 @@
-"""The registry's twin in memory: what tests and embedded runs stand on. Passes `tests/contract/test_registry.py`."""
+"""Fake registry in memory, for tests and embedded runs. Passes `tests/contract/test_registry.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.core.manifests import Descriptor, Manifest, sha256
+from services.core.images.manifests import Descriptor, Manifest, sha256
 from services.errors import RegistryUnavailable, TransferFailed, WrongContent
 from services.ports import BlobDigest, Chunks
 
@@ -41,10 +41,14 @@ class MemoryRegistry:
         return self._address
 
     def lose(self, digest: str) -> None:
-        """As a disk that lost a blob: no repository has it any more, and every manifest stays."""
+        """Lose a blob as a broken disk does: no repository has it any more, and every manifest stays."""
         del self._content[digest]
         for repository in self._repositories.values():
             repository.blobs.discard(digest)
+
+    def cut(self, digest: str) -> None:
+        """Keep half of a blob, as a broken disk does: it is served, and an upload of the right bytes is not needed."""
+        self._content[digest] = self._content[digest][: len(self._content[digest]) // 2]
 
     async def ping(self) -> None:
         if self.away:
@@ -72,7 +76,7 @@ class MemoryRegistry:
             raise WrongContent(f"the blob {digest} was to have {size_bytes} bytes, its source gave {len(content)}")
         if sha256(bytes(content)) != digest:
             raise WrongContent(f"what was uploaded to {repository} is not {digest}")
-        self._content[digest] = bytes(content)
+        self._content.setdefault(digest, bytes(content))
         self._made(repository).blobs.add(digest)
         self.uploaded.append((repository, digest, len(content)))
 
@@ -81,12 +85,14 @@ class MemoryRegistry:
         await self.ping()
         if digest not in self._at(repository).blobs:
             raise TransferFailed(f"the registry has no blob {digest} in {repository} any more")
-        yield self._chunks(self._content[digest])
+        yield self._chunks(digest, self._content[digest])
 
-    async def _chunks(self, content: bytes) -> AsyncIterator[bytes]:
+    async def _chunks(self, digest: str, content: bytes) -> AsyncIterator[bytes]:
         for start in range(0, len(content), _CHUNK_BYTES):
             await self.ping()
             yield content[start : start + _CHUNK_BYTES]
+        if sha256(content) != digest:
+            raise WrongContent(f"the registry's blob {digest} has other content ({len(content)} bytes came)")
 
     async def manifest(self, repository: str, reference: str) -> tuple[Descriptor, Manifest] | None:
         await self.ping()
@@ -103,7 +109,7 @@ class MemoryRegistry:
             raise WrongContent(f"the manifest for {repository}@{reference} has digest {manifest.digest}")
         place = self._at(repository)
         for blob in (manifest.body.config, *manifest.body.layers):
-            if blob.digest not in place.blobs:
+            if blob.digest not in place.blobs and not blob.urls:
                 raise TransferFailed(f"the manifest names the blob {blob.digest}, which {repository} does not have")
         place = self._made(repository)
         place.manifests[manifest.digest] = manifest

@@ -1,4 +1,4 @@
-"""The image store of the engine's twin: content-addressed layers, images, names, as a real store keeps them."""
+"""Image store of the fake engine: content-addressed layers, images, names, as a real store keeps them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.adapters.memory_archives import StoredImage, manifest_of
-from services.core.images import EngineImage, Store
-from services.core.manifests import Manifest, sha256
-from services.core.references import Reference
+from services.core.images.image import EngineImage, Store
+from services.core.images.manifests import Manifest, sha256
+from services.core.images.references import Reference
 from services.errors import BadReference, CyroidError, NotFound, WrongContent
 
 
@@ -54,7 +54,7 @@ class MemoryStore:
         return found
 
     def describe(self, local_id: str) -> EngineImage:
-        """As `inspect` tells it."""
+        """The image as `inspect` reports it."""
         image = self.images[local_id]
         return EngineImage(
             local_id=local_id,

@@ -1,4 +1,4 @@
-"""How images get into and out of the engine's twin: pull, push, load. Everything is verified as an engine does."""
+"""Transfers of the fake engine: pull, push, load. Everything is verified as an engine does."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable
 
-import msgspec
 import zstandard
 
 from services.adapters.memory_archives import LoadedImage, read_archive
 from services.adapters.memory_store import MemoryStore
-from services.core.manifests import Descriptor, sha256
-from services.core.references import Reference
+from services.core.images.manifests import Descriptor, ImageConfig, sha256
+from services.core.images.references import Reference
 from services.errors import BadArchive, NotFound, TransferFailed, WrongContent
 from services.ports import Chunks, EngineProgress, Registry
 
@@ -30,7 +29,7 @@ async def pull(
         raise NotFound(f"pull {source}: manifest unknown")
     descriptor, manifest = found
     config = await _blob(registry, repository, manifest.body.config)
-    diff_ids = msgspec.json.decode(config)["rootfs"]["diff_ids"]
+    diff_ids = ImageConfig.parse(config).rootfs.diff_ids
     for layer, diff_id in zip(manifest.body.layers, diff_ids, strict=True):
         short = diff_id.removeprefix("sha256:")[:12]
         if diff_id in store.layers:
@@ -74,7 +73,7 @@ async def load(store: MemoryStore, archive: Chunks, through: Through) -> AsyncIt
 def _load_image(store: MemoryStore, loaded: LoadedImage) -> None:
     if store.kind == "classic" and loaded.manifest is not None:
         raise BadArchive("load an archive: open manifest.json: no such file or directory")
-    diff_ids = msgspec.json.decode(loaded.config)["rootfs"]["diff_ids"]
+    diff_ids = ImageConfig.parse(loaded.config).rootfs.diff_ids
     takes_thin = store.kind == "classic" or loaded.manifest is not None
     for place, diff_id in enumerate(diff_ids, start=1):
         if takes_thin and store.knows(diff_ids[:place]):

@@ -1,7 +1,7 @@
 """An OCI distribution registry over HTTP (distribution-spec 1.1; Docker registry API v2 where `registry:2` needs it).
 
-`registry_http` makes the requests and names their problems, `registry_auth` gets them let in, `registry_uploads` brings
-blobs in. `memory_registry` is the twin; both pass `tests/contract/test_registry.py`.
+`registry_http` makes the requests and classifies their errors, `registry_auth` authorises them, `registry_uploads`
+uploads blobs. `memory_registry` is the fake; both pass `tests/contract/test_registry.py`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from typing import Self
 
 import aiohttp
 import msgspec
-from yarl import URL
 
+from services.adapters.http_connector import TCPConnector
+from services.adapters.registry_answers import decoded, not_a_registry
 from services.adapters.registry_auth import Credentials
 from services.adapters.registry_http import CONNECTION_PROBLEMS, RegistryHttp
 from services.adapters.registry_uploads import Upload
-from services.core.manifests import (
+from services.core.images.manifests import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    MANIFEST_LIMIT_BYTES,
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
     Manifest,
     sha256,
 )
-from services.errors import TransferFailed, WrongContent
+from services.errors import NotAnImage, TransferFailed, WrongContent
 from services.ports import BlobDigest, Chunks
 
 CHUNK_BYTES = 1024 * 1024
 #: registry:2 answers 400 to more than this.
 _PAGE = 1000
-_MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
+_PAGES_LIMIT = 10_000
 _ACCEPT = {"Accept": ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST))}
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 _RESUMES = 3
@@ -66,37 +68,44 @@ class HttpRegistry:
         *,
         address: str | None = None,
         credentials: Credentials | None = None,
+        token_service: str = "",
         answer_seconds: float = 30.0,
         stall_seconds: float = 60.0,
     ) -> AsyncIterator[Self]:
         """Connect lazily to `url` (`http://host:port`). Leaving closes every connection."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(answer_seconds, 10.0), sock_read=None)
-        connector = aiohttp.TCPConnector(limit=32, keepalive_timeout=30)
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=CHUNK_BYTES
-        ) as session:
-            http = RegistryHttp(
-                session,
-                url,
-                credentials=credentials or Credentials(),
-                answer_seconds=answer_seconds,
-                stall_seconds=stall_seconds,
-            )
-            yield cls(http, address or URL(url).authority)
+        connector = TCPConnector(limit=32, keepalive_timeout=30)
+        try:
+            async with aiohttp.ClientSession(
+                connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=CHUNK_BYTES
+            ) as session:
+                http = RegistryHttp(
+                    session,
+                    url,
+                    credentials=credentials or Credentials(),
+                    answer_seconds=answer_seconds,
+                    stall_seconds=stall_seconds,
+                    token_service=token_service,
+                )
+                yield cls(http, address or http.url.authority)
+        finally:
+            await connector.cut()
 
     @property
     def address(self) -> str:
         return self._address
 
     async def ping(self) -> None:
-        await self._http.fetch(
+        answer, _ = await self._http.fetch(
             "GET",
             "/v2/",
             scopes=(),
-            accept=(200,),
+            accept=(200, 404),
             again=False,
             answer_seconds=min(_PING_SECONDS, self._http.answer_seconds),
         )
+        if answer.status == 404:
+            raise not_a_registry(answer, "no registry")
 
     async def blob_size(self, repository: str, digest: str) -> int | None:
         answer, _ = await self._http.fetch(
@@ -105,7 +114,10 @@ class HttpRegistry:
         return int(answer.headers.get("Content-Length", 0)) if answer.status == 200 else None
 
     async def mount_blob(self, repository: str, digest: str, source: str) -> bool:
-        """201 is a mount; 202 is the registry's way to say no: it opened an upload session, which is cancelled."""
+        """Mount a blob from another repository. 201 is a mount.
+
+        202 is a refusal that opens an upload session, which is cancelled.
+        """
         scopes = (*_scopes(repository, "pull,push"), *_scopes(source, "pull"))
         answer, _ = await self._http.fetch(
             "POST",
@@ -185,7 +197,7 @@ class HttpRegistry:
             scopes=_scopes(repository, "pull"),
             accept=(200, 404),
             headers=_ACCEPT,
-            limit_bytes=_MANIFEST_LIMIT_BYTES,
+            limit_bytes=MANIFEST_LIMIT_BYTES,
         )
         if answer.status == 404:
             return None
@@ -193,7 +205,12 @@ class HttpRegistry:
         digest = sha256(content)
         if told is not None and told != digest:
             raise WrongContent(f"the registry's manifest {repository}:{reference} has digest {digest}, not {told}")
-        manifest = Manifest.parse(content)
+        try:
+            manifest = Manifest.parse(content)
+        except NotAnImage as problem:
+            if not content.lstrip().startswith(b"{"):
+                raise not_a_registry(answer, f"no manifest ({problem})") from problem
+            raise NotAnImage(f"{repository}:{reference} in the registry {problem}", content) from problem
         media_type = answer.headers.get("Content-Type", manifest.body.media_type)
         return Descriptor(media_type=media_type, digest=digest, size=len(content)), manifest
 
@@ -218,27 +235,31 @@ class HttpRegistry:
         return answer.status != 404
 
     async def repositories(self) -> AsyncIterator[str]:
-        location: str | None = f"/v2/_catalog?n={_PAGE}"
-        while location is not None:
-            content, location = await self._page(location, _CATALOG)
-            for repository in msgspec.json.decode(content, type=_Catalog).repositories or ():
+        async for answer, content in self._pages("/v2/_catalog", _CATALOG):
+            if answer.status == 404:
+                raise not_a_registry(answer, "no list of its repositories")
+            for repository in decoded(content, _Catalog, answer).repositories or ():
                 yield repository
 
     async def tags(self, repository: str) -> list[str]:
         found: list[str] = []
-        location: str | None = f"/v2/{repository}/tags/list?n={_PAGE}"
-        while location is not None:
-            content, location = await self._page(location, _scopes(repository, "pull"))
-            if content:
-                found += msgspec.json.decode(content, type=_Tags).tags or ()
+        async for answer, content in self._pages(f"/v2/{repository}/tags/list", _scopes(repository, "pull")):
+            if answer.status != 404:  # registry:2 has no tags list of a repository whose manifests are all deleted
+                found += decoded(content, _Tags, answer).tags or ()
         return found
 
-    async def _page(self, location: str, scopes: tuple[str, ...]) -> tuple[bytes, str | None]:
-        answer, content = await self._http.fetch("GET", location, scopes=scopes, accept=(200, 404))
-        if answer.status == 404:
-            return b"", None
-        following = _NEXT.search(answer.headers.get("Link", ""))
-        return content, following[1] if following else None
+    async def _pages(self, path: str, scopes: tuple[str, ...]) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
+        """The answers of a list, as the `Link` headers chain them; a chain that leads back to itself is refused."""
+        location: str | None = f"{path}?n={_PAGE}"
+        seen: set[str] = set()
+        while location is not None:
+            seen.add(location)
+            answer, content = await self._http.fetch("GET", location, scopes=scopes, accept=(200, 404))
+            yield answer, content
+            following = _NEXT.search(answer.headers.get("Link", ""))
+            location = str(self._http.at(following[1])) if following else None
+            if location in seen or len(seen) > _PAGES_LIMIT:
+                raise not_a_registry(answer, "a list without an end")
 
 
 def _scopes(repository: str, actions: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""Requests to a registry: bounded, authorised, tried again only where that is safe, with problems named for people.
+"""HTTP client of a registry: bounded in time, authorised, retried only where that is safe, errors classified.
 
 connection refused, no answer, 429, 502-504, read-only   → RegistryUnavailable
 401, 403                                                 → RegistryUnavailable (wrong or missing credentials)
+a redirection, a Location or Link on another server      → RegistryUnavailable (never followed)
 a disk that is full (errno 28 in the answer, 507)        → NoSpace
 DIGEST_INVALID                                           → WrongContent
 other 5xx, a body cut off, MANIFEST_BLOB_UNKNOWN         → TransferFailed
@@ -20,7 +21,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
+from services.adapters.registry_answers import BAD_ANSWER, not_a_registry
 from services.adapters.registry_auth import Authorizer, Credentials
+from services.core.registry_place import RegistryPlace
 from services.errors import (
     BadInput,
     CyroidError,
@@ -52,16 +55,42 @@ class RegistryHttp:
         credentials: Credentials,
         answer_seconds: float,
         stall_seconds: float,
+        token_service: str = "",
     ) -> None:
-        self.url = URL(url)
+        place = RegistryPlace.of(url)
+        self.url = URL(place.url)
+        if place.username:
+            credentials = Credentials(username=place.username, password=place.password)
         self.answer_seconds = answer_seconds
         self.stall_seconds = stall_seconds
         self._session = session
-        self._authorizer = Authorizer(session, credentials)
+        self._authorizer = Authorizer(
+            session, credentials, registry=self.url, token_service=token_service, answer_seconds=answer_seconds
+        )
 
     def at(self, location: str) -> URL:
-        """An absolute URL from a path or from a `Location` or `Link` header, which may be relative."""
-        return self.url.join(URL(location, encoded=True))
+        """An absolute URL from a path or from a `Location` or `Link` header, which may be relative.
+
+        Raises RegistryUnavailable for one on another server: nothing of ours goes there.
+        """
+        try:
+            url = self.url.join(URL(location, encoded=True))
+            elsewhere = url.origin() != self.url.origin()
+        except ValueError as problem:
+            raise RegistryUnavailable(
+                f"the registry {self.url} names a location that is no URL: {problem}", code=BAD_ANSWER
+            ) from problem
+        if elsewhere:
+            raise self._elsewhere(url)
+        return url
+
+    def _elsewhere(self, url: URL) -> RegistryUnavailable:
+        return RegistryUnavailable(
+            f"the registry {self.url} leads on to {url.origin()}, another address, which is not followed: in its"
+            " configuration set http.relativeurls and storage.redirect.disable, and let a proxy pass Host on; or give"
+            " CYROID_REGISTRY_URL that address",
+            code="registry_elsewhere",
+        )
 
     async def fetch(
         self,
@@ -138,9 +167,9 @@ class RegistryHttp:
         url = self.at(location)
         sent = dict(headers or {})
         authorization = self._authorizer.header(scopes)
-        if authorization and url.origin() == self.url.origin():
+        if authorization:
             sent["Authorization"] = authorization
-        answer = await self._session.request(method, url, headers=sent, data=_payload(body))
+        answer = await self._session.request(method, url, headers=sent, data=_payload(body), allow_redirects=False)
         try:
             yield answer
         finally:
@@ -150,7 +179,10 @@ class RegistryHttp:
                 answer.release()
 
     async def _problem(self, answer: aiohttp.ClientResponse) -> CyroidError:
-        """What an unwanted status means."""
+        """The error for an unwanted status."""
+        if 300 <= answer.status < 400:
+            self.at(answer.headers.get("Location", ""))  # raises for another server
+            return not_a_registry(answer, "a redirection, which is not followed")
         try:
             async with asyncio.timeout(self.answer_seconds):
                 text = (await answer.content.read(_ERROR_LIMIT_BYTES)).decode(errors="replace").strip()
@@ -160,14 +192,14 @@ class RegistryHttp:
         return _meaning(answer.status, text, said)
 
     def away(self, problem: BaseException) -> RegistryUnavailable:
-        """No answer at all."""
+        """The error for a registry that does not answer."""
         reason = str(problem) or type(problem).__name__
         if isinstance(problem, OSError) and (problem.errno or 0) > 0:  # aiohttp's own text is long and says less
             reason = os.strerror(problem.errno or 0).lower()
         return RegistryUnavailable(f"the registry {self.url} does not answer ({reason}): check that it runs")
 
     def broken(self, problem: BaseException, what: str) -> TransferFailed:
-        """Cut off or silent in the middle of `what`."""
+        """The error for a connection that was cut off or silent in the middle of `what`."""
         if isinstance(problem, TimeoutError):
             return Stalled(f"the registry {self.url} stalled for {self.stall_seconds:g} s in {what}")
         reason = str(problem) or type(problem).__name__

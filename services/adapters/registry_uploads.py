@@ -1,4 +1,4 @@
-"""One blob's way into a registry: POST a session, PATCH the stream, PUT the digest (distribution-spec, "Push").
+"""Upload of one blob to a registry: POST a session, PATCH the stream, PUT the digest (distribution-spec, "Push").
 
 The registry hashes what it gets and refuses what is not the digest; hashing a stream here as well would take a third of
 this process's CPU and find nothing more. registry:2 keeps what it refuses, so that session is cancelled too.
@@ -13,8 +13,9 @@ what does go on is the push: the layers that were finished are there, and only t
 
 **A session that is not finished is cancelled.** registry:2 accepts a DELETE only at the `Location` that its last answer
 gave, so when the source fails, or the task is cancelled, the body is *ended* (not cut), the answer's new location is
-awaited, and that one is deleted. Only where the connection itself broke, something stays behind: the registry purges
-it by age.
+awaited, and that one is deleted. Only where the connection itself broke, or the registry's disk is full (its answer
+has no location then), something stays behind: the collector purges it (`services.collector.uploads`), and the
+registry itself by age.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Upload:
         return cls(http, repository, scopes, _location(http, answer.headers.get("Location")))
 
     async def run(self, digest: BlobDigest, size_bytes: int | None, chunks: Chunks) -> None:
-        """All of it. Raises WrongContent if the registry counts another digest, or the size is another."""
+        """Upload the whole blob. Raises WrongContent if the registry counts another digest, or the size differs."""
         finished = False
         try:
             first = await anext(chunks, b"")
@@ -74,7 +75,7 @@ class Upload:
                 await self._cancel()
 
     async def _patch(self, chunks: Chunks) -> int:
-        """Stream the body in a task of its own, so that it can be ended in good order whatever happens here."""
+        """Stream the body in a task of its own, so that the request is always ended properly."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
         request = asyncio.create_task(self._send(queue), name=self._what)
         sent_bytes = 0
@@ -91,8 +92,7 @@ class Upload:
         except TimeoutError as problem:
             raise self._http.broken(problem, f"the end of {self._what}") from problem
         finally:
-            if not request.done():
-                await self._end(queue, request, ended=ended)
+            await self._end(queue, request, ended=ended)
 
     async def _offer(
         self, queue: asyncio.Queue[bytes | None], chunk: bytes | None, request: asyncio.Task[None]
@@ -127,7 +127,7 @@ class Upload:
 
     async def _end(self, queue: asyncio.Queue[bytes | None], request: asyncio.Task[None], *, ended: bool) -> None:
         """End the body early and wait a moment for the answer, whose location is the one to delete."""
-        if not ended:
+        if not ended and not request.done():
             while not queue.empty():
                 queue.get_nowait()
             queue.put_nowait(None)
@@ -155,7 +155,7 @@ class Upload:
         )
 
     async def _cancel(self) -> None:
-        """Best effort: the reason why the upload ended is what the caller is to hear."""
+        """Best effort: the caller gets the reason why the upload ended."""
         try:
             async with asyncio.timeout(_CANCEL_SECONDS):
                 await self._http.fetch(

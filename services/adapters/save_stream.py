@@ -1,4 +1,4 @@
-"""Layer source: the engine's `docker save`, split as it flows. Works with every engine, mounts nothing.
+"""Layer source: the engine's `docker save`, split while it streams. Works with every engine, mounts nothing.
 
     before 25     <v1 id>/layer.tar …, <image id>.json, manifest.json: layers do not say which they are
     25 and later  blobs/sha256/<diff ID> …: layers are called by their diff ID
@@ -23,16 +23,15 @@ from typing import IO
 
 from services.adapters.chunk_streams import from_thread
 from services.adapters.tar_stream import TarStream
-from services.core.images import EngineImage
-from services.core.manifests import ImageConfig, sha256
-from services.core.tar_headers import Header
+from services.content.decompression import unpacked
+from services.core.archives.tar_headers import Header
+from services.core.images.image import EngineImage
+from services.core.images.manifests import CONFIG_LIMIT_BYTES, ImageConfig, sha256
 from services.errors import BadArchive, BadInput, LayerDamaged, LayerUnreadable, NoSpace, NotFound, TransferFailed
 from services.ports import Chunks, Engine, OpenLayer
-from services.unpacking import unpacked
 
 #: What a classic engine says of a layer whose files are not what its tar-split says.
 _DAMAGED = "could not verify layer data"
-_CONFIG_LIMIT_BYTES = 8 << 20
 _CONFIGS_KEPT = 32
 _COPY_BYTES = 1 << 20
 _BLOB = "blobs/sha256/"
@@ -77,7 +76,10 @@ class SaveStream:
 
     @asynccontextmanager
     async def layers(self, image: EngineImage, diff_ids: Sequence[str]) -> AsyncIterator[AsyncIterator[OpenLayer]]:
-        """In one pass. What a layer's chunks do not use of it is passed over when the next one is asked for."""
+        """All wanted layers in one pass.
+
+        What a layer's reader leaves unread is skipped when the next one is asked for.
+        """
         async with (
             self._open(image) as tar,
             aclosing(self._split(tar, image, dict.fromkeys(diff_ids))) as opened,
@@ -116,7 +118,7 @@ class SaveStream:
         if (await tar.peek(1)) == b"{":
             await self._note_config(tar, image)
             return False
-        # A classic store's blobs are called by their diff ID, so this one is a layer that nobody wants.
+        # A classic store's blobs are called by their diff ID, so this one is no layer of this image.
         return image.image_id is None
 
     @asynccontextmanager
@@ -161,7 +163,7 @@ class SaveStream:
 
     async def _note_config(self, tar: TarStream, image: EngineImage) -> None:
         """Keep the entry at hand if it is the image's config."""
-        content = await tar.read(_CONFIG_LIMIT_BYTES)
+        content = await tar.read(CONFIG_LIMIT_BYTES)
         if content is None or not content.startswith(b"{"):
             return
         if image.image_id is None:

@@ -1,16 +1,16 @@
-"""Reads a tar as it flows, entry by entry, with nothing kept but the chunk at hand."""
+"""Streaming tar reader: entry by entry, keeping only the current chunk."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from services.core.tar_headers import BLOCK_BYTES, Header, HeaderReader, is_end
+from services.core.archives.tar_headers import BLOCK_BYTES, Header, HeaderReader, is_end
 from services.errors import BadArchive
 from services.ports import Chunks
 
 
 class TarStream:
-    """`next` gives an entry's header; then `content` gives its bytes; what of it is not read is passed over."""
+    """`next` gives an entry's header, then `content` gives its bytes; what is not read of it is skipped."""
 
     def __init__(self, chunks: Chunks, what: str) -> None:
         self._chunks = chunks

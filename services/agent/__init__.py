@@ -1,11 +1,11 @@
-"""The program beside a range's engine: it brings images there and says what became of it.
+"""Role `agent`: runs beside a range's engine, brings images there and reports the result.
 
-`role` is the agent itself; `pulling` and `loading` are the two ways an image can come, `looking` finds out whether it
-has to; `stalls` and `cancelling` end what stands still or is no longer wanted. `services.transfer` uses the same ways
-without a bus.
+`role` is the agent itself. `pull` and `load` are the two ways to transfer an image, `inspection` finds out whether a
+transfer is needed. `stall_watch` and `cancellation` end a transfer that stalls or is cancelled. `services.transfer`
+uses the same ways without a bus.
 """
 
-from services.agent.pulling import Patience
-from services.agent.role import Agent, Pulse
+from services.agent.pull import Patience
+from services.agent.role import Agent, HeartbeatInterval
 
-__all__ = ["Agent", "Patience", "Pulse"]
+__all__ = ["Agent", "HeartbeatInterval", "Patience"]

@@ -1,20 +1,21 @@
-"""The role `agent`: brings images to one range's engine and says what became of it.
+"""The role `agent`: brings images to one range's engine and reports the result.
 
 Consumes the range's inbox (groups `agent` and `agent-cancel`) and emits to its outbox:
 
-    image.pull_requested   look → present or retagged, else pull by digest → image.ready
+    image.pull_requested   inspect → present or retagged, else pull by digest → image.ready
                            the pull cannot be done, or nothing to pull from → image.tar_requested
-    image.load_offered     look, else fetch the archive and load it → image.ready
+    image.load_offered     inspect, else fetch the archive and load it → image.ready
                            the offer is spent, or the archive broke off → image.tar_requested
     transfer.cancelled     ends the engine's work for it → image.failed with code `cancelled`
     (at start, and when the engine is another one) → agent.started
     (now and then, if its images are not those told last) → agent.images_changed
+    (a mounted layer is not used any more)                → layers.released
     (no way leads on)      → image.failed
 
-Cancelling has a group of its own, so that it is heard while all slots of the other are pulling; a record remembers it
+Cancelling has a group of its own, so that it is handled while all slots of the other are pulling; a record remembers it
 for a transfer that is taken up again by another run of the agent. An entry that was being handled when the agent died
 is handled again from the start: looking first makes that cheap, and an offer that was used by then asks for a new one.
-The heart beats only while the engine answers: an agent without its engine can do nothing for anybody.
+The heartbeat is sent only while the engine answers: an agent without its engine can do nothing.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from events.bus import BusError, Delivery, Outcome, Post, RecordWrite, Speaker, Subscription
-from events.envelope import Envelope, new_id
+from events.bus import NOTHING, BusClient, BusError, Delivery, Outcome, Post, RecordWrite
+from events.envelope import Envelope
 from events.messages import (
+    PROXY_LIMIT,
     AgentStarted,
     Failure,
     ImageFailed,
     ImageReady,
     ImagesChanged,
+    LayersReleased,
     LoadOffered,
     PresentImage,
     PullRequested,
@@ -41,68 +44,84 @@ from events.messages import (
     TransferCancelled,
 )
 from events.streams import Streams
+from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
-from services.agent.cancelling import Cancellation, Cancelled
-from services.agent.pulling import Patience
+from services.agent.cancellation import Cancellation, Cancelled
+from services.agent.heartbeat_writer import HeartbeatWriter
+from services.agent.layer_release import LayerRelease
+from services.agent.pull import Patience
 from services.agent.transfers import Answer, Request, Transfers
-from services.core.abilities import abilities
-from services.core.holdings import present
-from services.core.images import EngineInfo
+from services.core.images.image import EngineInfo
+from services.core.images.read_model import present
+from services.core.ranges.abilities import abilities
 from services.errors import CyroidError, NoSpace, Stalled, TransferFailed, WrongContent
-from services.ports import Engine
-from services.telemetry import about, get_logger
+from services.ports import Engine, LayerPlacer
+from services.runtime.telemetry import about, get_logger
 
 #: A cancelled transfer may be asked for again by a queue that was long; later than this it is not.
 CANCELLED_SECONDS = 86400.0
 MISSED_BEATS = 3
 #: What this agent tried often enough, and the deployer may try again: the same way, or another.
 _HEALED_BY_ANOTHER_TRY = frozenset(error.code for error in (NoSpace, Stalled, TransferFailed, WrongContent))
+#: Transfers that ended well, of which a late copy is known.
+_ANSWERED_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulse:
-    """How often the heart beats, how long an engine may take to answer, how often its identity is asked for.
+class HeartbeatInterval:
+    """Intervals of the heartbeat: how often it is sent, how long an engine may take, how often its identity is asked
+    for.
 
-    Every `look_beats` beats the agent looks whether somebody else brought or removed images.
+    Every `inspect_beats` beats the agent checks whether somebody else brought or removed images.
     """
 
     beat_seconds: float = 5.0
     answer_seconds: float = 10.0
     identify_seconds: float = 30.0
-    look_beats: int = 12
+    inspect_beats: int = 12
 
     @property
-    def look_seconds(self) -> float:
-        return self.look_beats * self.beat_seconds
+    def inspect_seconds(self) -> float:
+        return self.inspect_beats * self.beat_seconds
 
 
 class Agent:
-    """The agent of one range. One per range runs at a time; two do each other no harm."""
+    """The agent of one range. One per range runs at a time; two on one engine do each other no harm."""
 
     def __init__(
         self,
         *,
         range_id: str,
         engine: Engine,
-        speaker: Speaker,
+        bus: BusClient,
         streams: Streams,
         slots: int = 8,
         lease_seconds: float = 30.0,
         patience: Patience | None = None,
-        pulse: Pulse | None = None,
+        pulse: HeartbeatInterval | None = None,
+        placer: LayerPlacer | None = None,
     ) -> None:
         self._range_id = range_id
         self._engine = engine
-        self._speaker = speaker
+        self._bus = bus
         self._streams = streams
         self._slots = slots
         self._lease = lease_seconds
-        self._pulse = pulse or Pulse()
+        self._pulse = pulse or HeartbeatInterval()
         self._source = f"agent@{range_id}"
-        self._incarnation = new_id()
+        lasts = MISSED_BEATS * self._pulse.beat_seconds + self._pulse.answer_seconds
+        self._heartbeat = HeartbeatWriter(bus, streams.alive(range_id), range_id=range_id, lasts_seconds=lasts)
         self._told: tuple[PresentImage, ...] | None = None
         self._cancellation = Cancellation()
-        self._transfers = Transfers(engine=engine, range_id=range_id, patience=patience or Patience())
+        self._placer = placer
+        self._transfers = Transfers(engine=engine, range_id=range_id, patience=patience or Patience(), placer=placer)
+        self._release = (
+            LayerRelease(placer, range_id=range_id, look_seconds=self._pulse.inspect_seconds, publish=self._publish)
+            if placer is not None
+            else None
+        )
+        #: Transfer that ended well → the entry that did it.
+        self._answered: dict[str, str] = {}
         self._log = get_logger(role="agent", range=range_id)
 
     @property
@@ -113,9 +132,9 @@ class Agent:
         transfers = Subscription(
             group="agent",
             streams=lambda: [self._streams.inbox(self._range_id)],
-            handlers={PullRequested: self._on_request, LoadOffered: self._on_request},
-            key=_content,
-            give_up=self._give_up,
+            handlers=Handlers()
+            .on(PullRequested, self._on_request, key=_content, give_up=self._give_up)
+            .on(LoadOffered, self._on_request, key=_content, give_up=self._give_up),
             slots=self._slots,
             lease_seconds=self._lease,
             attempts=8,
@@ -126,7 +145,7 @@ class Agent:
         cancels = Subscription(
             group="agent-cancel",
             streams=lambda: [self._streams.inbox(self._range_id)],
-            handlers={TransferCancelled: self._on_cancel},
+            handlers=Handlers().on(TransferCancelled, self._on_cancel, key=None, give_up=None),
             slots=4,
             lease_seconds=self._lease,
             dead_stream=self._streams.range_dead(self._range_id),
@@ -135,27 +154,37 @@ class Agent:
 
     # ---- transfers ----
 
-    async def _on_request(self, delivery: Delivery) -> Outcome:
+    async def _on_request(self, delivery: Delivery[Request]) -> Outcome:
         request = delivery.message
-        assert isinstance(request, PullRequested | LoadOffered)
         with about(delivery.envelope):
+            if self._answered.get(request.transfer_id, delivery.entry_id) != delivery.entry_id:
+                # A late copy: newer content may have the name by now, which this one would take away again.
+                self._log.info("transfer repeated", image=request.reference, transfer=request.transfer_id)
+                return NOTHING
             answer = await self._handle(request, delivery)
+        if isinstance(answer, ImageReady):
+            self._answered[request.transfer_id] = delivery.entry_id
+            while len(self._answered) > _ANSWERED_LIMIT:
+                del self._answered[next(iter(self._answered))]
         return Outcome(posts=(self._post(delivery.envelope, answer, request.reference),))
 
-    async def _handle(self, request: Request, delivery: Delivery) -> Answer:
+    async def _handle(self, request: Request, delivery: Delivery[Request]) -> Answer:
         try:
             async with self._cancellation.scope(request.transfer_id):
-                record = await self._speaker.load(self._cancelled_key(request.transfer_id))
+                record = await self._bus.load(self._cancelled_key(request.transfer_id))
                 if record is not None:
+                    await self._transfers.declined(request)
                     raise Cancelled(f"transfer {request.transfer_id} was cancelled")
                 return await self._transfers.run(request, delivery.report)
         except Cancelled as cancelled:
             self._log.info("cancelled", image=request.reference, transfer=request.transfer_id)
             return ImageFailed(transfer_id=request.transfer_id, error=cancelled.failure())
+        finally:
+            if self._release is not None:
+                self._release.hint()
 
-    async def _on_cancel(self, delivery: Delivery) -> Outcome:
+    async def _on_cancel(self, delivery: Delivery[TransferCancelled]) -> Outcome:
         message = delivery.message
-        assert isinstance(message, TransferCancelled)
         with about(delivery.envelope):
             running = self._cancellation.cancel(message.transfer_id)
             self._log.info("cancel", transfer=message.transfer_id, running=running, why=message.reason)
@@ -165,13 +194,11 @@ class Agent:
     def _cancelled_key(self, transfer_id: str) -> str:
         return self._streams.cancelled(self._range_id, transfer_id)
 
-    def _give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
-        request = envelope.message
-        if not isinstance(request, PullRequested | LoadOffered):
-            return Outcome()
+    def _give_up(self, delivery: Delivery[Request], failure: Failure) -> Outcome:
+        request = delivery.message
         error = msgspec.structs.replace(failure, retryable=failure.code in _HEALED_BY_ANOTHER_TRY)
         failed = ImageFailed(transfer_id=request.transfer_id, error=error)
-        return Outcome(posts=(self._post(envelope, failed, request.reference),))
+        return Outcome(posts=(self._post(delivery.envelope, failed, request.reference),))
 
     def _post(self, cause: Envelope, message: ImageReady | ImageFailed | TarRequested, subject: str) -> Post:
         envelope = cause.causes(message, source=self._source, subject=subject)
@@ -180,13 +207,15 @@ class Agent:
     # ---- the heart ----
 
     async def run(self) -> None:
-        """Beat while the engine answers, and look what it has. Looking may take long, and the heart must not wait."""
+        """Beat while the engine answers, and inspect it. Inspection may take long, and the heartbeat must not wait."""
         async with TaskGroup() as tasks:
             tasks.create_task(self._live())
             tasks.create_task(self._watch_images())
+            if self._release is not None:
+                tasks.create_task(self._release.run())
 
     async def _live(self) -> None:
-        """Beat while the engine answers; announce it when it is new, another one, or back."""
+        """Send heartbeats while the engine answers; announce the engine when it is new, another one, or back."""
         announced: EngineInfo | None = None
         identified = float("-inf")
         while True:
@@ -197,8 +226,9 @@ class Agent:
                         announced, identified = await self._identify(announced), now
                     else:
                         await self._engine.ping()
-                    await self._beat(announced)
-                    await self._hear_cancelled()
+                    if await self._heartbeat.beat(announced):
+                        await self._announce(announced)
+                    await self._cancel_requested()
             except (CyroidError, TimeoutError) as problem:
                 if announced is not None or identified == float("-inf"):
                     self._log.warning("the engine does not answer", why=str(problem) or "too slow")
@@ -207,12 +237,12 @@ class Agent:
                 self._log.warning("Redis does not answer", why=str(problem))
             await asyncio.sleep(self._pulse.beat_seconds)
 
-    async def _hear_cancelled(self) -> None:
-        """Where two agents drive one range, the word to stop may have reached the other one."""
+    async def _cancel_requested(self) -> None:
+        """Whether another agent that drives the same range was told to stop the transfer."""
         running = self._cancellation.running
         if not running:
             return
-        records = await self._speaker.load_many([self._cancelled_key(transfer_id) for transfer_id in running])
+        records = await self._bus.load_many([self._cancelled_key(transfer_id) for transfer_id in running])
         for transfer_id, record in zip(running, records, strict=True):
             if record is not None:
                 self._cancellation.cancel(transfer_id)
@@ -234,41 +264,37 @@ class Agent:
             platform=info.platform,
             abilities=abilities(info),
             images=images,
+            mounts_layers=self._placer is not None and await self._placer.available(),
+            proxy=info.proxy[:PROXY_LIMIT],
+            no_proxy=info.no_proxy[:PROXY_LIMIT],
         )
         await self._tell(message, looked_at)
         self._log.info("announced", engine=info.version, store=info.store, images=len(images))
 
     async def _watch_images(self) -> None:
-        """What somebody else did to the engine's images is told too, once the engine was announced."""
+        """Publish changes that somebody else made to the engine's images, once the engine was announced."""
         while True:
-            await asyncio.sleep(self._pulse.look_seconds)
+            await asyncio.sleep(self._pulse.inspect_seconds)
             try:
-                async with asyncio.timeout(self._pulse.look_seconds):
+                async with asyncio.timeout(self._pulse.inspect_seconds):
                     looked_at = datetime.now(UTC)
                     images = present(await self._engine.images())
                     if self._told is not None and images != self._told:
                         await self._tell(ImagesChanged(range_id=self._range_id, images=images), looked_at)
             except (CyroidError, TimeoutError, BusError) as problem:
-                self._log.info("could not look what the engine has", why=str(problem) or "too slow")
+                self._log.info("could not inspect the engine", why=str(problem) or "too slow")
+
+    async def _publish(self, message: LayersReleased) -> None:
+        envelope = Envelope(message=message, source=self._source, subject=self._range_id)
+        await self._bus.publish(self._streams.outbox(self._range_id), envelope)
 
     async def _tell(self, message: AgentStarted | ImagesChanged, looked_at: datetime) -> None:
-        """A list is as old as the look: what came to the engine while it was made is newer."""
+        """A list is as old as its inspection: what came to the engine while it was made is newer."""
         envelope = Envelope(message=message, source=self._source, subject=self._range_id, time=looked_at)
-        await self._speaker.publish(self._streams.outbox(self._range_id), envelope)
+        await self._bus.publish(self._streams.outbox(self._range_id), envelope)
         self._told = message.images
 
-    async def _beat(self, info: EngineInfo) -> None:
-        said = {
-            "engine_id": info.engine_id,
-            "incarnation": self._incarnation,
-            "engine_version": info.version,
-            "at": datetime.now(UTC),
-        }
-        lasts = MISSED_BEATS * self._pulse.beat_seconds + self._pulse.answer_seconds
-        await self._speaker.beat(self._streams.alive(self._range_id), msgspec.json.encode(said), lasts)
 
-
-def _content(envelope: Envelope) -> str | None:
+def _content(delivery: Delivery[Request]) -> str:
     """Two transfers of one content come one after the other: the second finds it there, neither disturbs the other."""
-    request = envelope.message
-    return request.image_id if isinstance(request, PullRequested | LoadOffered) else None
+    return delivery.message.image_id

@@ -1,5 +1,7 @@
-"""One request, one answer: which way an image comes to the engine, and what is said when a way fails.
+"""Transfers: one request, one answer; which path an image takes to the engine, and what is reported when one fails.
 
+mounted layers     → placed in the engine's store before the pull, which then fetches manifest and config alone
+not placed         → the pull fetches the layers too, and the answer says why
 only a new config  → image.tar_requested for an archive without a layer; the pull, if that does not work
 failed pull        → image.tar_requested, with the layers that the engine has
 refused thin tar   → image.tar_requested for a whole one
@@ -15,7 +17,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from contextlib import nullcontext
 from dataclasses import replace
+
+import msgspec
 
 from events.messages import (
     Arrival,
@@ -26,18 +31,22 @@ from events.messages import (
     PullRequested,
     TarRequested,
 )
-from services import metrics
-from services.agent.fetching import OfferRefused, TarServerAway, TarServerBusy, fetch_in_turn
-from services.agent.loading import load
-from services.agent.looking import Wanted, give_name, look
-from services.agent.pulling import Patience, pull
-from services.agent.stalls import Activity
-from services.agent.telling import Report, Telling
-from services.core.abilities import layout, left_out
-from services.core.images import Store
-from services.errors import BadArchive, CyroidError, EngineUnavailable, LayerDamaged, NoSpace, WrongContent
-from services.ports import Engine
-from services.telemetry import get_logger
+from services.agent.archive_download import OfferRefused, TarServerBusy, TarServerUnavailable, fetch_in_turn
+from services.agent.inspection import Wanted, give_name, inspect_content
+from services.agent.listed_layers import ListedLayers
+from services.agent.load import load
+from services.agent.loaded_content import LoadedContent
+from services.agent.mounted_layers import Placement, placement
+from services.agent.progress import Report, TransferReporter
+from services.agent.pull import Patience, pull
+from services.agent.stall_watch import Activity
+from services.core.images.image import Store
+from services.core.ranges.abilities import layout, left_out
+from services.core.ranges.proxies import proxy_note
+from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
+from services.ports import Engine, LayerPlacer
+from services.runtime import metrics
+from services.runtime.telemetry import get_logger
 
 Request = PullRequested | LoadOffered
 Answer = ImageReady | ImageFailed | TarRequested
@@ -53,13 +62,16 @@ _TO_PULL_LIMIT = 1000
 class Transfers:
     """Carries out requests on one engine."""
 
-    def __init__(self, *, engine: Engine, range_id: str, patience: Patience) -> None:
+    def __init__(self, *, engine: Engine, range_id: str, patience: Patience, placer: LayerPlacer | None = None) -> None:
         self._engine = engine
+        self._placer = placer
         self._range_id = range_id
         self._patience = patience
         self._coming: set[str] = set()
         self._to_pull: OrderedDict[str, PullRequested] = OrderedDict()
         self._activity = Activity()
+        self._loaded = LoadedContent(engine)
+        self._layers = ListedLayers(engine)
         self._log = get_logger(role="agent", range=range_id)
 
     async def run(self, request: Request, report: Report) -> Answer:
@@ -67,30 +79,47 @@ class Transfers:
         started = time.monotonic()
         kind = "pull" if isinstance(request, PullRequested) else "load"
         answer: Answer | None = None
-        telling = Telling(request, self._range_id, report)
+        reporter = TransferReporter(request, self._range_id, report)
         try:
-            answer = await self._answer(request, telling)
+            async with placement(self._placer, request) as layers:
+                async with self._placer.using() if self._placer is not None else nullcontext():
+                    answer = await self._answer(request, reporter, layers)
+                if isinstance(answer, ImageReady):
+                    self._layers.note(request.diff_ids)
+                if isinstance(answer, ImageReady) and layers.why_not is not None:
+                    answer = msgspec.structs.replace(answer, not_mounted=layers.why_not)
+            if layers.why_not is not None:
+                metrics.not_mounted.labels(layers.why_not.code).inc()
+                self._log.warning(
+                    "not mounted", image=request.reference, transfer=request.transfer_id, why=layers.why_not.message
+                )
             return answer
         finally:
             # An interrupted one counts as failed too: if it is taken up again, that try's reports follow.
-            telling.ended(well=isinstance(answer, ImageReady))
-            self._note(request, kind, answer, telling.done_bytes, time.monotonic() - started)
+            reporter.ended(well=isinstance(answer, ImageReady))
+            self._note(request, kind, answer, reporter.done_bytes, time.monotonic() - started)
 
-    async def _answer(self, request: Request, telling: Telling) -> Answer:
+    async def declined(self, request: Request) -> None:
+        """Nothing is done for this request: what the host shows for it counts as unused."""
+        async with placement(self._placer, request):
+            pass
+
+    async def _answer(self, request: Request, reporter: TransferReporter, layers: Placement) -> Answer:
         started = time.monotonic()
         wanted = _wanted(request)
-        here = await look(self._engine, wanted)
+        here = await inspect_content(self._engine, wanted) or await self._loaded.find(wanted)
         if here is not None:
             how: Arrival = "present" if wanted.reference in here.references else "retagged"
             await give_name(self._engine, wanted, here)
             return _ready(request, how, 0, len(wanted.diff_ids), started)
         if isinstance(request, PullRequested):
-            asked = await self._ask_for_config(request)
-            return asked or await self._pull(request, wanted, telling, started)
+            await layers.place()
+            asked = None if layers.placed else await self._ask_for_config(request)
+            return asked or await self._pull(request, wanted, reporter, started, layers)
         pull = self._to_pull.get(request.transfer_id)
         if pull is None:
-            return await self._load(request, wanted, telling, started)
-        answer = await self._load_or_pull(request, pull, telling, started)
+            return await self._load(request, wanted, reporter, started)
+        answer = await self._load_or_pull(request, pull, reporter, started)
         self._to_pull.pop(request.transfer_id, None)
         return answer
 
@@ -102,9 +131,11 @@ class Transfers:
         """
         if request.source is None or not request.diff_ids:
             return None
-        images = await self._engine.images()
+        images = await self._layers.images()
+        if not images:
+            return None
         store: Store = "classic" if all(image.image_id is not None for image in images) else "containerd"
-        present = left_out(store, request.diff_ids, [image.diff_ids for image in images])
+        present = left_out(store, request.diff_ids, await self._layers.layers())
         if not set(present).issuperset(request.diff_ids):
             return None
         self._to_pull[request.transfer_id] = request
@@ -116,13 +147,13 @@ class Transfers:
         )
 
     async def _load_or_pull(
-        self, request: LoadOffered, pull: PullRequested, telling: Telling, started: float
+        self, request: LoadOffered, pull: PullRequested, reporter: TransferReporter, started: float
     ) -> Answer:
         """Load what was asked for in place of a pull; if that does not work, the pull is as good as ever."""
         try:
             async with asyncio.timeout(CONFIG_SECONDS):
-                answer = await self._load(request, _wanted(request), telling, started)
-        except TarServerAway as problem:
+                answer = await self._load(request, _wanted(request), reporter, started)
+        except TarServerUnavailable as problem:
             why = str(problem)
         except TimeoutError:
             why = f"the config alone was not loaded within {CONFIG_SECONDS:g} s"
@@ -131,9 +162,16 @@ class Transfers:
                 return answer
             why = (answer.reason if isinstance(answer, TarRequested) else answer.error).message
         self._log.info("pulling after all", image=request.reference, transfer=request.transfer_id, why=why)
-        return await self._pull(pull, _wanted(pull), telling, started)
+        return await self._pull(pull, _wanted(pull), reporter, started)
 
-    async def _pull(self, request: PullRequested, wanted: Wanted, telling: Telling, started: float) -> Answer:
+    async def _pull(
+        self,
+        request: PullRequested,
+        wanted: Wanted,
+        reporter: TransferReporter,
+        started: float,
+        layers: Placement | None = None,
+    ) -> Answer:
         if wanted.source is None:
             nowhere = Failure(code="no_source", message="the registry cannot be pulled from now", retryable=True)
             return await self._ask_for_tar(request, nowhere)
@@ -143,7 +181,7 @@ class Transfers:
                 wanted,
                 activity=self._activity,
                 patience=self._patience,
-                report=telling.pulling,
+                report=reporter.pulling,
                 coming=self._coming,
             )
         except EngineUnavailable:
@@ -152,9 +190,15 @@ class Transfers:
             return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
         except CyroidError as problem:
             return await self._ask_for_tar(request, problem.failure())
-        return _ready(request, "pulled", progress.received_bytes, progress.layers_reused, started)
+        how: Arrival = "pulled"
+        if layers is not None and layers.placed:
+            if progress.received_bytes:
+                layers.failed(f"the engine pulled {progress.received_bytes} bytes all the same")
+            else:
+                how = "mounted"
+        return _ready(request, how, progress.received_bytes, progress.layers_reused, started)
 
-    async def _load(self, request: LoadOffered, wanted: Wanted, telling: Telling, started: float) -> Answer:
+    async def _load(self, request: LoadOffered, wanted: Wanted, reporter: TransferReporter, started: float) -> Answer:
         held = set(request.held)
         thin = not held.issuperset(request.diff_ids)
         try:
@@ -162,7 +206,7 @@ class Transfers:
                 request.url,
                 request.token,
                 patience=self._patience,
-                waiting=telling.waiting,
+                waiting=reporter.waiting,
             ) as fetched:
                 total = fetched.total_bytes or request.total_bytes
                 received = await load(
@@ -171,29 +215,33 @@ class Transfers:
                     fetched.chunks,
                     activity=self._activity,
                     patience=self._patience,
-                    report=lambda done, ended: telling.loading(done, total, ended),
+                    report=lambda done, ended: reporter.loading(done, total, ended),
                 )
         except EngineUnavailable:
             raise
         except (BadArchive, WrongContent) as problem:
+            self._layers.forget()
             if not thin:
                 return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
             return await self._ask_for_tar(request, problem.failure(), thin=False)
         except OfferRefused as problem:
             return await self._ask_for_tar(request, problem.failure())
-        except (LayerDamaged, NoSpace, TarServerAway, TarServerBusy) as problem:
-            return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
         except CyroidError as problem:
+            if problem.final or isinstance(problem, NoSpace | TarServerUnavailable | TarServerBusy):
+                return ImageFailed(transfer_id=request.transfer_id, error=problem.failure())
             return await self._ask_for_tar(request, problem.failure())
+        await self._loaded.note(wanted)
         reused = sum(diff_id not in held for diff_id in request.diff_ids)
         return _ready(request, "loaded", received, reused, started)
 
     async def _ask_for_tar(self, request: Request, reason: Failure, *, thin: bool = True) -> TarRequested:
         info = await self._engine.info()
+        source = request.source if isinstance(request, PullRequested) else None
+        if source is not None and (note := proxy_note(source.partition("/")[0], info.proxy, info.no_proxy)):
+            reason = msgspec.structs.replace(reason, message=f"{reason.message}; {note}")
         present: tuple[str, ...] = ()
         if thin:
-            images = await self._engine.images()
-            present = left_out(info.store, request.diff_ids, [image.diff_ids for image in images])
+            present = left_out(info.store, request.diff_ids, await self._layers.layers())
         return TarRequested(
             transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(info.store), thin=thin
         )

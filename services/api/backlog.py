@@ -1,4 +1,4 @@
-"""Is anything stuck? How far each group is behind on each stream, and what lies about unwanted, as metrics.
+"""Backlog as metrics: how far each consumer group is behind on each stream, and how many images are unreferenced.
 
 All ranges' inboxes count as one stream, with the worst of them, and so do their outboxes: a label per range would grow
 for ever.
@@ -7,23 +7,25 @@ for ever.
 from __future__ import annotations
 
 from collections import defaultdict
-
-import msgspec
+from collections.abc import Collection
 
 from events.lease import Bus
-from events.streams import Streams
-from services import metrics
-from services.core.unwanted import UnwantedSummary, summary_key
+from events.streams import GROUPS, Streams
+from services.core.ranges.unreferenced import summary_key
+from services.runtime import metrics
 
 
-async def measure(bus: Bus, streams: Streams) -> None:
-    """Set the gauges. Raises BusError when Redis is away."""
+async def measure(bus: Bus, streams: Streams, range_ids: Collection[str]) -> None:
+    """Set the gauges, for the services and these ranges. Raises BusError when Redis is unavailable."""
+    ranges = sorted(range_ids)
     names = {streams.images: "images", streams.deployments: "deployments", streams.deployer: "deployer"}
-    names |= dict.fromkeys(await bus.discover(streams.inbox_pattern), "inbox")
-    names |= dict.fromkeys(await bus.discover(streams.outbox_pattern), "outbox")
+    names |= dict.fromkeys(map(streams.inbox, ranges), "inbox")
+    names |= dict.fromkeys(map(streams.outbox, ranges), "outbox")
     oldest: dict[tuple[str, str, str], float] = defaultdict(float)
     entries: dict[tuple[str, str, str], int] = defaultdict(int)
     for status in await bus.groups(list(names)):
+        if status.group not in GROUPS:
+            continue  # whoever may make groups would make series of metrics
         stream = names[status.stream]
         for state, age in (
             ("unacked", status.oldest_unacked_seconds),
@@ -33,13 +35,12 @@ async def measure(bus: Bus, streams: Streams) -> None:
             oldest[key] = max(oldest[key], age)
         for state, count in (("pending", status.pending), ("deferred", status.deferred), ("lag", status.lag or 0)):
             entries[stream, status.group, state] += count
-    of_ranges = await bus.discover(streams.range_dead_pattern)
-    letters, *others = await bus.lengths([streams.dead, *of_ranges])
-    metrics.dead_letters.labels(stream="dead").set(letters)
-    metrics.dead_letters.labels(stream="range_dead").set(sum(others))
-    counted = await bus.load(summary_key(streams.prefix))
-    if counted is not None:
-        summary = msgspec.json.decode(counted.value, type=UnwantedSummary)
+    kinds = {"range_dead": map(streams.range_dead, ranges), "refused": map(streams.refused, ranges)}
+    metrics.dead_letters.labels(stream="dead").set(sum(await bus.lengths([streams.dead])))
+    for kind, dead in kinds.items():
+        metrics.dead_letters.labels(stream=kind).set(sum(await bus.lengths(list(dead))))
+    summary = (await summary_key(streams.prefix).load(bus)).value
+    if summary is not None:
         metrics.unwanted_images.labels(where="ranges").set(summary.images)
     metrics.oldest_seconds.clear()  # a group that is gone is told no more
     metrics.backlog.clear()

@@ -1,64 +1,87 @@
-"""`/livez` touches nothing, `/readyz` asks every dependency, `/metrics` is for Prometheus."""
+"""Health of the API: `/livez` touches nothing, `/readyz` asks every dependency, `/metrics` is for Prometheus."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any, Literal
 
-from aiohttp import web
+import msgspec
 
-from events.bus import BusError, HandlingError
-from events.lease import Bus
-from events.streams import Streams
-from services import metrics
-from services.api.answers import answer
+from events.bus import BusError
 from services.api.backlog import measure
-
-PATIENCE_SECONDS = 3.0
-Ping = Callable[[], Awaitable[None]]
-BUS = web.AppKey("bus", Bus)
-STREAMS = web.AppKey("streams", Streams)
-PINGS = web.AppKey("pings", dict[str, Ping])
+from services.api.route import ApiContext, Call, NoBody, NoQuery, Reply, Route
+from services.runtime import metrics
+from services.runtime.operations import METRICS_TYPE
+from services.runtime.readiness import PATIENCE_SECONDS, Dependency, Readiness, ping_bus, readiness
 
 
-async def livez(request: web.Request) -> web.Response:
-    """The process answers; nothing else is asked."""
-    return answer({"status": "ok"})
+class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
 
 
-async def readyz(request: web.Request) -> web.Response:
-    """Per dependency, all asked at once; 503 if one does not answer."""
-    pings = request.app[PINGS]
-    said = dict(zip(pings, await asyncio.gather(*(_ask(ping) for ping in pings.values())), strict=True))
-    for name, problem in said.items():
-        metrics.dependency_up.labels(dependency=name).set(problem is None)
-    ready = all(problem is None for problem in said.values())
-    body = {
-        "status": "ok" if ready else "unavailable",
-        "dependencies": {
-            name: {"status": "ok"} if problem is None else {"status": "unavailable", "detail": problem}
-            for name, problem in said.items()
-        },
-    }
-    return answer(body, status=200 if ready else 503)
+async def _livez(call: Call[NoQuery, NoBody]) -> Reply[Liveness]:
+    return Reply(Liveness())
 
 
-async def exposition(request: web.Request) -> web.Response:
-    """Prometheus' text format. How far groups are behind is asked now; without Redis the last answer stays."""
+async def _readyz(call: Call[NoQuery, NoBody]) -> Reply[Readiness]:
+    found = await readiness(_dependencies(call.context))
+    return Reply(found, status=found.http_status)
+
+
+async def _metrics(call: Call[NoQuery, NoBody]) -> Reply[bytes]:
+    """How far groups are behind is asked now; without Redis the last answer stays."""
     with suppress(BusError, TimeoutError):
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await measure(request.app[BUS], request.app[STREAMS])
-    return web.Response(body=metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+            await measure(call.context.bus, call.context.streams, call.context.reads.mirror.ranges.addressed)
+    await readiness(_dependencies(call.context))
+    return Reply(metrics.exposition())
 
 
-async def _ask(ping: Ping) -> str | None:
-    """None if it answered, otherwise why not."""
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await ping()
-    except TimeoutError:
-        return f"no answer within {PATIENCE_SECONDS:g} seconds"
-    except (HandlingError, BusError, OSError) as problem:
-        return str(problem)
-    return None
+def _dependencies(context: ApiContext) -> dict[str, Dependency]:
+    """All are required: the API answers questions about each of them."""
+
+    pings = {
+        "redis": lambda: ping_bus(context.bus, context.streams.prefix),
+        "registry": context.registry.ping,
+        "engine": context.engine.ping,
+    }
+    return {name: Dependency(ping) for name, ping in pings.items()}
+
+
+ROUTES: tuple[Route[Any, Any, Any], ...] = (
+    Route(
+        method="GET",
+        path="/livez",
+        summary="the process answers",
+        handler=_livez,
+        access="open",
+        query=NoQuery,
+        body=NoBody,
+        answer=Liveness,
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        summary="Redis, registry and host's engine answer; 503 if one does not",
+        handler=_readyz,
+        access="open",
+        query=NoQuery,
+        body=NoBody,
+        answer=Readiness,
+        other_statuses=(503,),
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        summary="for Prometheus",
+        handler=_metrics,
+        access="open",
+        query=NoQuery,
+        body=NoBody,
+        answer=bytes,
+        content_type=METRICS_TYPE,
+    ),
+)

@@ -1,34 +1,40 @@
-"""The door for people: `cyroid-images NOUN VERB`.
+"""The command line: `cyroid-images NOUN VERB`, a module or folder per noun.
 
-Data goes to stdout and talk to stderr, so that output can be piped. Every flag that equals a setting has that
-setting's variable as its twin. Nothing heavy is imported before a command runs, so that `--help` answers at once.
+Data goes to stdout, messages to stderr, so that output can be piped. Every flag that equals a setting has that
+setting's variable beside it. Nothing heavy is imported before a command runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import click
 
+from services.cli.api import api
+from services.cli.bundle import bundle
+from services.cli.command_group import CommandGroup, Invocation
+from services.cli.completion import completion
+from services.cli.deletion import remove
 from services.cli.deployments import deploy, deployments
 from services.cli.doctor import doctor
-from services.cli.door import Door
 from services.cli.events import events
+from services.cli.host_images import adopt, fetch, reclaim, reclaim_rules
 from services.cli.images import images
 from services.cli.plans import plan, plans
-from services.cli.pushing import prompts, push
 from services.cli.ranges import ranges
+from services.cli.registry import registry
 from services.cli.serve import serve
 from services.cli.settings import settings
-from services.cli.unwanted import in_ranges, in_registry
+from services.cli.tokens import tokens
+from services.cli.top import top
 from services.cli.verify import verify
 
 EPILOG = """\b
-Exit status: 0 done · 1 unexpected, or doctor found something · 2 bad input or usage · 4 something is away ·
+Exit status: 0 done · 1 unexpected, or doctor found something · 2 bad input or usage · 4 a dependency is unavailable ·
 5 a transfer or deployment failed, or verify found something · 6 a disk is full · 7 a role failed · 130 Ctrl-C
 """
 
 
 @click.group(
-    cls=Door, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=CommandGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option("--redis-url", metavar="URL", help="Where the bus lives.  [CYROID_REDIS_URL]")
 @click.option("--key-prefix", metavar="TEXT", help="What every key in Redis begins with.  [CYROID_KEY_PREFIX]")
@@ -47,15 +53,32 @@ def main(context: click.Context, /, **flags: str | None) -> None:
       cyroid-images images build . -t web:1.0        build, and into the registry
       cyroid-images deploy range-7 web:1.0           bring it to a range and wait
       cyroid-images events tail                      watch what happens
+      cyroid-images top                              how far each range is
       cyroid-images doctor                           what is wrong here?
     """
-    context.obj = flags
+    context.obj = Invocation(flags=flags, adapters=context.obj)
 
 
-images.add_command(push)
-images.add_command(prompts)
-images.add_command(in_registry)
-ranges.add_command(in_ranges)
+for _command in (remove, adopt, reclaim, fetch):
+    images.add_command(_command)
+registry.add_command(reclaim_rules)
 deployments.add_command(plan)
-for command in (serve, images, deploy, deployments, plans, verify, ranges, events, doctor, settings):
+for command in (
+    serve,
+    images,
+    registry,
+    bundle,
+    deploy,
+    deployments,
+    plans,
+    verify,
+    ranges,
+    events,
+    tokens,
+    doctor,
+    settings,
+    api,
+    top,
+    completion,
+):
     main.add_command(command)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.cli.door import colour, run
-from services.cli.output import json_flag, plain, print_json
+from services.cli.command_group import colour, run
+from services.cli.output import json_flag, plain, print_page
 
 if TYPE_CHECKING:
     from services.doctor.findings import Finding
-    from services.parts import Parts
+    from services.resources import Resources
 
 _COLOURS = {"ok": "green", "wrong": "red", "note": "yellow"}
 
@@ -20,21 +20,25 @@ _COLOURS = {"ok": "green", "wrong": "red", "note": "yellow"}
 @json_flag
 @click.pass_context
 def doctor(context: click.Context, /, *, as_json: bool) -> None:
-    """Look at everything the services stand on: a line each, what is wrong and what to do.
+    """Check all dependencies of the services.
 
-    The exit status is 1 if anything is wrong.
+    One line for each: its state, what is wrong, and what to do. The exit status is 1 if anything is wrong.
     """
 
-    async def work(parts: Parts) -> list[Finding]:
-        from services.doctor.checkup import Checkup
+    async def work(resources: Resources) -> list[Finding]:
+        from services.doctor.checks import Checks
 
-        return await Checkup(
-            parts.settings, bus=parts.bus, concerns=parts.concerns, engine=parts.host_engine, registry=parts.registry
+        return await Checks(
+            resources.settings,
+            bus=resources.bus,
+            concerns=resources.concerns,
+            engine=resources.host_engine,
+            registry=resources.registry,
         ).run()
 
     findings = run(context, work)
     if as_json:
-        print_json({"items": findings})
+        print_page(findings)
     else:
         for one in findings:
             state = click.style(f"{one.state:<5}", fg=_COLOURS[one.state])

@@ -1,4 +1,4 @@
-"""How results look: tables for people on stdout, JSON for programs, progress on stderr."""
+"""Output of commands: tables for people on stdout, JSON for programs, progress on stderr."""
 
 from __future__ import annotations
 
@@ -29,13 +29,20 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
 
 
+def print_page(items: Iterable[Any]) -> None:
+    """A list as HTTP answers it."""
+    from services.queries.page import Page
+
+    print_json(Page(items=list(items)))
+
+
 def plain(text: str) -> str:
-    """Without anything that a terminal would obey: what a range says of itself may be meant to deceive its reader."""
+    """Text without control characters: text from a range may hold escape sequences that deceive its reader."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as they must be; the headings go where talk goes when nothing follows."""
+    """Print columns as wide as needed. The headings go to stderr when there are no rows."""
     lines = [list(headings), *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     for line in lines:
@@ -62,7 +69,7 @@ def ago(moment: datetime) -> str:
 
 
 def talk(text: str) -> None:
-    """A line for a person, on stderr."""
+    """Print a line for a person to stderr."""
     click.echo(text, err=True)
 
 
@@ -87,7 +94,7 @@ def progress() -> Iterator[Progress]:
 
 
 class _Lines:
-    """For logs and pipes: nothing that moves. The first line per name at once, then at most one in ten seconds."""
+    """Progress for logs and pipes: the first line per name at once, then at most one in ten seconds."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
@@ -104,7 +111,7 @@ class _Lines:
 @contextmanager
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")))
@@ -116,7 +123,7 @@ def _bars() -> Iterator[Progress]:
         TransferSpeedColumn(),
     )
     with Bars(*columns, console=console, transient=True) as bars:
-        known: dict[str, Any] = {}
+        known: dict[str, TaskID] = {}
 
         def update(name: str, what: str, done_bytes: int, total_bytes: int) -> None:
             if name not in known:

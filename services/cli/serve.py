@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from services.cli.door import read_settings
+from services.cli.command_group import chosen_adapters, read_settings
 
 
 @click.command()
@@ -16,6 +16,7 @@ from services.cli.door import read_settings
 @click.option("--engine-url", metavar="URL", help="The range's engine, for the agent.  [CYROID_ENGINE_URL]")
 @click.option("--api-listen", metavar="HOST:PORT", help="Where the HTTP API listens.  [CYROID_API_LISTEN]")
 @click.option("--tar-listen", metavar="HOST:PORT", help="Where the tar server listens.  [CYROID_TAR_LISTEN]")
+@click.option("--operations-listen", metavar="HOST:PORT", help="Health and metrics.  [CYROID_OPERATIONS_LISTEN]")
 @click.pass_context
 def serve(context: click.Context, /, roles: tuple[str, ...], **flags: Any) -> None:
     """Run one or more roles until SIGTERM or Ctrl-C.
@@ -24,14 +25,17 @@ def serve(context: click.Context, /, roles: tuple[str, ...], **flags: Any) -> No
     ROLE is one of:
       registry-pusher  brings images of the host's engine into the registry
       deployer         brings images to ranges
-      tar-server       sends archives to ranges while the registry is away
+      tar-server       sends archives to ranges while the registry is unavailable
       agent-pool       drives the engines of ranges that have no agent of their own
-      tracker          keeps who has what, and copies ranges' progress to where all can read it
+      range-gateway    connects the agents of ranges to Redis, checks and limits what they send
+      layer-mounter    shows ranges the layers of their images as mounts, in place of sending them
+      tracker          records which image is where, and relays the ranges' progress
+      collector        deletes from the registry, collects its garbage (needs CYROID_REGISTRY_STORAGE)
       api              answers over HTTP
-      agent            in a range: does what the deployer says, on the range's engine
-      all              everything but the agent
+      agent            in a range: pulls, tags and loads images on its engine, and reports
+      all              everything but range-gateway, collector, layer-mounter and agent
 
-    The first signal lets work under way end (CYROID_DRAIN_SECONDS), a second one hands it back at once.
+    The first signal lets work under way end (CYROID_DRAIN_SECONDS), a second one releases it at once.
 
     \b
     Examples:
@@ -39,8 +43,9 @@ def serve(context: click.Context, /, roles: tuple[str, ...], **flags: Any) -> No
       cyroid-images serve registry-pusher deployer
       CYROID_RANGE_ID=range-7 cyroid-images serve agent
     """
-    from services import bootstrap, telemetry
+    from services import serving
+    from services.runtime import telemetry
 
     settings = read_settings(context, **flags)
     telemetry.set_up(level=settings.log_level, log_format=settings.log_format)
-    asyncio.run(bootstrap.serve(settings, list(roles)))
+    asyncio.run(serving.serve(settings, list(roles), adapters=chosen_adapters(context)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from services.cli.door import read_settings
+from services.cli.command_group import read_settings
 from services.cli.output import json_flag, print_json
 
 
@@ -12,32 +12,13 @@ from services.cli.output import json_flag, print_json
 @json_flag
 @click.pass_context
 def settings(context: click.Context, /, as_json: bool) -> None:
-    """List every setting: its variable, its value here (secrets masked) and what it means."""
-    import msgspec
+    """List all settings: variable, value here (secrets masked), meaning."""
+    from services.queries.settings import setting_views
 
-    from services.core.secrets import shown
-    from services.environment import documentation, expected, variable_of
-
-    now = read_settings(context)
-    documented = documentation()
-    fields = msgspec.structs.fields(now)
+    views = setting_views(read_settings(context))
     if as_json:
-        print_json(
-            [
-                {
-                    "variable": variable_of(field.name),
-                    "value": shown(field, getattr(now, field.name)),
-                    "default": field.default,
-                    "expects": expected(field),
-                    "meaning": documented[field.name],
-                }
-                for field in fields
-            ]
-        )
+        print_json(views)
         return
-    for field in fields:
-        value = getattr(now, field.name)
-        click.echo(
-            f"{variable_of(field.name)}={shown(field, value)}{'' if value == field.default else '   (not the default)'}"
-        )
-        click.echo(f"    {documented[field.name]}")
+    for one in views:
+        click.echo(f"{one.variable}={one.value}{'   (not the default)' if one.changed else ''}")
+        click.echo(f"    {one.meaning}")

@@ -7,29 +7,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.cli.door import run
+from services.cli.command_group import run
 from services.cli.output import ago, json_flag, print_json, print_table, talk
 
 if TYPE_CHECKING:
-    from services.parts import Parts
-    from services.verifying import Verified
+    from services.queries.verification import RangeVerification
+    from services.resources import Resources
 
 NOT_WELL_STATUS = 5
 
 
 @click.command()
 @click.argument("range_id", metavar="RANGE")
-@click.option("--image", "references", multiple=True, metavar="REFERENCE", help="Only this one; may be given again.")
-@click.option("--engine-url", metavar="URL", help="Ask the range's engine there, not the records of what it said.")
+@click.option(
+    "--image", "references", multiple=True, metavar="REFERENCE", help="Check only this image; may be repeated."
+)
+@click.option("--engine-url", metavar="URL", help="Ask the range's engine at this address instead of the records.")
 @json_flag
 @click.pass_context
 def verify(
     context: click.Context, /, *, range_id: str, references: Sequence[str], engine_url: str | None, as_json: bool
 ) -> None:
-    """Compare the content that a range has with what it should have: what was deployed to it, or the images named.
+    """Compare a range with its desired state.
 
-    Without --engine-url it goes by what the range's agent said last; how old that is, is told. The exit status is 5
-    if anything is missing, has other content, or is not known. What it has beyond is only noted.
+    By default every image that was deployed to it is checked. Without --engine-url the last report of the range's agent
+    is used; its age is shown. The exit status is 5 if anything is missing, has other content, or is not known. Further
+    images are only noted.
 
     \b
     Examples:
@@ -37,33 +40,33 @@ def verify(
       cyroid-images verify range-7 --image web:1.0 --engine-url tcp://10.0.7.2:2375
     """
 
-    async def work(parts: Parts) -> Verified:
-        from services.verifying import Verifier
+    async def work(resources: Resources) -> RangeVerification:
+        from services.queries.verification import Verifier
 
         verifier = Verifier(
-            speaker=await parts.bus(),
-            streams=parts.streams,
-            engine=parts.host_engine,
-            registry=parts.registry,
+            bus=await resources.bus(),
+            streams=resources.streams,
+            engine=resources.host_engine,
+            registry=resources.registry,
         )
         if engine_url is None:
             return await verifier.verify(range_id, references)
-        async with parts.other_engine(parts.settings.engine_url) as engine:
+        async with resources.other_engine(resources.settings.engine_url) as engine:
             return await verifier.verify(range_id, references, asked=engine)
 
     result = run(context, work, **({"engine_url": engine_url} if engine_url else {}))
     if as_json:
-        print_json(result.told(range_id))
+        print_json(result)
     else:
-        rows = [(one.reference, one.verdict, _short(one.wanted), _short(one.found)) for one in result.verdicts]
-        print_table(("IMAGE", "VERDICT", "SHOULD BE", "IS"), rows)
-        for reason in dict.fromkeys(f"{one.reference}: {one.why}" for one in result.verdicts if one.why):
+        rows = [(one.reference, one.verdict, _short(one.wanted), _short(one.found)) for one in result.items]
+        print_table(("IMAGE", "RESULT", "SHOULD BE", "IS"), rows)
+        for reason in dict.fromkeys(f"{one.reference}: {one.why}" for one in result.items if one.why):
             talk(reason)
-        if not result.verdicts:
+        if not result.items:
             talk(f"nothing was deployed to range {range_id} yet; --image names what to look for")
     if result.unwanted:
         many = len(result.unwanted)
-        talk(f"note: it also has images that no deployment wants ({many}): cyroid-images ranges unwanted {range_id}")
+        talk(f"note: it also has unreferenced images ({many}): cyroid-images ranges unreferenced {range_id}")
     if result.as_of is not None:
         talk(f"as its agent said {ago(result.as_of)}; --engine-url asks the engine itself")
     context.exit(0 if result.well else NOT_WELL_STATUS)

@@ -1,1 +1,1 @@
-"""Pure decisions. Nothing here reads a clock, a socket or a file."""
+"""Pure decisions of the services: no I/O, no clock, no random numbers."""

@@ -1,1 +1,1 @@
-"""What `cyroid-images doctor` looks at: every dependency in turn, what is wrong with it, what to do."""
+"""Checks of `cyroid-images doctor`: every dependency in turn, what is wrong with it, what to do."""

@@ -1,15 +1,18 @@
-"""What a look at one thing gives."""
+"""Findings: the result of one check."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["ok", "wrong", "note"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: `ok`, `wrong` or `note` (nothing is broken, but look), about what, what was found, what to do."""
+    """One line: `ok`, `wrong` or `note` (nothing is broken), about what, what was found, what to do."""
 
-    state: str
+    state: State
     what: str
     found: str
     advice: str = ""
@@ -24,4 +27,4 @@ class Wrong(Exception):
 
 
 class Note(Wrong):
-    """A check that passed, with something to look at."""
+    """A check that passed, with a remark."""

@@ -1,4 +1,4 @@
-"""What `doctor` finds on this machine itself: room on disks, rights on a socket, versions, clocks."""
+"""Checks of this machine: free space on disks, rights on a socket, versions, clocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AHEAD_SECONDS = 5.0
 
 
 def room(folder: Path) -> tuple[Literal["ok", "note", "wrong"], str]:
-    """How the disk under `folder` stands, and how much room it has. Raises OSError."""
+    """Free space of the disk under `folder`, and whether it is enough. Raises OSError."""
     usage = shutil.disk_usage(folder)
     text = f"{usage.free / 1e9:.1f} GB free"
     if usage.free < SPARE_BYTES:
@@ -30,8 +30,11 @@ def room(folder: Path) -> tuple[Literal["ok", "note", "wrong"], str]:
     return "ok", text
 
 
-def with_room(folder: Path, advice: str) -> str:
-    """How much room there is. Raises Wrong or Note where it is little, OSError where the folder is not there."""
+def with_free_space(folder: Path, advice: str) -> str:
+    """The free space of a disk, as text.
+
+    Raises Wrong or Note where it is little, OSError where the folder does not exist.
+    """
     state, text = room(folder)
     if state != "ok":
         raise (Wrong if state == "wrong" else Note)(text, advice)
@@ -60,7 +63,7 @@ def _whose(about: os.stat_result) -> str:
 
 
 def _how_to_get_in(about: os.stat_result) -> str:
-    """Nobody is told to join root's own group, or one that may not write."""
+    """Advice for joining the socket's group; never root's own group, or a group that may not write."""
     gid = about.st_gid
     if gid == 0 or not about.st_mode & stat.S_IWGRP:
         return "have the engine give its socket to a group (dockerd --group docker), or run as root"
@@ -78,13 +81,13 @@ def _group_name(gid: int) -> str:
 
 
 def too_old(engine_version: str) -> bool:
-    """Whether an engine is older than 20.10; one that tells no version is not called old."""
-    numbers = tuple(int(part) for part in re.findall(r"\d{1,6}", engine_version)[:2])
+    """Whether an engine is older than 20.10; False for one that tells no version."""
+    numbers = tuple(int(part) for part in re.findall(r"[0-9]{1,6}", engine_version)[:2])
     return bool(numbers) and numbers < OLDEST_ENGINE
 
 
 def clock_problems(clocks: Mapping[str, datetime], now: datetime, *, late_seconds: float) -> list[str]:
-    """Whose clock differs from ours: each told its time at most `late_seconds` ago."""
+    """Clocks that differ from ours. Each told its time at most `late_seconds` ago."""
     found = []
     for who, at in clocks.items():
         ahead = (at - now).total_seconds()

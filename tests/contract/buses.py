@@ -1,6 +1,6 @@
 """The buses that the conformance suite runs against, opened the same way.
 
-What a twin cannot do, and why, is listed in `CANNOT`; everything else in the suite runs on all of them.
+What a fake cannot do, and why, is listed in `CANNOT`; everything else in the suite runs on all of them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from contextlib import asynccontextmanager
 import fakeredis
 
 from events.lease import Bus
-from events.memory import MemoryBus
-from events.redis_bus import RedisBus
-from events.redis_client import Commands
+from events.memory.bus import MemoryBus
+from events.redis.bus import RedisBus
+from events.redis.client import Commands
 from events.streams import Streams
 
 KINDS = ("memory", "fakeredis", "redis")
 
-#: Why the suite does not ask a thing of a twin.
+#: Why the suite does not ask a thing of a fake.
 CANNOT = {
     "memory": "one process only: nothing to reconnect to, no script to flush, no permission, no memory limit",
-    "fakeredis": "no shebang in scripts, no ACL check in Lua, no INFO or CONFIG, no memory limit, no process to kill",
+    "fakeredis": (
+        "no shebang in scripts, no ACL check in Lua, no INFO, CONFIG or MEMORY, no memory limit, no process to kill"
+    ),
 }
 
 LIMIT_BYTES = 20_000

@@ -13,18 +13,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from events.bus import LeaseLost, Outcome, Post
-from events.dead import dead_letters
+from events.dead_letters import dead_letters
 from events.envelope import Envelope
-from events.lease import Bus, Holder, Lease, Letter
-from events.memory import MemoryBus
+from events.lease import Bus, DeadLetterReason, Holder, Lease
+from events.memory.bus import MemoryBus
 from events.messages import PushRequested
-from events.redis_bus import RedisBus
-from events.redis_client import Commands
+from events.redis.bus import RedisBus
+from events.redis.client import Commands
 from events.streams import Streams
 from tests.contract.buses import without_shebang
 
 T = TypeVar("T")
 STREAMS = Streams("test")
+#: No stream of ours, so anything may be published there.
+EFFECTS = f"{STREAMS.prefix}:effects"
 OWNERS = st.sampled_from(["a", "b", "c"])
 WHICH = st.integers(0, 1000)
 
@@ -142,9 +144,11 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.leases)
     @rule(which=WHICH)
-    def bury(self, which: int) -> None:
+    def dead_letter(self, which: int) -> None:
         lease = self.lease(which)
-        self.settle(lease, self.bus.bury(lease, Letter(STREAMS.dead, "permanent", "no", "t"), Outcome()))
+        self.settle(
+            lease, self.bus.dead_letter(lease, DeadLetterReason(STREAMS.dead, "permanent", "no", "t"), Outcome())
+        )
 
     @precondition(lambda self: self.leases)
     @rule(which=WHICH, counted=st.sampled_from(["failed", "waited", ""]))
@@ -222,7 +226,7 @@ class MemoryMachine(RuleBasedStateMachine):
         assert all(count == 1 for count in self.do(self.effects()).values())
 
     async def effects(self) -> Counter[str]:
-        found = self.bus.tail([STREAMS.deployments], after="0", follow=False)
+        found = self.bus.tail([EFFECTS], after="0", follow=False)
         return Counter([entry.envelope.subject async for entry in found if entry.envelope])
 
     async def ends_here(self) -> Counter[str]:
@@ -257,7 +261,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def effect(self, lease: Lease) -> Outcome:
         envelope = Envelope(message=PushRequested(reference="a"), source="test", subject=self.subject(lease))
-        return Outcome(posts=(Post(STREAMS.deployments, envelope),))
+        return Outcome(posts=(Post(EFFECTS, envelope),))
 
 
 class FakeRedisMachine(MemoryMachine):
@@ -271,7 +275,7 @@ class FakeRedisMachine(MemoryMachine):
         client.response_callbacks.clear()
         self.commands = commands = Commands(client)
         bus = RedisBus(commands, commands, dialect=without_shebang)
-        self.senders = [asyncio.create_task(batch.run()) for batch in (bus._commits, bus._asides, bus._boards)]
+        self.senders = [asyncio.create_task(batch.run()) for batch in (bus._commits, bus._deferrals, bus._acquisitions)]
         return bus
 
     async def forget(self) -> None:
@@ -282,6 +286,6 @@ SETTINGS = settings(
     max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(SETTINGS, max_examples=200)
+TestMemory.settings = settings(SETTINGS, max_examples=100)
 TestFakeRedis = FakeRedisMachine.TestCase
-TestFakeRedis.settings = settings(SETTINGS, max_examples=120)
+TestFakeRedis.settings = settings(SETTINGS, max_examples=40)

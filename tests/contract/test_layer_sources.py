@@ -1,4 +1,4 @@
-"""What every layer source does: the exact bytes of config and layers, or LayerUnreadable."""
+"""Conformance of layer sources: the exact bytes of config and layers, or LayerUnreadable."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import zstandard
 from services.adapters.layer_sources import Folders, layer_sources
 from services.adapters.memory_engine import Fault, MemoryEngine
 from services.adapters.save_stream import SaveStream
-from services.core.images import EngineImage
-from services.core.manifests import ImageConfig, sha256
+from services.core.images.image import EngineImage
+from services.core.images.manifests import ImageConfig, sha256
 from services.errors import EngineUnavailable, LayerUnreadable, TransferFailed
 from services.ports import BlobSource, LayerSource, SequentialSource
 from tests.layer_stores import write_content_store, write_layer_store

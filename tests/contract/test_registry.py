@@ -1,4 +1,4 @@
-"""What every registry adapter promises; run against the twin in memory and a real `registry:2`."""
+"""Conformance of the `Registry` port, on the fake in memory and a real `registry:2`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from deploy.lab import RegistryServer
 from services.adapters.memory_registry import MemoryRegistry
 from services.adapters.registry import HttpRegistry
-from services.core.manifests import (
+from services.core.images.manifests import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
@@ -25,6 +24,7 @@ from services.core.manifests import (
 )
 from services.errors import TransferFailed, WrongContent
 from services.ports import Registry
+from tests.laboratory import RegistryServer
 
 MEGABYTE = 1024 * 1024
 NOWHERE = "sha256:" + "0" * 64

@@ -1,1 +1,1 @@
-"""The whole system, told as stories of what a user does and sees."""
+"""End-to-end tests: the whole system, as a user operates it."""

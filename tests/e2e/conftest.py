@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer, Valve
-from deploy.lab.role_server import RoleServer
-from deploy.lab.server import free_port
-from deploy.lab.system import System
+from tests.e2e.mounted import mounted, mounted_system
 from tests.e2e.narrow import NARROW, Lines, NarrowScene
 from tests.e2e.scene import BASE, Scene
+from tests.laboratory import EngineServer, Lab, RedisServer, RegistryServer, RoleServer, System, Valve, free_port
+
+__all__ = ["mounted", "mounted_system"]  # fixtures of their own module
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.lab import Valve
-from deploy.lab.role_server import RoleServer
-from deploy.lab.server import poll
+from deploy.machine.polling import poll
 from events.messages import DeploymentCancelled, PullRequested
-from services.core.references import Reference
+from services.core.images.references import Reference
 from tests.e2e.scene import BASE, MEGABYTE, Scene
+from tests.laboratory import RoleServer, Valve
 
 NARROW = ("narrow-classic", "narrow-containerd")
 """Ranges by the store of their engine."""
@@ -126,6 +125,7 @@ class NarrowScene(Scene):
         asked = urllib.request.Request(f"{self.system.api_url}/api/v1/{path}")
         if body is not None:
             asked.data = json.dumps(body).encode()
+            asked.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(asked, timeout=20) as answer:
             return json.load(answer)
 

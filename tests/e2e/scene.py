@@ -1,4 +1,4 @@
-"""What end-to-end tests do, in the words of the stories they tell."""
+"""Steps that end-to-end tests share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.lab import Valve
-from deploy.lab.logbook import LogBook, Mark
-from deploy.lab.registry_server import Request
-from deploy.lab.system import System
 from events.messages import (
     DeploymentCancelled,
     DeploymentEnded,
@@ -20,7 +16,8 @@ from events.messages import (
     ImageOutcome,
     ImagePushed,
 )
-from services.core.references import Reference
+from services.core.images.references import Reference
+from tests.laboratory import LogBook, Mark, Request, System, Valve
 
 BASE = "e2e/base:1"
 MEGABYTE = 1_000_000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.lab.server import poll
+from deploy.machine.polling import poll
 from tests.e2e.narrow import BULK, LARGE, NARROW, STOPS_SECONDS, NarrowScene
 
 pytestmark = pytest.mark.real

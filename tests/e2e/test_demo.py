@@ -1,4 +1,4 @@
-"""The demonstration itself: it tells its story to the end, and leaves nothing behind however it ends."""
+"""The demonstration: it runs to its end, and leaves nothing behind however it ends."""
 
 from __future__ import annotations
 
@@ -24,11 +24,8 @@ import pytest
 
 from deploy.demo import start as start_module
 from deploy.demo.show import Show
-from deploy.lab import EngineServer, Lab, LabError
-from deploy.lab.engine_server import engine_answers
-from deploy.lab.laboratory import marked_processes
-from deploy.lab.role_server import ROOT
-from deploy.lab.server import free_port, plain_environment
+from deploy.machine.commands import MachineError
+from tests.laboratory import ROOT, EngineServer, Lab, engine_answers, free_port, marked_processes, plain_environment
 
 pytestmark = pytest.mark.real
 
@@ -90,6 +87,7 @@ class Played:
     status: int
     answers: dict[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
+    pasted: dict[str, str] = field(default_factory=dict)
     left: dict[str, object] = field(default_factory=dict)
     downloads: bool = False
 
@@ -114,6 +112,9 @@ def played(tmp_path_factory: pytest.TempPathFactory, base_image_tar: Path) -> Pl
         said = until(demo, "Ctrl-C ends it")
         answers = {name: answer(where) for name, where in addresses(said)}
         commands = {command: shell(command) for command in re.findall(r"\$ (redis-cli .+)", said)}
+        pasted = {
+            command: paste(said, command) for command in re.findall(r"\$ (\S*cyroid-images (?:doctor|verify).*)", said)
+        }
         os.killpg(demo.pid, signal.SIGINT)
         said += until(demo, "the end")
         status = demo.wait(60)
@@ -122,7 +123,9 @@ def played(tmp_path_factory: pytest.TempPathFactory, base_image_tar: Path) -> Pl
     if files != [str(cache / "base-image.tar")]:
         found["files"] = files
     asked = (place / "asked").exists()
-    return Played(said=said, status=status, answers=answers, commands=commands, left=found, downloads=asked)
+    return Played(
+        said=said, status=status, answers=answers, commands=commands, pasted=pasted, left=found, downloads=asked
+    )
 
 
 def addresses(said: str) -> list[tuple[str, str]]:
@@ -145,6 +148,16 @@ def answer(where: str) -> str:
         connection.close()
 
 
+def paste(said: str, command: str) -> str:
+    """What a command prints in a terminal into which the lines were pasted that the demonstration ends with."""
+    _, _, after = said.partition("paste this there:")
+    lines = [line.strip() for line in after.splitlines() if line.strip().startswith(("cd ", "export "))]
+    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    shell = ["sh", "-c", "\n".join([*lines, command])]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False, cwd="/", env=clean)
+    return f"exit status {done.returncode}: {done.stdout}{done.stderr}"
+
+
 def shell(command: str) -> str:
     done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=False)
     return done.stdout if done.returncode == 0 else f"exit status {done.returncode}: {done.stderr}"
@@ -162,6 +175,15 @@ def test_ctrl_c_at_the_end_leaves_nothing_but_the_cache(played: Played) -> None:
     """No process, no mount, no folder, no file in the home or the temporary folder."""
     assert "nothing is left running or mounted" in played.said
     assert played.left == {}
+
+
+def test_its_environment_lets_another_terminal_use_the_command_line(played: Played) -> None:
+    """Pasted into a shell that has nothing else, it makes the commands that are offered work."""
+    doctor, verify = played.pasted.values()
+    assert "tracker" in doctor
+    assert "away" not in doctor
+    assert "unknown setting" not in doctor
+    assert verify.startswith("exit status 0: "), verify
 
 
 def test_what_is_installed_is_used_again(played: Played) -> None:
@@ -240,7 +262,7 @@ class NoServers:
     """A laboratory in which nothing starts."""
 
     def redis(self) -> Any:
-        raise LabError("nothing starts here")
+        raise MachineError("nothing starts here")
 
 
 def test_an_engine_at_the_usual_address_is_left_alone(
@@ -254,7 +276,7 @@ def test_an_engine_at_the_usual_address_is_left_alone(
     assert not engine_answers(tmp_path / "none.sock")
     for usual, noticed in ((host_engine_server.socket, True), (tmp_path / "none.sock", False)):
         monkeypatch.setattr(start_module, "USUAL_ENGINE", usual)
-        with pytest.raises(LabError, match="nothing starts here"):
+        with pytest.raises(MachineError, match="nothing starts here"):
             start_module.start(cast(Lab, NoServers()), Show())
         said = capsys.readouterr().out
         assert (f"An engine answers at {usual}: it is left alone, the engines here are others." in said) == noticed

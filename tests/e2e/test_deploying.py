@@ -1,4 +1,4 @@
-"""Deployments while everything works: what is sent, what is not, and that the range has the content."""
+"""Deployments without faults: what is sent, what is not, and that the range has the content."""
 
 from __future__ import annotations
 

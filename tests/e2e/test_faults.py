@@ -1,12 +1,12 @@
-"""Deployments while something breaks: each one still ends, and what arrived is right."""
+"""Deployments during faults: each one still ends, and what arrived is right."""
 
 from __future__ import annotations
 
 import pytest
 
-from deploy.lab.role_server import RoleServer
 from events.messages import DeploymentFailed, DeploymentSucceeded
 from tests.e2e.scene import MEGABYTE, SLACK_BYTES, Scene
+from tests.laboratory import RoleServer
 
 pytestmark = pytest.mark.real
 

@@ -1,4 +1,4 @@
-"""Processes die in the middle of deployments, and every deployment ends once, with the right content."""
+"""Processes are killed in the middle of deployments; every deployment ends once, with the right content."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.kill_plan import Kill
-from bench.kill_stage import stage
-from bench.killall import killed, report
-from deploy.lab import Lab
+from bench.killall.case import killed, report
+from bench.killall.schedule import Kill
+from bench.killall.supervisor import supervised
+from tests.laboratory import Lab
 
 pytestmark = pytest.mark.real
 
@@ -28,7 +28,7 @@ CHOSEN = (
 def test_whoever_is_killed_the_deployment_ends_once_and_right(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One kill for each part that holds a transfer: all deployments succeed, engines agree, nothing stays behind."""
     folder: Path = tmp_path_factory.mktemp("kills")
-    with Lab(folder) as lab, stage(lab, ranges=1, layer_bytes=24_000_000, appendfsync="always") as here:
+    with Lab(folder) as lab, supervised(lab, ranges=1, layer_bytes=24_000_000, appendfsync="always") as here:
         found = report(here, *killed(here, CHOSEN, len(CHOSEN), seed=7), seconds=0)
     assert found["details"] == []
     assert found["ok"] is True

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from deploy.lab.role_server import RoleServer
-from deploy.lab.server import poll
+from deploy.machine.polling import poll
 from events.messages import DeploymentFailed, DeploymentSucceeded
 from tests.e2e.narrow import BULK, NARROW, NarrowScene
 from tests.e2e.scene import MEGABYTE, SLACK_BYTES
+from tests.laboratory import RoleServer
 
 pytestmark = pytest.mark.real
 

@@ -1,4 +1,4 @@
-"""Bad input: one clear line with what to do, an exit status of its own, and nothing left behind."""
+"""Bad input: one clear line with what to do, an exit status, and nothing left behind."""
 
 from __future__ import annotations
 

@@ -1,27 +1,15 @@
-"""Building small real images for tests, and looking at what an engine has."""
+"""Builds small real images for tests, and inspects engines."""
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from services.core.images import EngineImage
+from services.core.images.image import EngineImage
 from services.ports import Chunks, Engine
+from tests.images import tar_of
 
 BASE = "docker.io/test/base:1"
-
-
-def context_tar(files: Mapping[str, bytes]) -> bytes:
-    """A build context."""
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return raw.getvalue()
 
 
 async def pieces(content: bytes, size: int = 1 << 20) -> AsyncIterator[bytes]:
@@ -52,7 +40,7 @@ async def build(engine: Engine, reference: str, *layers: Mapping[str, bytes], ba
     for number, layer in enumerate(layers):
         files.update({f"{number}/{name}": content for name, content in layer.items()})
         steps.append(f"COPY {number}/ /data/")
-    context: Chunks = pieces(context_tar({"Dockerfile": "\n".join(steps).encode(), **files}))
+    context: Chunks = pieces(tar_of({"Dockerfile": "\n".join(steps).encode(), **files}))
     async with engine.build(context, reference=reference) as log:
         async for _ in log:
             pass

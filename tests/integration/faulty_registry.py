@@ -1,9 +1,9 @@
-"""A proxy before a registry that does one thing wrong, at one request: the tests' own. Bodies stream through it."""
+"""Faulty proxy in front of a registry: it breaks one chosen request in one chosen way; bodies stream through it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -53,13 +53,17 @@ _EARLY = 1000
 
 
 class FaultyRegistry:
-    """`requests` is what came, as (method, path); the request of number `at` goes wrong as `fault` says."""
+    """`requests` is what came, as (method, path); the request of number `at` goes wrong as `fault` says.
+
+    `swallows_manifests`: each manifest is answered as if it were stored, and kept from the registry.
+    """
 
     def __init__(self, upstream: str, session: aiohttp.ClientSession) -> None:
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault = "drop"
         self.at: int | None = None
         self.struck = False
+        self.swallows_manifests = False
         self.address = ""
         self._upstream = upstream
         self._session = session
@@ -70,6 +74,9 @@ class FaultyRegistry:
         self.fault, self.at, self.struck = fault, at, False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.swallows_manifests and request.method == "PUT" and "/manifests/" in request.path:
+            await request.read()
+            return web.Response(status=201, headers={"Location": request.path})
         number = len(self.requests)
         self.requests.append((request.method, request.path))
         if number != self.at:
@@ -153,14 +160,19 @@ async def faulty_registry(upstream: str) -> AsyncIterator[FaultyRegistry]:
     """The proxy, on a loopback port of its own."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         proxy = FaultyRegistry(upstream, session)
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", proxy.handle)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            proxy.address = "{}:{}".format(*runner.addresses[0][:2])
+        async with answering(proxy.handle) as proxy.address:
             yield proxy
-        finally:
-            await runner.cleanup()
+
+
+@asynccontextmanager
+async def answering(handle: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """A server on a loopback port of its own; yields `host:port`. A client that hangs up cancels its handler."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield "{}:{}".format(*runner.addresses[0][:2])
+    finally:
+        await runner.cleanup()

@@ -1,4 +1,4 @@
-"""Layers that break what handles tars carelessly. Everything lies below `t/`; engines add things beside it."""
+"""Layers that are hard to transfer correctly. Everything is below `t/`; engines add files beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A loopback port in front of an engine's socket: the laboratory's have sockets, a range's is reached by TCP."""
+"""TCP proxy on loopback in front of an engine's socket: the laboratory's engines have sockets, a range's is reached by
+TCP.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.transfer import RATIOS, main
+from bench.transfer.case import RATIOS, main
 
 pytestmark = pytest.mark.real
 

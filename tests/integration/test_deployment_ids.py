@@ -1,4 +1,4 @@
-"""One id, several requests at once: which of them counts is settled in the bus, and everybody is told."""
+"""Concurrent requests under one deployment id: one of them counts, and every sender is told which."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from deploy.lab import RedisServer
-from events.bus import Speaker
+from events.bus import BusClient
 from events.envelope import Envelope
 from events.lease import Bus
 from events.messages import DeploymentEnded, DeploymentRequested, TransferProgress
 from events.streams import Streams
 from events.task_group import TaskGroup
-from events.worker import Worker
+from events.worker.worker import Worker
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.asking import ask_deployer, deployment
-from services.core.deployment import Deployment
-from services.core.deployment_index import DeploymentKeys
-from services.deployer import Deployer
+from services.commands.requests import ask_deployer, deployment
+from services.core.deployments.deployment import Deployment
+from services.core.deployments.index import DeploymentKeys
+from services.deployer.role import Deployer
 from services.errors import DuplicateDeployment
 from tests.contract.buses import open_bus
+from tests.laboratory import RedisServer
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -44,7 +44,7 @@ async def deployers(bus: Bus, streams: Streams) -> AsyncIterator[None]:
         running = []
         for number in range(2):
             role = Deployer(
-                speaker=bus,
+                bus=bus,
                 engine=MemoryEngine(),
                 registry=MemoryRegistry("registry:5000"),
                 streams=streams,
@@ -58,10 +58,10 @@ async def deployers(bus: Bus, streams: Streams) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def ask(bus: Speaker, streams: Streams, request: DeploymentRequested) -> bool:
+async def ask(bus: BusClient, streams: Streams, request: DeploymentRequested) -> bool:
     """Whether it was taken."""
     try:
-        await ask_deployer(request, speaker=bus, streams=streams, source="test")
+        await ask_deployer(request, bus=bus, streams=streams, source="test")
     except DuplicateDeployment:
         return False
     return True
@@ -91,7 +91,7 @@ async def dead(bus: Bus, streams: Streams) -> int:
 
 
 async def asked_of(bus: Bus, streams: Streams) -> str:
-    record = await bus.load(DeploymentKeys(streams.prefix).record("one-id"))
+    record = await bus.load(DeploymentKeys(streams.prefix).record("one-id").name)
     assert record is not None
     return msgspec.json.decode(record.value, type=Deployment).range_id
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from deploy.lab import EngineServer, RegistryServer
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders
 from services.adapters.registry import HttpRegistry
-from services.core.images import EngineImage
-from services.core.manifests import (
+from services.core.deployments.offers import Layout
+from services.core.images.image import EngineImage
+from services.core.images.manifests import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
@@ -27,11 +27,11 @@ from services.core.manifests import (
     Manifest,
     sha256,
 )
-from services.core.offers import Layout
 from services.errors import CyroidError
 from tests.conftest import ENGINE_KINDS
 from tests.images import LAYOUTS, archive_of, config_of, tar_of
 from tests.integration.engines import pieces, pull
+from tests.laboratory import EngineServer, RegistryServer
 
 pytestmark = pytest.mark.real
 TABLE = Path(__file__).parents[2] / "docs/engines.md"

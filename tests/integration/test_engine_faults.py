@@ -10,14 +10,15 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from deploy.lab import EngineServer, Lab
 from services.adapters.engine import DockerEngine
-from services.core.manifests import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest, sha256
+from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest, sha256
 from services.errors import CyroidError, EngineUnavailable, Stalled
 from services.ports import Chunks
 from tests.conftest import ENGINE_KINDS
 from tests.images import LAYOUTS, archive_of, config_of, tar_of
 from tests.integration.engines import pull
+from tests.integration.faulty_registry import answering
+from tests.laboratory import EngineServer, Lab
 
 pytestmark = pytest.mark.real
 BOUND_SECONDS = 60
@@ -67,18 +68,9 @@ class HangingRegistry:
 async def hanging_registry() -> AsyncIterator[HangingRegistry]:
     """On a loopback port of its own."""
     registry = HangingRegistry()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", registry.handle)
     # The handler is cancelled when the engine hangs up: that is how the test sees it.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        registry.address = "{}:{}".format(*runner.addresses[0][:2])
+    async with answering(registry.handle) as registry.address:
         yield registry
-    finally:
-        await runner.cleanup()
 
 
 async def load(engine: DockerEngine, archive: Chunks) -> None:

@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from deploy.lab import RegistryServer
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.registry import HttpRegistry
-from services.core.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, sha256
-from services.exporting.image_reader import ImageReader
+from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, sha256
+from services.tar_server.image_reader import ImageReader
 from tests.integration.agent.valve import Valve
+from tests.laboratory import RegistryServer
 from tests.unit.services.layer_twins import TwinSource
 from tests.unit.services.twins import chunks
 

@@ -1,4 +1,4 @@
-"""What room an archive is said to take, against what a real engine's `docker save` then brings."""
+"""Estimate of an archive's size, compared with what a real engine's `docker save` brings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer
 from services.adapters.engine import DockerEngine
 from services.adapters.memory_registry import MemoryRegistry
 from services.adapters.save_stream import SaveStream
-from services.core.manifests import sha256
-from services.exporting.image_reader import ImageReader
+from services.core.images.manifests import sha256
+from services.tar_server.image_reader import ImageReader
 from tests.images import config_of, tar_of
 from tests.integration.test_layer_sources import load
+from tests.laboratory import EngineServer
 
 pytestmark = pytest.mark.real
 

@@ -1,36 +1,30 @@
-"""Images that are odd as a whole, on real engines: none, two of one, many platforms, huge, gone while they are read."""
+"""Unusual images on real engines: without layers, with a layer twice, many platforms, huge, removed while they are
+read.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import hashlib
 import io
 import os
-import shutil
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, RegistryServer
-from events.memory import MemoryBus
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders, layer_sources
 from services.adapters.registry import HttpRegistry
 from services.adapters.save_stream import SaveStream
-from services.core.manifests import OCI_CONFIG, OCI_LAYER_GZIP, Descriptor, Manifest, sha256
+from services.core.images.manifests import OCI_CONFIG, OCI_LAYER_GZIP, Descriptor, Manifest, sha256
 from services.errors import CyroidError, LayerUnreadable
 from services.ports import BlobSource, LayerSource
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.layer_push import LayerPush
-from services.pushing.tally import Tally
 from tests.images import config_of, many_platforms, tar_of
 from tests.integration.engines import pieces, pull
 from tests.integration.test_layer_sources import Pair, digest_of, load, pair, put
+from tests.laboratory import EngineServer, RegistryServer
 
 pytestmark = pytest.mark.real
 __all__ = ["pair"]
@@ -156,78 +150,6 @@ async def test_a_sparse_file_arrives_right_or_not_at_all(
                 continue
             # A reader compares digests, so other bytes are noticed; they must not pass for the layer by their length.
             assert digest == sha256(packed) or source.name == "layers"
-
-
-class HugeLayer:
-    """A tar with one file of nine gigabytes, made as it is read; its digest is known at its end."""
-
-    size = 9_000_000_005
-
-    def __init__(self, word: str) -> None:
-        self._word = word.encode()
-        self.state = hashlib.sha256()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        info = tarfile.TarInfo("t/huge")
-        info.size = self.size
-        block = self._word + bytes((4 << 20) - len(self._word))
-        yield await self._through(info.tobuf(tarfile.GNU_FORMAT))
-        for start in range(0, self.size, len(block)):
-            yield await self._through(block[: min(len(block), self.size - start)])
-        yield await self._through(bytes(-self.size % 512 + 1024))
-
-    async def _through(self, chunk: bytes) -> bytes:
-        await asyncio.to_thread(self.state.update, chunk)
-        return chunk
-
-
-async def test_a_file_of_nine_gigabytes(engine_servers: Servers, registry_server: RegistryServer, unique: str) -> None:
-    """Its size does not fit the tar header's octal digits; it is pushed with memory flat, and the registry counts its
-    digest. A pull would write it a third time, which takes a minute and shows nothing that other pulls do not.
-    """
-    server, huge = engine_servers("machine"), HugeLayer(unique)
-    name = f"docker.io/test/{unique}:1"
-    most = 0
-
-    def note(tally: Tally) -> None:
-        nonlocal most
-        most = max(most, resident_bytes())
-
-    async with DockerEngine.open(server.url) as engine, HttpRegistry.open(registry_server.url) as registry:
-        async with engine.import_root(huge.chunks(), reference=name) as progress:
-            async for _ in progress:
-                pass
-        digest = f"sha256:{huge.state.hexdigest()}"
-        try:
-            image = await engine.inspect(name)
-            assert image is not None
-            assert image.diff_ids == (digest,)
-            source = Folders(server.root)
-            push = ImagePush(
-                engine=engine,
-                registry=registry,
-                sources=(source,),
-                layers=LayerPush(
-                    registry=registry, sources=(source,), forms=LayerForms(speaker=MemoryBus(), prefix="t")
-                ),
-                engine_registry=registry_server.address,
-            )
-            before = resident_bytes()  # what making the layer cost is this test's own
-            pushed = await push.push(name, changed=note)
-            assert (pushed.method, pushed.layers[0].digest) == ("layers", digest)
-            assert pushed.layers[0].size_bytes == await registry.blob_size(pushed.repository, digest)
-            assert pushed.layers[0].size_bytes > huge.size
-            assert before < most < before + (64 << 20)
-            await registry.delete_manifest(pushed.repository, pushed.manifest_digest)
-        finally:
-            await engine.untag(name)
-            kept = registry_server.storage / "docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:]
-            await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
-
-
-def resident_bytes() -> int:
-    """Memory of this process now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_an_image_deleted_while_it_is_read(engine_servers: Servers, unique: str) -> None:

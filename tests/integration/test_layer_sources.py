@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from deploy.lab import EngineServer, RegistryServer
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders
 from services.adapters.registry import HttpRegistry
 from services.adapters.save_stream import SaveStream
-from services.core.images import EngineImage
-from services.core.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, sha256
+from services.core.images.image import EngineImage
+from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, sha256
 from services.ports import LayerSource
 from tests.conftest import ENGINE_KINDS
 from tests.images import LAYOUTS, archive_of
 from tests.integration.engines import pieces, pull
 from tests.integration.hard_layers import INPUTS
+from tests.laboratory import EngineServer, RegistryServer
 
 pytestmark = pytest.mark.real
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, RegistryServer
-from events.memory import MemoryBus
+from events.memory.bus import MemoryBus
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_store import LayerStore
 from services.adapters.registry import HttpRegistry
 from services.errors import NotFound
 from services.ports import LayerSource
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.layer_push import LayerPush
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.layer_push import LayerPush
 from tests.integration.engines import build, ensure_base, pull
+from tests.laboratory import EngineServer, RegistryServer
 
 MEGABYTE = 1024 * 1024
 pytestmark = pytest.mark.real
@@ -39,7 +39,9 @@ class Site:
             engine=self.engine,
             registry=self.registry,
             sources=sources,
-            layers=LayerPush(registry=self.registry, sources=sources, forms=LayerForms(speaker=self.bus, prefix="t")),
+            layers=LayerPush(
+                registry=self.registry, sources=sources, encodings=LayerEncodings(bus=self.bus, prefix="t")
+            ),
             engine_registry=self.registry.address,
         )
 

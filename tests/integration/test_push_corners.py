@@ -1,4 +1,4 @@
-"""Pushers at work on a real engine, registry and Redis, when something happens under them."""
+"""Pushers on a real engine, registry and Redis, while images change or processes end."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, RedisServer, RegistryServer
 from events.envelope import Envelope
 from events.messages import ImagePushed, ImagePushFailed, PushRequested
-from events.redis_bus import RedisBus
+from events.redis.bus import RedisBus
 from events.streams import Streams
 from events.task_group import TaskGroup
-from events.worker import Worker
+from events.worker.worker import Worker
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_store import LayerStore
 from services.adapters.registry import HttpRegistry
 from services.adapters.save_stream import SaveStream
-from services.core.codecs import CodecSetting
-from services.core.images import EngineImage
-from services.core.manifests import sha256
+from services.core.images.encodings import CodecSetting
+from services.core.images.image import EngineImage
+from services.core.images.manifests import sha256
 from services.ports import Chunks, LayerSource, OpenLayer
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.layer_push import LayerPush
-from services.registry_pusher import RegistryPusher
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.layer_push import LayerPush
+from services.registry_pusher.role import RegistryPusher
 from tests.images import tar_of
 from tests.integration.engines import pull
 from tests.integration.test_layer_sources import load
+from tests.laboratory import EngineServer, RedisServer, RegistryServer
 
 pytestmark = pytest.mark.real
 Ended = ImagePushed | ImagePushFailed
@@ -51,7 +51,7 @@ class House:
     @asynccontextmanager
     async def push(
         self, *sources: LayerSource, codec: CodecSetting = "raw"
-    ) -> AsyncIterator[tuple[ImagePush, LayerForms, HttpRegistry, RedisBus]]:
+    ) -> AsyncIterator[tuple[ImagePush, LayerEncodings, HttpRegistry, RedisBus]]:
         """As one process has it; every range is said to read zstd."""
 
         async def yes() -> bool:
@@ -61,8 +61,10 @@ class House:
             RedisBus.open(self.redis.url, streams=self.streams) as bus,
             HttpRegistry.open(self.registry.url) as registry,
         ):
-            forms = LayerForms(speaker=bus, prefix=self.streams.prefix)
-            layers = LayerPush(registry=registry, sources=sources, forms=forms, layer_codec=codec, all_read_zstd=yes)
+            encodings = LayerEncodings(bus=bus, prefix=self.streams.prefix)
+            layers = LayerPush(
+                registry=registry, sources=sources, encodings=encodings, layer_codec=codec, all_read_zstd=yes
+            )
             image_push = ImagePush(
                 engine=self.engine,
                 registry=registry,
@@ -70,20 +72,20 @@ class House:
                 layers=layers,
                 engine_registry=self.registry.address,
             )
-            yield image_push, forms, registry, bus
+            yield image_push, encodings, registry, bus
 
     @asynccontextmanager
     async def pusher(self, number: int, *sources: LayerSource) -> AsyncIterator[RedisBus]:
         """A replica of the role at work."""
 
-        async def yes() -> bool:
+        async def yes(reference: str) -> bool:
             return True
 
-        async with self.push(*sources) as (image_push, forms, registry, bus), TaskGroup() as group:
+        async with self.push(*sources) as (image_push, encodings, registry, bus), TaskGroup() as group:
             role = RegistryPusher(
                 push=image_push,
                 registry=registry,
-                forms=forms,
+                encodings=encodings,
                 streams=self.streams,
                 source=f"registry-pusher@{number}",
                 auto_push=yes,
@@ -246,11 +248,11 @@ async def test_a_race_for_the_codec_of_a_layer_has_one_winner(house: House, uniq
             for setting in settings
         ]
         pushed = await asyncio.gather(*(push.push(name) for push, name in zip(pushes, names, strict=True)))
-        forms = [one.layers[0] for one in pushed]
-        assert forms[0] == forms[1]
+        encodings = [one.layers[0] for one in pushed]
+        assert encodings[0] == encodings[1]
         async with house.push(LayerStore(house.host.root), codec="auto") as (third, _, registry, _):
             await house.engine.tag(names[0], f"docker.io/test/{unique}-2:1")
-            assert (await third.push(f"docker.io/test/{unique}-2:1")).layers[0] == forms[0]
+            assert (await third.push(f"docker.io/test/{unique}-2:1")).layers[0] == encodings[0]
             for one, image in zip(pushed, images, strict=True):
                 found = await registry.manifest(one.repository, "1")
                 assert found is not None

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from deploy.lab import RegistryServer
-from events.memory import MemoryBus
+from events.memory.bus import MemoryBus
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.registry import HttpRegistry
 from services.errors import CyroidError
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.layer_push import LayerPush
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.layer_push import LayerPush
 from tests.integration.faulty_registry import FAULTS, Fault, FaultyRegistry, faulty_registry
+from tests.laboratory import RegistryServer
 from tests.unit.services.layer_twins import TwinSource, layer
 
 pytestmark = pytest.mark.real
@@ -25,7 +25,7 @@ SILENT: tuple[Fault, ...] = ("stall", "stall_request", "stall_answer")
 
 @dataclass
 class Stand:
-    """A host's twin, the proxy, and ways to the registry: through the proxy with short patience, the same with long
+    """A host's fake, the proxy, and ways to the registry: through the proxy with short patience, the same with long
     patience (so that a slow machine is no fault), and beside it."""
 
     engine: MemoryEngine
@@ -38,12 +38,12 @@ class Stand:
         """As a process that has just started: it remembers nothing. Only silence needs short patience to be seen."""
         registry = self.through if fault in SILENT else self.patient
         source = TwinSource(self.engine)
-        forms = LayerForms(speaker=MemoryBus(), prefix="t")
+        encodings = LayerEncodings(bus=MemoryBus(), prefix="t")
         return ImagePush(
             engine=self.engine,
             registry=registry,
             sources=(source,),
-            layers=LayerPush(registry=registry, sources=(source,), forms=forms, parallel_layers=1),
+            layers=LayerPush(registry=registry, sources=(source,), encodings=encodings, parallel_layers=1),
             engine_registry=self.proxy.address,
         )
 
@@ -67,7 +67,7 @@ async def stand(registry_server: RegistryServer) -> AsyncIterator[Stand]:
         HttpRegistry.open(f"http://{proxy.address}") as patient,
         HttpRegistry.open(registry_server.url) as beside,
     ):
-        # The engine's own push would go around the faults: the twin reaches no registry.
+        # The engine's own push would go around the faults: the fake reaches no registry.
         yield Stand(MemoryEngine(), proxy, through, patient, beside)
 
 

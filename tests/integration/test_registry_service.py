@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from deploy.lab import EngineServer, RedisServer, RegistryServer
 from events.messages import ImagePushed
-from events.redis_bus import RedisBus
+from events.redis.bus import RedisBus
 from events.streams import Streams
 from services.adapters.engine import DockerEngine
 from services.errors import BadReference, NotFound, RedisUnavailable
 from services.registry_service import RegistryService
 from services.settings import Settings
 from tests.integration.engines import build, ensure_base
+from tests.laboratory import EngineServer, RedisServer, RegistryServer
 
 pytestmark = pytest.mark.real
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deploy.lab import RegistryServer
 from services.adapters.registry import HttpRegistry
 from services.errors import WrongContent
+from tests.laboratory import RegistryServer
 
 pytestmark = pytest.mark.real
 

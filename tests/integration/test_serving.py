@@ -1,20 +1,22 @@
-"""`serve` and the commands beside it as real processes: how they begin and how they end."""
+"""`serve` and other commands as real processes: how they start and how they end."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.lab import Lab, RedisServer
-from deploy.lab.role_server import ROOT, variables
-from deploy.lab.server import free_port, plain_environment, poll
+from deploy.machine.polling import poll
+from tests.laboratory import ROOT, Lab, RedisServer, free_port, plain_environment, variables
 
 
 class Process:
@@ -137,6 +139,31 @@ def test_waiting_for_redis_can_be_ended(processes: Processes) -> None:
     assert process.ends() == 0
 
 
+def test_a_process_that_waits_for_redis_is_alive_and_not_ready(processes: Processes) -> None:
+    """Its operations listener is there before Redis is, and says that the process is starting."""
+    address = f"127.0.0.1:{free_port()}"
+    process = processes.start("serve", "tracker", redis_url="redis://127.0.0.1:1/0", operations_listen=address)
+    process.says("waiting for Redis")
+    with urllib.request.urlopen(f"http://{address}/livez", timeout=10) as answer:
+        assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://{address}/readyz", timeout=10)
+    assert refused.value.code == 503
+    assert json.loads(refused.value.read())["status"] == "starting"
+    process.signal(signal.SIGTERM)
+    assert process.ends() == 0
+
+
+def test_an_operations_address_that_is_taken_stops_the_start(processes: Processes) -> None:
+    """One line with the setting's name, exit status 2, no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = processes.start("serve", "tracker", operations_listen=address)
+        assert process.ends() == 2
+    assert f"error: cannot listen at {address}: " in process.said
+    assert "Traceback" not in process.said
+
+
 def test_a_role_that_cannot_run_stops_the_process_with_its_name(processes: Processes) -> None:
     """A port that is taken: one line, exit status 7, no traceback."""
     with socket.socket() as taken:
@@ -146,6 +173,47 @@ def test_a_role_that_cannot_run_stops_the_process_with_its_name(processes: Proce
         assert process.ends() == 7
     assert "error: api stopped: cannot listen at 127.0.0.1:" in process.said
     assert "Traceback" not in process.said
+
+
+def test_an_api_that_would_be_open_to_a_network_stops_the_start(processes: Processes) -> None:
+    """Before anything runs, with what to set."""
+    process = processes.start("serve", "api", api_listen=f"0.0.0.0:{free_port()}")
+    assert process.ends() == 2
+    assert "set CYROID_API_AUTH to token or cyroid" in process.said
+    assert "Traceback" not in process.said
+
+
+def test_an_api_on_every_address_asks_for_a_token(processes: Processes, tmp_path: Path) -> None:
+    """One made on the command line is known; its name is the command's actor; the old Host trick is refused."""
+    tokens, port = tmp_path / "tokens", free_port()
+    token = _output(processes, "tokens", "create", "eva", "--role", "operator", "--file", str(tokens)).strip()
+    process = processes.start("serve", "api", api_listen=f"0.0.0.0:{port}", api_auth="token", api_tokens=tokens)
+    process.says('"event":"running"')
+    process.says('"event":"listening"')
+
+    def asked(path: str, headers: dict[str, str], body: bytes | None = None) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("POST" if body else "GET", path, body, headers)
+        answer = connection.getresponse()
+        assert answer.getheader("Server") == "cyroid-images"
+        assert answer.status < 400 or answer.getheader("Content-Type") == "application/problem+json"
+        connection.close()
+        return answer.status
+
+    bearer = {"Authorization": f"Bearer {token}"}
+    body = json.dumps({"range_id": "r1", "images": ["web:1"]}).encode()
+    json_type = {"Content-Type": "application/json"}
+    assert asked("/livez", {}) == 200
+    assert asked("/api/v1/ranges", {}) == 401
+    assert asked("/api/v1/ranges", bearer) == 200
+    assert asked("/api/v1/ranges", {**bearer, "Host": "evil.example"}) == 421
+    assert asked("/api/v1/deployments", {**bearer, "Content-Type": "text/plain"}, body) == 415
+    assert asked("/api/v1/deployments", {**bearer, **json_type, "Origin": "http://evil.example"}, body) == 403
+    assert asked("/api/v1/deployments", {**bearer, **json_type}, body) == 202
+    (row,) = json.loads(_output(processes, "deployments", "ls", "--json"))["items"]
+    assert (row["range_id"], row["actor"]) == ("r1", "eva")
+    process.signal(signal.SIGTERM)
+    assert process.ends() == 0
 
 
 def test_a_redis_that_would_lose_events_stops_the_start(processes: Processes, lab: Lab, unique: str) -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import Lab
-from deploy.lab.engine_server import EngineServer
-from deploy.lab.server import poll
+from deploy.machine.polling import poll
 from deploy.stack.nested import nested_options
 from deploy.stack.own_network import OwnNetwork
+from tests.laboratory import EngineServer, Lab
 from tests.stack.listing import hard_image
 from tests.stack.operator import PLAIN, PLAIN_ADDRESS, RANGES, Stack, context
 from tests.stack.traces import traces
@@ -84,10 +83,16 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def images(stack: Stack) -> list[str]:
+def base(stack: Stack) -> str:
+    """The image that every build of these tests is FROM, in the stack's engine."""
+    stack.docker("import", "--change", 'CMD ["sh"]', "-", "base:1", stdin=hard_image())
+    return "base:1"
+
+
+@pytest.fixture(scope="session")
+def images(stack: Stack, base: str) -> list[str]:
     """One built, one imported, one promoted, and one with what careless copies lose."""
     stack.docker("import", "-", "hard:1", stdin=hard_image())
-    stack.docker("import", "--change", 'CMD ["sh"]', "-", "base:1", stdin=hard_image())
     stack.cyroid("images", "build", "-", "-t", "built:1", stdin=context("one"))
     stack.docker("tag", "built:1", "elsewhere:1")
     archive = stack.run("docker", "save", "elsewhere:1").stdout

@@ -9,8 +9,8 @@ import hashlib
 import io
 import tarfile
 
-from deploy.lab.base_image import base_image_tar
-from deploy.lab.laboratory import default_cache
+from deploy.machine.base_image import base_image_tar
+from deploy.machine.cache import default_cache
 
 #: What the program is, in the range too.
 PROGRAM = """

@@ -1,4 +1,4 @@
-"""What an operator does with a running stack, from outside, and what the log book says of it."""
+"""What an operator does with a running stack, from outside, and what the log book shows of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.lab.server import poll
+from deploy.machine.polling import poll
 from tests.stack.listing import PROGRAM
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +24,8 @@ PLAIN = "stock"
 PLAIN_ADDRESS = "172.30.1.6"
 #: How long a deployment may take on a machine that has other things to do.
 PATIENCE_SECONDS = 300.0
+#: What makes images on the host's engine.
+INGESTS = (("build",), ("import",), ("promote",))
 ENDS = ("deployment.succeeded.v1", "deployment.failed.v1", "deployment.cancelled.v1")
 
 
@@ -52,9 +54,10 @@ class Stack:
     def docker(self, *words: str, stdin: bytes = b"") -> str:
         return self.run("docker", *words, stdin=stdin).stdout.decode().strip()
 
-    def cyroid(self, *words: str, stdin: bytes = b"", service: str = "api") -> list[dict[str, Any]]:
-        """`cyroid-images … --json` in a service's container: the items, or the one object."""
-        inside = ["exec", "-i", f"cyroid-images-{service}-1", "cyroid-images", *words, "--json"]
+    def cyroid(self, *words: str, stdin: bytes = b"", service: str = "") -> list[dict[str, Any]]:
+        """`cyroid-images … --json` in a service's container, where that command belongs: the items, or the object."""
+        where = service or ("ingest" if words[1:2] in INGESTS else "api")
+        inside = ["exec", "-i", f"cyroid-images-{where}-1", "cyroid-images", *words, "--json"]
         text = self.docker(*inside, stdin=stdin)
         found = json.loads(text.splitlines()[-1])
         items: list[dict[str, Any]] = found.get("items", [found])
@@ -72,6 +75,10 @@ class Stack:
             health = ["inspect", "--format", "{{.State.Health.Status}}", *containers]
             well = poll(lambda: set(self.docker(*health).split()) == {"healthy"}, seconds=180.0, every=1.0)
             assert well, f"{names}: {self.docker(*health)}"
+
+    def redis(self, *words: str) -> str:
+        """As the operator, who reads everything."""
+        return self.docker("exec", "cyroid-images-redis-1", "redis-cli", *words)
 
     def address(self, name: str, network: str) -> str:
         template = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'

@@ -1,4 +1,4 @@
-"""What the stack is for, on five engines at once: deploy, again, a change, a way around, a range made anew."""
+"""The stack on five engines at once: deploy, repeat, change, fallback, a recreated range."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tarfile
 from collections import Counter
 from typing import IO
 
-from deploy.lab.server import poll
+from deploy.machine.polling import poll
 from tests.stack.listing import XATTR
 from tests.stack.operator import PATIENCE_SECONDS, PLAIN, RANGES, Stack, context
 

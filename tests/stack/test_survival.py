@@ -1,11 +1,11 @@
-"""What is in a range comes back by itself: the engine under its running containers, and the agent."""
+"""Restarts in a range: the engine under its running containers, and the agent."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from deploy.lab.server import poll
+from deploy.machine.polling import poll
 from tests.stack.operator import Stack, context
 
 STATUS = "cat /run/range/status.json"

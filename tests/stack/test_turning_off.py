@@ -1,4 +1,4 @@
-"""One service after another goes away while deployments to five engines are open, and comes back seconds later."""
+"""Each service in turn is stopped while deployments to five engines are open, and is started again seconds later."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ SERVICES = (
     "deployer",
     "tar-server",
     "agent-pool",
+    "range-gateway",
+    "range-proxy",
     "tracker",
+    "collector",
     "api",
+    "engine-proxy",
 )
 
 
@@ -33,14 +37,14 @@ def test_a_service_that_goes_away_delays_and_loses_nothing(
 ) -> None:
     """Deployments asked for, the service killed while they are open, the engines at work while it is away: every range
     ends once, with the right content."""
-    speaker = "deployer" if service == "api" else "api"
+    bus = "deployer" if service == "api" else "api"
     image = f"turn-{service}:1"
     everywhere = [*RANGES, plain]
-    stack.cyroid("images", "build", "-", "-t", image, stdin=context(service, NOISE_MEGABYTES), service=speaker)
+    stack.cyroid("images", "build", "-", "-t", image, stdin=context(service, NOISE_MEGABYTES))
     for name in HELD:
         stack.in_range(name, "pkill -STOP -x dockerd")
     try:
-        ids = stack.ask(service, everywhere, image, service=speaker)
+        ids = stack.ask(service, everywhere, image, service=bus)
         if service == "redis":  # which cannot be asked afterwards
             ended = stack.ended(*ids.values())
             stack.service("stop", service)

@@ -1,4 +1,6 @@
-"""What an engine has at a moment, beside its images: processes, mounts, links, firewall rules, files of containers."""
+"""What an engine leaves on the machine, beside its images: processes, mounts, links, firewall rules, files of
+containers.
+"""
 
 from __future__ import annotations
 

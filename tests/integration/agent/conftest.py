@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, RedisServer, RegistryServer
-from events.redis_bus import RedisBus
+from events.redis.bus import RedisBus
 from events.streams import Streams
 from services.adapters.engine import DockerEngine
 from services.adapters.registry import HttpRegistry
-from services.exporting.spool import SpoolFolder
+from services.tar_server.spool import SpoolFolder
 from tests.integration.agent.site import Site
 from tests.integration.engines import ensure_base
+from tests.laboratory import EngineServer, RedisServer, RegistryServer
 
 
 @asynccontextmanager
@@ -28,6 +28,7 @@ async def open_site(
     prefix: str,
     base: Path,
     spool: Path,
+    spool_bytes: int = 1 << 30,
 ) -> AsyncIterator[Site]:
     streams = Streams(prefix)
     async with (
@@ -45,8 +46,14 @@ async def open_site(
             engine=engine,
             engine_url=range_engine.url,
             registry=client,
-            spool=SpoolFolder(spool, limit_bytes=1 << 30, spare_bytes=0),
+            spool=SpoolFolder(spool, limit_bytes=spool_bytes, spare_bytes=0),
         )
+
+
+@pytest.fixture
+def range_engine_server(range_engine_servers: tuple[EngineServer, EngineServer]) -> EngineServer:
+    """The engine of the range of `site`: of the machine's own version, unless a module has another one."""
+    return range_engine_servers[0]
 
 
 @pytest.fixture
@@ -54,17 +61,17 @@ async def site(  # noqa: PLR0917  pytest hands fixtures over by name
     redis_server: RedisServer,
     registry_server: RegistryServer,
     host_engine_server: EngineServer,
-    range_engine_servers: tuple[EngineServer, EngineServer],
+    range_engine_server: EngineServer,
     base_image_tar: Path,
     key_prefix: str,
     tmp_path: Path,
 ) -> AsyncIterator[Site]:
-    """With a range of the machine's own engine version."""
+    """With one range."""
     async with open_site(
         redis=redis_server,
         registry=registry_server,
         host=host_engine_server,
-        range_engine=range_engine_servers[0],
+        range_engine=range_engine_server,
         prefix=key_prefix,
         base=base_image_tar,
         spool=tmp_path / "spool",

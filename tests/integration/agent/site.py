@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from events.bus import Outcome, RecordWrite
+from events.bus import Outcome
 from events.envelope import Envelope
 from events.messages import (
     ImageFailed,
@@ -21,23 +22,24 @@ from events.messages import (
     PullRequested,
     TarRequested,
 )
-from events.redis_bus import RedisBus
+from events.records import ANY
+from events.redis.bus import RedisBus
 from events.streams import Streams
 from events.task_group import TaskGroup
-from events.worker import Worker
+from events.worker.worker import Worker
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import layer_sources
 from services.adapters.registry import HttpRegistry
-from services.agent import Agent, Patience, Pulse
-from services.core.images import EngineImage
-from services.core.offers import Offer, offer_key
-from services.exporting.exports import Exports
-from services.exporting.image_reader import ImageReader
-from services.exporting.spool import SpoolFolder
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.layer_push import LayerPush
-from services.tar_server import TarServer
+from services.agent import Agent, HeartbeatInterval, Patience
+from services.core.deployments.offers import Offer, offer_key
+from services.core.images.image import EngineImage
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.layer_push import LayerPush
+from services.tar_server.exports import Exports
+from services.tar_server.image_reader import ImageReader
+from services.tar_server.role import TarServer
+from services.tar_server.spool import SpoolFolder
 
 Answer = ImageReady | ImageFailed | TarRequested
 RANGE = "range-1"
@@ -71,12 +73,12 @@ class Site:
     async def push(self, reference: str) -> ImagePushed:
         """Into the registry, layer by layer."""
         sources = layer_sources(self.host, engine_root=self.host_root)
-        forms = LayerForms(speaker=self.bus, prefix=self.streams.prefix)
+        encodings = LayerEncodings(bus=self.bus, prefix=self.streams.prefix)
         push = ImagePush(
             engine=self.host,
             registry=self.registry,
             sources=sources,
-            layers=LayerPush(registry=self.registry, sources=sources, forms=forms),
+            layers=LayerPush(registry=self.registry, sources=sources, encodings=encodings),
             engine_registry=self.registry.address,
         )
         return await push.push(reference)
@@ -106,7 +108,9 @@ class Site:
         """The answer to a range that asked for a tar, stored and ready to be said."""
         present = asked.diff_ids if asked.thin else ()
         held = tuple(diff_id for diff_id in dict.fromkeys(request.diff_ids) if diff_id not in present)
-        offer, token = Offer.make(
+        token = secrets.token_urlsafe(32)
+        offer = Offer.make(
+            token=token,
             transfer_id=request.transfer_id,
             reference=request.reference,
             image_id=request.image_id,
@@ -117,7 +121,7 @@ class Site:
             lifetime_seconds=60,
             range_id=RANGE,
         )
-        write = RecordWrite(offer_key(self.streams.prefix, offer.transfer_id), offer.encode())
+        write = offer_key(self.streams.prefix, offer.transfer_id).write(offer, expected=ANY)
         await self.bus.commit(Outcome(records=(write,)))
         return LoadOffered(
             transfer_id=offer.transfer_id,
@@ -147,8 +151,8 @@ class Site:
                     skip -= 1
         raise AssertionError("the outbox ended")
 
-    async def ready(self, transfer_id: str = "t1", *, skip: int = 0) -> ImageReady:
-        answer = await self.answer(transfer_id, skip=skip)
+    async def ready(self, transfer_id: str = "t1", *, skip: int = 0, seconds: float = 60) -> ImageReady:
+        answer = await self.answer(transfer_id, skip=skip, seconds=seconds)
         assert isinstance(answer, ImageReady), answer
         return answer
 
@@ -158,16 +162,16 @@ class Site:
         return answer
 
     @asynccontextmanager
-    async def agent(self, patience: Patience | None = None) -> AsyncIterator[Agent]:
+    async def agent(self, patience: Patience | None = None, *, lease_seconds: float = 5) -> AsyncIterator[Agent]:
         """The agent at work inside."""
         agent = Agent(
             range_id=RANGE,
             engine=self.engine,
-            speaker=self.bus,
+            bus=self.bus,
             streams=self.streams,
-            lease_seconds=5,
+            lease_seconds=lease_seconds,
             patience=patience,
-            pulse=Pulse(beat_seconds=0.5),
+            pulse=HeartbeatInterval(beat_seconds=0.5),
         )
         async with TaskGroup() as group:
             tasks = [group.create_task(Worker(self.bus, one).run()) for one in agent.subscriptions()]
@@ -187,7 +191,7 @@ class Site:
             registry=self.registry,
         )
         role = TarServer(
-            speaker=self.bus,
+            bus=self.bus,
             prefix=self.streams.prefix,
             exports=Exports(reader=reader, folder=self.spool, limit=2, linger_seconds=0.2),
             listen="127.0.0.1:0",

@@ -1,4 +1,4 @@
-"""Images of hard layers on the product's whole way: out of a host's engine, through registry or tar, into a range's."""
+"""Images of hard layers on the whole path: from a host's engine, through registry or tar, into a range's."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, RedisServer, RegistryServer
 from events.messages import ImageReady, PullRequested, PushMethod, TarRequested
 from services.adapters.layer_sources import Folders
-from services.core.images import EngineImage
-from services.core.manifests import sha256
+from services.core.images.image import EngineImage
+from services.core.images.manifests import sha256
 from tests.images import config_of, tar_of
 from tests.integration.agent.conftest import open_site
 from tests.integration.agent.site import Site
 from tests.integration.hard_layers import INPUTS, NOTE, hundred_and_twenty, marked
 from tests.integration.test_layer_sources import digest_of, files_of, load
+from tests.laboratory import EngineServer, RedisServer, RegistryServer
 
 pytestmark = pytest.mark.real
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.lab import Lab, RedisServer
-from deploy.lab.role_server import RoleServer
 from events.messages import TransferCancelled
 from tests.integration.agent.site import MEGABYTE, RANGE, Site, until
 from tests.integration.agent.valve import Valve
 from tests.integration.engines import build
+from tests.laboratory import Lab, RedisServer, RoleServer
 
 pytestmark = pytest.mark.real
 

@@ -1,4 +1,4 @@
-"""Images that are odd as a whole, on the product's whole way."""
+"""Unusual images on the whole path: a sparse file, an index of many platforms."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer
 from events.messages import ImageFailed
 from services.adapters.engine import DockerEngine
 from services.adapters.layer_sources import Folders
-from services.core.manifests import sha256
+from services.core.images.manifests import sha256
 from services.errors import LayerDamaged, TransferFailed
 from tests.images import many_platforms
 from tests.integration.agent.conftest import open_site
@@ -21,6 +20,7 @@ from tests.integration.agent.site import Site
 from tests.integration.engines import pieces
 from tests.integration.test_layer_corners import sparse_tar
 from tests.integration.test_layer_sources import digest_of, files_of, load
+from tests.laboratory import EngineServer, Lab, RedisServer, RegistryServer
 
 pytestmark = pytest.mark.real
 

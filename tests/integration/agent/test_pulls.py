@@ -7,12 +7,12 @@ import os
 
 import pytest
 
-from deploy.lab import RegistryServer
 from events.messages import ImageFailed, TransferCancelled
 from services.agent import Patience
 from tests.integration.agent.site import MEGABYTE, Site, until
 from tests.integration.agent.valve import Valve
 from tests.integration.engines import build
+from tests.laboratory import RegistryServer
 
 pytestmark = pytest.mark.real
 

@@ -12,13 +12,13 @@ from events.messages import TarRequested
 from services.adapters.layer_sources import layer_sources
 from services.adapters.registry import HttpRegistry
 from services.agent import Patience
-from services.core.images import EngineImage
-from services.core.manifests import sha256
+from services.core.images.image import EngineImage
+from services.core.images.manifests import sha256
 from services.errors import CyroidError, WrongContent
-from services.exporting.image_reader import ImageReader
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.layer_push import LayerPush
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.layer_push import LayerPush
+from services.tar_server.image_reader import ImageReader
 from tests.images import tar_of
 from tests.integration.agent.site import Site
 from tests.integration.faulty_registry import Fault, FaultyRegistry, faulty_registry
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.real
 async def push(site: Site, proxy: FaultyRegistry, registry: HttpRegistry, name: str) -> str:
     """As a process that has just started; the manifest's digest."""
     sources = layer_sources(site.host, engine_root=site.host_root)
-    forms = LayerForms(speaker=site.bus, prefix=site.streams.prefix)
-    layers = LayerPush(registry=registry, sources=sources, forms=forms, parallel_layers=1)
+    encodings = LayerEncodings(bus=site.bus, prefix=site.streams.prefix)
+    layers = LayerPush(registry=registry, sources=sources, encodings=encodings, parallel_layers=1)
     image_push = ImagePush(
         engine=site.host, registry=registry, sources=sources, layers=layers, engine_registry=proxy.address
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from deploy.lab import EngineServer, RedisServer, RegistryServer
-from services.errors import BadReference, EngineUnavailable, NotFound
+from services.core.images.manifests import OCI_INDEX, OCI_MANIFEST
+from services.errors import BadReference, EngineUnavailable, NotAnImage, NotFound
 from services.settings import Settings
 from services.transfer import Transferred, transfer_image_to_dind
 from tests.integration.agent.site import MEGABYTE, Site
 from tests.integration.engines import build
+from tests.laboratory import EngineServer, RedisServer, RegistryServer
 
 pytestmark = pytest.mark.real
 
@@ -105,3 +108,41 @@ async def test_what_cannot_be_done_is_said(site: Site, mover: Mover, unique: str
     await build(site.host, name, {"a": b"1"})
     with pytest.raises(EngineUnavailable, match="cannot talk to the engine"):
         await mover.move(name, "tcp://127.0.0.1:1")
+
+
+async def test_an_index_in_the_registry_alone_is_the_image_of_the_ranges_platform(
+    site: Site, mover: Mover, registry_server: RegistryServer, unique: str
+) -> None:
+    """Pulled by the manifest that the index names; one for other platforms only says so, and so does an artifact."""
+    name, repository = f"test/{unique}:1", f"test/{unique}"
+    await build(site.host, name, {"Dockerfile": b"FROM scratch\nCOPY a /\n", "a": unique.encode() * 1000})
+    pushed = await site.push(name)
+    manifest = await site.registry.manifest(repository, "1")
+    assert manifest is not None
+    for tag, architecture in (("idx", "amd64"), ("other", "s390x")):
+        entry = {**msgspec.to_builtins(manifest[0]), "platform": {"os": "linux", "architecture": architecture}}
+        put_document(registry_server, repository, tag, OCI_INDEX, {"schemaVersion": 2, "manifests": [entry]})
+    moved = await mover.move(f"{repository}:idx")
+    assert (moved.how, moved.image_id) == ("pulled", pushed.image_id)
+    found = await site.engine.inspect(f"docker.io/{repository}:idx")
+    assert found is not None
+    with pytest.raises(NotAnImage, match="linux/s390x, with nothing for linux/amd64"):
+        await mover.move(f"{repository}:other")
+    config = {**msgspec.to_builtins(manifest[1].body.config), "mediaType": "application/vnd.cncf.helm.config.v1+json"}
+    put_document(
+        registry_server, repository, "chart", OCI_MANIFEST, {"schemaVersion": 2, "config": config, "layers": []}
+    )
+    with pytest.raises(NotAnImage, match=r"artifact \(application/vnd\.cncf\.helm"):
+        await mover.move(f"{repository}:chart")
+
+
+def put_document(server: RegistryServer, repository: str, tag: str, media_type: str, content: dict[str, Any]) -> None:
+    """A manifest of any kind, as other tools write it."""
+    request = urllib.request.Request(
+        f"{server.url}/v2/{repository}/manifests/{tag}",
+        data=msgspec.json.encode({"mediaType": media_type, **content}),
+        headers={"Content-Type": media_type},
+        method="PUT",
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 201

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import pytest
 
-from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer
-from services.core.abilities import abilities
-from tests.integration.agent.conftest import open_site
+from services.core.ranges.abilities import abilities
+from tests.images import tar_of
 from tests.integration.agent.site import MEGABYTE, Site
 from tests.integration.agent.test_loads import test_cancelling_stops_the_engines_load
-from tests.integration.engines import build, context_tar, pieces
+from tests.integration.engines import build, pieces
+from tests.laboratory import EngineServer, Lab
 
 pytestmark = pytest.mark.real
 __all__ = ["test_cancelling_stops_the_engines_load"]
@@ -40,25 +38,9 @@ def newer(request: pytest.FixtureRequest, lab: Lab) -> EngineServer:
 
 
 @pytest.fixture
-async def site(  # noqa: PLR0917  pytest hands fixtures over by name
-    redis_server: RedisServer,
-    registry_server: RegistryServer,
-    host_engine_server: EngineServer,
-    newer: EngineServer,
-    base_image_tar: Path,
-    key_prefix: str,
-    tmp_path: Path,
-) -> AsyncIterator[Site]:
-    async with open_site(
-        redis=redis_server,
-        registry=registry_server,
-        host=host_engine_server,
-        range_engine=newer,
-        prefix=key_prefix,
-        base=base_image_tar,
-        spool=tmp_path / "spool",
-    ) as opened:
-        yield opened
+def range_engine_server(newer: EngineServer) -> EngineServer:
+    """The engine of the range of `site`."""
+    return newer
 
 
 async def test_every_way_an_image_comes(site: Site, unique: str) -> None:
@@ -110,7 +92,7 @@ async def test_every_way_an_image_comes(site: Site, unique: str) -> None:
 
 async def _relabelled(site: Site, name: str, base: str) -> str:
     """The same layers under another config; its image id."""
-    context = context_tar({"Dockerfile": f"FROM {base}\nLABEL changed=yes".encode()})
+    context = tar_of({"Dockerfile": f"FROM {base}\nLABEL changed=yes".encode()})
     async with site.host.build(pieces(context), reference=name) as log:
         async for _ in log:
             pass

@@ -6,15 +6,16 @@ import asyncio
 
 import pytest
 
-from deploy.lab import RedisServer
-from events.bus import Delivery, Outcome, Subscription
+from events.bus import Delivery, Outcome
 from events.messages import PushRequested
-from events.redis_bus import RedisBus
+from events.redis.bus import RedisBus
 from events.streams import Streams
-from events.worker import Worker
+from events.subscription import Handlers, Subscription
+from events.worker.worker import Worker
+from tests.laboratory import RedisServer
 
 
-async def nothing(delivery: Delivery) -> Outcome:
+async def nothing(delivery: Delivery[PushRequested]) -> Outcome:
     return Outcome()
 
 
@@ -25,7 +26,10 @@ async def test_a_worker_cancelled_while_it_connects_ends(
     """The library's `wait_for` may swallow the cancellation on Python 3.11; the worker ends with the next reply."""
     streams = Streams(key_prefix)
     hears = Subscription(
-        group="g", handlers={PushRequested: nothing}, streams=lambda: [streams.images], dead_stream=streams.dead
+        group="g",
+        handlers=Handlers().on(PushRequested, nothing, key=None, give_up=None),
+        streams=lambda: [streams.images],
+        dead_stream=streams.dead,
     )
     for _ in range(3):
         async with RedisBus.open(redis_server.url, streams=streams) as bus:

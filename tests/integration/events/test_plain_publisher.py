@@ -8,14 +8,15 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from deploy.lab import RedisServer
-from events.bus import Delivery, Subscription
-from events.dead import dead_letters
+from events.bus import Delivery
+from events.dead_letters import dead_letters
 from events.messages import ImageBuilt
-from events.redis_bus import RedisBus
+from events.redis.bus import RedisBus
 from events.streams import Streams
+from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
-from events.worker import Worker
+from events.worker.worker import Worker
+from tests.laboratory import RedisServer
 
 PAGE = Path(__file__).parents[3] / "docs" / "publishing.md"
 IMAGE_ID = f"sha256:{'a' * 64}"
@@ -43,8 +44,7 @@ async def test_redis_cli_is_a_publisher(redis_server: RedisServer, key_prefix: s
     handled: list[str] = []
     done = asyncio.Event()
 
-    async def handle(delivery: Delivery) -> None:
-        assert isinstance(delivery.message, ImageBuilt)
+    async def handle(delivery: Delivery[ImageBuilt]) -> None:
         handled.append(delivery.envelope.id)
         if delivery.envelope.id == "last":
             done.set()
@@ -52,7 +52,7 @@ async def test_redis_cli_is_a_publisher(redis_server: RedisServer, key_prefix: s
     subscription = Subscription(
         group="g",
         streams=lambda: [streams.images],
-        handlers={ImageBuilt: handle},
+        handlers=Handlers().on(ImageBuilt, handle, key=None, give_up=None),
         dead_stream=streams.dead,
         slots=1,
     )

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
-from deploy.lab import RedisServer
-from deploy.stack.acl import range_rules, services_rules
-from events.redis_bus import RedisBus
+from deploy.container.acl import gateway_rules, services_rules
+from events.redis.bus import RedisBus
 from events.streams import Streams
+from tests.laboratory import RedisServer
 
 USER, PASSWORD = "preflight", "secret"
 
@@ -26,10 +26,10 @@ async def _texts(server: RedisServer, prefix: str, rules: list[str], stream: str
 
 
 async def test_the_rights_that_the_stack_gives_are_enough(redis_server: RedisServer, key_prefix: str) -> None:
-    """For the services on their streams, and for a range's agent on its own."""
+    """For the services on their streams, and for the range gateway on those of ranges."""
     assert await _texts(redis_server, key_prefix, services_rules(key_prefix)) == []
     inbox = Streams(key_prefix).inbox("r1")
-    assert await _texts(redis_server, key_prefix, range_rules(key_prefix, "r1"), inbox) == []
+    assert await _texts(redis_server, key_prefix, gateway_rules(key_prefix), inbox) == []
 
 
 @pytest.mark.parametrize("command", ["XADD", "XCLAIM", "HINCRBY", "ZADD"])
@@ -41,6 +41,6 @@ async def test_a_right_that_is_missing_is_named(redis_server: RedisServer, key_p
 
 
 async def test_keys_of_others_are_out_of_reach(redis_server: RedisServer, key_prefix: str) -> None:
-    """A range's user on the services' stream: whatever it may do elsewhere, it is told so."""
-    (text,) = await _texts(redis_server, key_prefix, range_rules(key_prefix, "r1"))
+    """The gateway's user on the services' stream: whatever it may do elsewhere, it is told so."""
+    (text,) = await _texts(redis_server, key_prefix, gateway_rules(key_prefix))
     assert f"may not run the bus's scripts on {key_prefix}:images" in text

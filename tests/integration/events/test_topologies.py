@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.fault_story import Journal, Verdict, envelopes, insist, subscription, verdict
-from deploy.lab import Lab, RedisServer
-from deploy.lab.commands import need
-from deploy.lab.server import Server, free_port, poll
-from events.redis_bus import RedisBus
+from bench.faults.workload import Journal, Outcomes, envelopes, insist, settle, subscription
+from deploy.machine.commands import need
+from deploy.machine.polling import poll
+from events.redis.bus import RedisBus
 from events.streams import Streams
 from events.task_group import TaskGroup
-from events.worker import Worker
+from events.worker.worker import Worker
+from tests.laboratory import Lab, RedisServer, Server, free_port
 
 
 class SentinelServer(Server):
@@ -48,7 +48,7 @@ def cli(port: int, *words: str) -> str:
     return asked.stdout.strip()
 
 
-async def _tell(bus: RedisBus, prefix: str, trouble: asyncio.Event | None = None) -> Verdict:
+async def _tell(bus: RedisBus, prefix: str, trouble: asyncio.Event | None = None) -> Outcomes:
     """The story of the fault bench on a bus; `trouble` is set once it is under way."""
     streams, journal = Streams(prefix), Journal()
     workers = [Worker(bus, subscription(bus, streams, journal.begin), name=name) for name in ("one", "two")]
@@ -60,7 +60,7 @@ async def _tell(bus: RedisBus, prefix: str, trouble: asyncio.Event | None = None
             await journal.long_began.wait()
             trouble.set()
         await insist(bus, streams.images, story)
-        found = await verdict(bus, streams, seconds=40)
+        found = await settle(bus, streams, seconds=40)
         for worker in workers:
             await worker.drain(0.5)
         await asyncio.gather(*running)
@@ -85,7 +85,7 @@ async def test_work_goes_on_after_a_sentinel_failover(lab: Lab, key_prefix: str)
     async with RedisBus.open(url, timeout_seconds=1.0) as bus, TaskGroup() as tasks:
         assert [concern for concern in await bus.preflight() if concern.stops] == []
         tasks.create_task(strike())
-        assert await _tell(bus, key_prefix, trouble) == Verdict(0, 0)
+        assert await _tell(bus, key_prefix, trouble) == Outcomes(0, 0)
     assert "role:master" in cli(replica.port, "info", "replication")
 
 
@@ -113,8 +113,8 @@ async def test_a_prefix_in_braces_works_in_a_cluster(cluster: list[RedisServer])
     url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster)
     async with RedisBus.open(url, streams=Streams("{cyroid}")) as bus:
         assert [concern for concern in await bus.preflight() if concern.stops] == []
-        assert await _tell(bus, "{cyroid}") == Verdict(0, 0)
+        assert await _tell(bus, "{cyroid}") == Outcomes(0, 0)
         assert "{cyroid}:images" in await bus.discover("{cyroid}:*")
-        assert {status.group for status in await bus.groups(["{cyroid}:images"])} == {"story"}
+        assert {status.group for status in await bus.groups(["{cyroid}:images"])} == {"faults"}
     holding = [node for node in cluster if cli(node.port, "dbsize") not in ("0", "(integer) 0")]
     assert len(holding) == 1

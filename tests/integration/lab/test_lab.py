@@ -1,4 +1,4 @@
-"""deploy.lab: what every other real test stands on."""
+"""The laboratory (`deploy.lab`), on which every other real test is based."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import Lab, LabError, engine_server
+from deploy.lab import Lab, engine_server
 from deploy.lab.laboratory import marked_processes
-from deploy.lab.server import poll
+from deploy.machine.commands import MachineError
+from deploy.machine.polling import poll
 
 pytestmark = pytest.mark.real
 
@@ -116,7 +117,7 @@ def test_servers_die_with_the_process_that_opened_the_laboratory(tmp_path: Path)
     ) as child:
         assert child.stdout is not None
         assert json.loads(child.stdout.readline()) == "up"
-        with pytest.raises(LabError, match="another laboratory"), Lab(folder):
+        with pytest.raises(MachineError, match="another laboratory"), Lab(folder):
             pass
         child.send_signal(signal.SIGKILL)
     assert poll(lambda: not marked_processes(folder), seconds=10)
@@ -129,7 +130,7 @@ def test_servers_die_with_the_process_that_opened_the_laboratory(tmp_path: Path)
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     """The error carries the server's own words."""
     with Lab(tmp_path / "lab") as lab:
-        with pytest.raises(LabError, match="no-such-directive"):
+        with pytest.raises(MachineError, match="no-such-directive"):
             lab.redis(no_such_directive="1")
-        with pytest.raises(LabError, match="no-such-flag"):
+        with pytest.raises(MachineError, match="no-such-flag"):
             lab.engine(options=["--no-such-flag"])

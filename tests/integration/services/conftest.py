@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, RedisServer
 from events.messages import Message
 from events.streams import Streams
-from services.parts import Parts, open_parts
+from services.resources import Resources, open_resources
 from services.settings import Settings
+from tests.laboratory import EngineServer, RedisServer
 
 
 @dataclass
 class Host:
     """The composed parts over a real engine and a real Redis, and a docker client to look with."""
 
-    parts: Parts
+    resources: Resources
     url: str
 
     def docker(self, *arguments: str, given: bytes | None = None) -> str:
@@ -38,7 +38,7 @@ class Host:
 
     async def said(self) -> list[Message]:
         """The images stream so far."""
-        entries = (await self.parts.bus()).tail((self.parts.streams.images,), after="0", follow=False)
+        entries = (await self.resources.bus()).tail((self.resources.streams.images,), after="0", follow=False)
         return [entry.envelope.message async for entry in entries if entry.envelope]
 
 
@@ -48,9 +48,9 @@ async def host(host_engine_server: EngineServer, redis_server: RedisServer, key_
     settings = Settings(
         redis_url=redis_server.url, key_prefix=key_prefix, host_engine_url=host_engine_server.url, stall_seconds=30
     )
-    async with open_parts(settings) as parts:
-        assert parts.streams == Streams(key_prefix)
-        yield Host(parts, host_engine_server.url)
+    async with open_resources(settings) as resources:
+        assert resources.streams == Streams(key_prefix)
+        yield Host(resources, host_engine_server.url)
 
 
 @pytest.fixture

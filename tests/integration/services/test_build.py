@@ -2,26 +2,27 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from deploy.lab import EngineServer, Lab, RedisServer
 from events.messages import ImageBuilt
 from services.adapters.build_context import open_context
 from services.adapters.files import file_chunks
-from services.build import BuildOptions
-from services.core.manifests import sha256
-from services.errors import BuildFailed, EngineUnavailable, RedisUnavailable
-from services.parts import open_parts
+from services.core.builds.options import BuildOptions
+from services.core.images.manifests import sha256
+from services.errors import BadInput, BuildFailed, EngineUnavailable, RedisUnavailable
+from services.resources import open_resources
 from services.settings import Settings
+from tests.images import tar_of
 from tests.integration.services.conftest import Host
+from tests.laboratory import EngineServer, Lab, RedisServer
 
 
 async def _build(host: Host, context: Path, reference: str, lines: list[str] | None = None) -> ImageBuilt:
     opened = open_context(str(context))
-    message = await (await host.parts.build()).build(
+    message = await (await host.resources.build()).build(
         opened.chunks(),
         reference=reference,
         origin=opened.origin,
@@ -80,9 +81,32 @@ async def test_a_context_cut_off_in_the_middle_builds_nothing(host: Host, unique
     cut = tmp_path / "cut.tar"
     cut.write_bytes(b"Dockerfile".ljust(100, b"\0") + b"0000644\0" + bytes(404))
     with pytest.raises(BuildFailed):
-        await (await host.parts.build()).build(file_chunks(cut), reference=f"built-{unique}", origin="x")
+        await (await host.resources.build()).build(file_chunks(cut), reference=f"built-{unique}", origin="x")
     assert host.image_id(f"built-{unique}") == ""
     assert await host.said() == []
+
+
+@pytest.mark.parametrize("version", [None, "28.5"], ids=["machine", "28.5"])
+async def test_a_context_over_the_limit_builds_nothing(
+    engine_servers: Callable[[str], EngineServer], redis_server: RedisServer, unique: str, version: str | None
+) -> None:
+    """In the middle of a stream that never ends: one error with the setting, no image, whatever builder it is."""
+    settings = Settings(
+        redis_url=redis_server.url,
+        key_prefix=f"test-{unique}",
+        host_engine_url=engine_servers(version or "machine").url,
+        build_context_limit_bytes=3_000_000,
+    )
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield tar_of({"Dockerfile": b"FROM scratch\nCOPY f /f\n"}).rstrip(b"\0")
+        while True:
+            yield bytes(100_000)
+
+    async with open_resources(settings) as resources:
+        with pytest.raises(BadInput, match="more than 3000000 bytes"):
+            await (await resources.build()).build(endless(), reference=f"endless-{unique}", origin="standard input")
+        assert await (await resources.host_engine()).inspect(f"endless-{unique}") is None
 
 
 async def test_an_engine_or_redis_that_is_away_is_said_before_anything_begins(
@@ -93,9 +117,9 @@ async def test_an_engine_or_redis_that_is_away_is_said_before_anything_begins(
     no_engine = Settings(redis_url=redis_server.url, key_prefix=unique, host_engine_url=f"unix://{gone}")
     no_redis = Settings(redis_url="redis://127.0.0.1:1/0", host_engine_url=host_engine_server.url)
     for settings, expected in ((no_engine, EngineUnavailable), (no_redis, RedisUnavailable)):
-        async with open_parts(settings) as parts:
+        async with open_resources(settings) as resources:
             with pytest.raises(expected):
-                await _build(Host(parts, host.url), context, f"built-{unique}")
+                await _build(Host(resources, host.url), context, f"built-{unique}")
     assert host.image_id(f"built-{unique}") == ""
 
 
@@ -110,10 +134,10 @@ async def test_on_a_containerd_store_the_event_has_the_config_digest(
     """There the engine's own id is the manifest's digest, which means nothing elsewhere."""
     server = engine_servers("28.5-containerd")
     settings = Settings(redis_url=redis_server.url, key_prefix=key_prefix, host_engine_url=server.url)
-    async with open_parts(settings) as parts:
-        host = Host(parts, server.url)
+    async with open_resources(settings) as resources:
+        host = Host(resources, server.url)
         host.docker("import", str(base_image_tar), "imported:1")
-        message = await (await parts.promote()).promote_image("imported:1", reference="promoted:1", push="never")
+        message = await (await resources.promote()).promote_image("imported:1", reference="promoted:1", push="never")
         saved = tmp_path / "saved.tar"
         host.docker("save", "-o", str(saved), "promoted:1")
         (entry,) = json.loads(

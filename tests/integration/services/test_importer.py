@@ -1,7 +1,6 @@
 """Importing into a real engine, and every kind of archive that is none."""
 
 import gzip
-import io
 import json
 import subprocess
 import tarfile
@@ -10,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from deploy.lab import EngineServer, RegistryServer
 from services.adapters.files import file_chunks
+from services.content.decompression import unpacked
 from services.errors import BadArchive, BadInput, NotFound
-from services.importer import Archive
-from services.unpacking import unpacked
+from services.ingest.archive_flow import Archive
+from tests.images import tar_of
 from tests.integration.services.conftest import Host
+from tests.laboratory import EngineServer, RegistryServer
 
 
 def _archive(path: Path, reference: str | None = None) -> Archive:
@@ -35,13 +35,13 @@ def saved(host: Host, context: Path, tmp_path: Path, unique: str) -> Path:
 
 async def test_an_archive_becomes_an_image_and_an_event(host: Host, saved: Path, unique: str) -> None:
     """Named as in the archive; packed archives work as well."""
-    (message,) = await (await host.parts.importer()).import_archive(_archive(saved))
+    (message,) = await (await host.resources.importer()).import_archive(_archive(saved))
     assert message.reference == f"docker.io/library/saved-{unique}:1"
     assert message.image_id == host.image_id(f"saved-{unique}:1")
     host.docker("rmi", f"saved-{unique}:1")
     packed = saved.with_suffix(".tar.gz")
     packed.write_bytes(gzip.compress(saved.read_bytes(), 1))
-    (again,) = await (await host.parts.importer()).import_archive(_archive(packed))
+    (again,) = await (await host.resources.importer()).import_archive(_archive(packed))
     assert again.image_id == message.image_id
     assert await host.said() == [message, again]
 
@@ -53,7 +53,7 @@ async def test_an_archive_cut_off_leaves_nothing(host: Host, saved: Path, unique
     content = saved.read_bytes().rstrip(b"\0")
     saved.write_bytes(content[: int(len(content) * part)])
     with pytest.raises(BadArchive, match="cut off after"):
-        await (await host.parts.importer()).import_archive(_archive(saved))
+        await (await host.resources.importer()).import_archive(_archive(saved))
     assert host.all_images() == before
     assert await host.said() == []
 
@@ -64,18 +64,8 @@ async def test_an_archive_cut_off_in_its_packing_leaves_nothing(host: Host, save
     packed = gzip.compress(saved.read_bytes(), 1)
     saved.write_bytes(packed[: len(packed) - 100])
     with pytest.raises(BadArchive, match="cut off"):
-        await (await host.parts.importer()).import_archive(_archive(saved))
+        await (await host.resources.importer()).import_archive(_archive(saved))
     assert host.all_images() == before
-
-
-def _tar(contents: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, content in contents.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -83,12 +73,15 @@ def _tar(contents: dict[str, bytes]) -> bytes:
     [
         (b"", "is empty"),
         (b"just text\n" * 200, "is no tar archive"),
-        (_tar({"etc/hostname": b"x"}), "a file system"),
-        (_tar({"notes/readme.md": b"x"}), "holds neither manifest.json nor index.json"),
-        (_tar({"manifest.json": b'[{"Config":"a.json","RepoTags":["a:1"],"Layers":["l.tar"]}]'}), "a.json is missing"),
+        (tar_of({"etc/hostname": b"x"}), "a file system"),
+        (tar_of({"notes/readme.md": b"x"}), "holds neither manifest.json nor index.json"),
         (
-            _tar({"manifest.json": b'[{"Config":"a.json","RepoTags":["a:1"],"Layers":[]}]', "a.json": b"{}"}),
-            "engine at .* says",
+            tar_of({"manifest.json": b'[{"Config":"a.json","RepoTags":["a:1"],"Layers":["l.tar"]}]'}),
+            "a.json is missing",
+        ),
+        (
+            tar_of({"manifest.json": b'[{"Config":"a.json","RepoTags":["a:1"],"Layers":[]}]', "a.json": b"{}"}),
+            "its config a.json cannot be read",
         ),
     ],
     ids=["empty", "text", "file system", "other tar", "incomplete", "no config"],
@@ -99,7 +92,7 @@ async def test_what_is_no_image_leaves_nothing(host: Host, tmp_path: Path, conte
     path = tmp_path / "bad.tar"
     path.write_bytes(content)
     with pytest.raises(BadArchive, match=reason):
-        await (await host.parts.importer()).import_archive(_archive(path))
+        await (await host.resources.importer()).import_archive(_archive(path))
     assert host.all_images() == before
     assert await host.said() == []
 
@@ -111,10 +104,10 @@ async def test_an_image_without_a_name_needs_one(host: Host, context: Path, tmp_
     host.docker("save", "-o", str(path), image_id)
     host.docker("rmi", image_id)
     before = host.all_images()
-    with pytest.raises(BadInput, match="has no name; say one with --as"):
-        await (await host.parts.importer()).import_archive(_archive(path))
+    with pytest.raises(BadInput, match="has no name; give it one with --as"):
+        await (await host.resources.importer()).import_archive(_archive(path))
     assert host.all_images() == before
-    (message,) = await (await host.parts.importer()).import_archive(_archive(path, f"named-{unique}:1"))
+    (message,) = await (await host.resources.importer()).import_archive(_archive(path, f"named-{unique}:1"))
     assert message.image_id == image_id == host.image_id(f"named-{unique}:1")
 
 
@@ -140,14 +133,14 @@ async def test_an_archive_whose_second_image_is_broken_leaves_nothing_of_the_fir
         listing.append(entry | {"RepoTags": names})
     contents["manifest.json"] = json.dumps(listing).encode()
     path = tmp_path / "both.tar"
-    path.write_bytes(_tar({name: content for name, content in contents.items() if name in _named(listing)}))
+    path.write_bytes(tar_of({name: content for name, content in contents.items() if name in _named(listing)}))
     before = host.all_images()
     with pytest.raises(BadArchive, match=r"engine at .* says"):
-        await (await host.parts.importer()).import_archive(_archive(path))
+        await (await host.resources.importer()).import_archive(_archive(path))
     assert (host.image_id(taken), host.image_id(new)) == (mine, "")
     assert host.all_images() == before
-    with pytest.raises(BadInput, match="holds 3 images or names"):
-        await (await host.parts.importer()).import_archive(_archive(path, f"x-{unique}:1"))
+    with pytest.raises(BadInput, match="holds 2 images, so --as"):
+        await (await host.resources.importer()).import_archive(_archive(path, f"x-{unique}:1"))
     assert host.all_images() == before
     assert await host.said() == []
 
@@ -165,7 +158,7 @@ def _named(listing: list[dict[str, Any]]) -> set[str]:
 
 async def test_another_name_takes_the_place_of_the_archives_own(host: Host, saved: Path, unique: str) -> None:
     """Only the announced name is there afterwards."""
-    (message,) = await (await host.parts.importer()).import_archive(_archive(saved, f"other-{unique}:1"))
+    (message,) = await (await host.resources.importer()).import_archive(_archive(saved, f"other-{unique}:1"))
     assert message.image_id == host.image_id(f"other-{unique}:1")
     assert host.image_id(f"saved-{unique}:1") == ""
 
@@ -179,7 +172,7 @@ async def test_an_unnamed_archive_of_a_named_image_takes_nothing_away(
     path = tmp_path / "unnamed.tar"
     host.docker("save", "-o", str(path), host.image_id(name))
     with pytest.raises(BadInput, match="has no name"):
-        await (await host.parts.importer()).import_archive(_archive(path))
+        await (await host.resources.importer()).import_archive(_archive(path))
     assert host.image_id(name)
 
 
@@ -192,7 +185,7 @@ async def test_a_list_of_both_is_done_item_by_item(
     host.docker("push", "-q", pulled)
     host.docker("rmi", pulled)
     missing = f"{registry_server.address}/missing-{unique}:1"
-    results = await (await host.parts.importer()).import_many([_archive(saved), pulled, missing])
+    results = await (await host.resources.importer()).import_many([_archive(saved), pulled, missing])
     assert [len(result.images) for result in results] == [1, 1, 0]
     assert isinstance(results[2].error, NotFound)
     assert [message.reference for result in results for message in result.images] == [
@@ -208,7 +201,7 @@ async def test_an_archive_of_a_newer_layout_is_imported(
     """The OCI layout that `docker save` writes since engine 25 has manifest.json too, in another order."""
     plain = _contents(saved)
     reordered = tmp_path / "reordered.tar"
-    reordered.write_bytes(_tar({name: plain[name] for name in sorted(plain, reverse=True)}))
-    (message,) = await (await host.parts.importer()).import_archive(_archive(reordered))
+    reordered.write_bytes(tar_of({name: plain[name] for name in sorted(plain, reverse=True)}))
+    (message,) = await (await host.resources.importer()).import_archive(_archive(reordered))
     assert message.image_id == host.image_id(f"saved-{unique}:1")
     assert subprocess.run(["docker", "-H", host_engine_server.url, "info"], check=True, capture_output=True).stdout

@@ -12,7 +12,7 @@ async def test_a_container_becomes_an_image(host: Host, base: str, unique: str) 
     container = f"container-{unique}"
     host.docker("create", "--name", container, base, "true")
     host.docker("cp", "-", f"{container}:/", given=_tar_of("changed", unique.encode()))
-    message = await (await host.parts.promote()).promote_container(
+    message = await (await host.resources.promote()).promote_container(
         container, reference=f"promoted-{unique}", changes=['CMD ["changed"]'], push="always"
     )
     assert isinstance(message, ImagePromoted)
@@ -27,14 +27,15 @@ async def test_a_container_becomes_an_image(host: Host, base: str, unique: str) 
 
 async def test_an_image_gets_another_name(host: Host, base: str, unique: str) -> None:
     """A name that holds a registry's host and port as well."""
-    message = await (await host.parts.promote()).promote_image(base, reference=f"registry.example:5000/p/{unique}:1")
+    promote = await host.resources.promote()
+    message = await promote.promote_image(base, reference=f"registry.example:5000/p/{unique}:1")
     assert message.image_id == host.image_id(base) == host.image_id(f"registry.example:5000/p/{unique}:1")
     assert message.reference == f"registry.example:5000/p/{unique}:1"
 
 
 async def test_what_is_not_there_is_said(host: Host, unique: str) -> None:
     """Unknown container, unknown image: no event, no tag."""
-    service = await host.parts.promote()
+    service = await host.resources.promote()
     with pytest.raises(NotFound):
         await service.promote_container(f"none-{unique}", reference=f"x-{unique}:1")
     with pytest.raises(NotFound):

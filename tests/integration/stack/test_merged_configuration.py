@@ -7,20 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from deploy.stack.compose import compose_files
 from deploy.stack.env_file import write
-from deploy.stack.nested import LESS, PRIVILEGED, ROOT
+from deploy.stack.nested import CAPABILITIES, ROOT
 from deploy.stack.plugins import docker, docker_environment
 
-ROLES = {"registry-pusher", "deployer", "tar-server", "tracker", "agent-pool", "api"}
+ROLES = {"registry-pusher", "deployer", "tar-server", "tracker", "collector", "agent-pool", "api", "range-gateway"}
 
 
-def merged(ranges: tuple[str, ...], *, join: bool, **variables: str) -> dict[str, Any]:
+def merged(*, join: bool, **variables: str) -> dict[str, Any]:
     """With nothing set but `variables`: what the caller's shell has does not matter."""
     plain = {name: value for name, value in docker_environment().items() if not name.startswith(("STACK_", "CYROID_"))}
-    files = [word for file in compose_files(ranges, join=join) for word in ("--file", str(file))]
+    files = [word for file in compose_files(join=join) for word in ("--file", str(file))]
     words = ["compose", "--project-directory", str(ROOT), "--env-file", os.devnull, *files, "--profile", "demo"]
     found: dict[str, Any] = json.loads(docker(*words, "config", "--format", "json", environment={**plain, **variables}))
     return found
@@ -28,7 +26,7 @@ def merged(ranges: tuple[str, ...], *, join: bool, **variables: str) -> dict[str
 
 def test_beside_cyroid_the_network_is_theirs_and_so_is_redis() -> None:
     """cyroid-mgmt is external, our Redis does not start, nobody waits for it; addresses stay what they are."""
-    found = merged(PRIVILEGED, join=True)
+    found = merged(join=True)
     assert found["networks"]["cyroid-mgmt"]["external"] is True
     assert "ipam" not in found["networks"]["cyroid-mgmt"] or not found["networks"]["cyroid-mgmt"]["ipam"]
     assert "redis" not in found["services"]
@@ -40,18 +38,19 @@ def test_beside_cyroid_the_network_is_theirs_and_so_is_redis() -> None:
 
 def test_alone_the_stack_brings_both() -> None:
     """Its own network and its own Redis, which every role waits for."""
-    found = merged(PRIVILEGED, join=False)
+    found = merged(join=False)
     assert "external" not in found["networks"]["cyroid-mgmt"]
     assert all("redis" in found["services"][name]["depends_on"] for name in ROLES)
 
 
-@pytest.mark.parametrize(("ranges", "privileged"), [(PRIVILEGED, True), (LESS, False)])
-def test_ranges_get_what_the_machine_allows(ranges: tuple[str, ...], privileged: bool) -> None:
-    """Privileged, or every capability but one."""
+def test_ranges_get_what_an_engine_needs() -> None:
+    """The capabilities of `deploy.stack.nested`, its filter, control groups of their own; nobody is privileged."""
+    found = merged(join=False)
+    assert not any(service.get("privileged") for service in found["services"].values())
     for name in ("range-1", "range-2"):
-        service = merged(ranges, join=False)["services"][name]
-        assert service.get("privileged", False) is privileged
-        assert service.get("cap_drop", []) == ([] if privileged else ["SYS_RESOURCE"])
+        service = found["services"][name]
+        assert (service["cap_drop"], tuple(service["cap_add"]), service["cgroup"]) == (["ALL"], CAPABILITIES, "private")
+        assert any(option.endswith("range-seccomp.json") for option in service["security_opt"])
 
 
 def test_bare_compose_reads_what_make_up_wrote(tmp_path: Path) -> None:
@@ -61,5 +60,6 @@ def test_bare_compose_reads_what_make_up_wrote(tmp_path: Path) -> None:
     plain = {name: value for name, value in docker_environment().items() if not name.startswith(("STACK_", "CYROID_"))}
     text = docker(*words, "--env-file", str(tmp_path / ".env"), "config", "--format", "json", environment=plain)
     services = json.loads(text)["services"]
-    assert services["deployer"]["group_add"] == services["api"]["group_add"] == ["998"]
+    assert services["engine-proxy"]["group_add"] == ["998"]
+    assert not any("group_add" in service for name, service in services.items() if name != "engine-proxy")
     assert services["prepare"]["volumes"][0]["source"] == "/somewhere/$$else"

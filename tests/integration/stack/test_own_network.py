@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from deploy.lab.commands import run
+from deploy.machine.commands import run
 from deploy.stack.own_network import OwnNetwork, outward
 
 

@@ -21,12 +21,14 @@ INIT = Path(__file__).parents[3] / "dind/init.py"
 @pytest.fixture(scope="module")
 def init() -> ModuleType:
     """The script as a module."""
+    sys.path.insert(0, str(INIT.parent))
     spec = importlib.util.spec_from_file_location("range_init", INIT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["range_init"] = module
     spec.loader.exec_module(module)
+    sys.path.remove(str(INIT.parent))
     return module
 
 

@@ -1,6 +1,7 @@
 """`events.codec`: an envelope as plain fields and back."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -24,6 +25,20 @@ def test_the_fields_read_like_a_log() -> None:
     names = [name.decode() for name in fields]
     assert names == ["id", "type", "source", "subject", "time", "correlationid", "causationid", "data"]
     assert fields[b"data"] == b'{"reference":"nginx:1.27","why":"auto"}'
+
+
+def test_an_actor_is_an_attribute_of_its_own() -> None:
+    """Before the data; no more of it is read than a name has."""
+    fields = encode(replace(ENVELOPE, actor="eva"))
+    assert [*fields][-2:] == [b"actor", b"data"]
+    assert decode(fields).actor == "eva"
+    assert len(decode({**fields, b"actor": b"x" * 100_000}).actor) == 128
+
+
+def test_a_time_before_the_year_1000_comes_back() -> None:
+    """Years have four digits (RFC 3339)."""
+    early = replace(ENVELOPE, time=datetime(7, 1, 2, tzinfo=UTC))
+    assert decode(encode(early)).time == early.time
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 
-import looptime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.bus import NOTHING, BusRefused, Delivery, Outcome, Permanent, Post, RecordConflict, Subscription
+from events.bus import NOTHING, BusRefused, Delivery, Outcome, Permanent, Post, RecordConflict
 from events.codec import Undecodable, decode, encode, message_types
-from events.dead import read_letter, write_letter
+from events.dead_letters import read_letter, write_letter
 from events.envelope import Envelope
-from events.lease import Holder, Lease, Letter
-from events.memory import MemoryBus
+from events.lease import DeadLetterReason, Holder, Lease
+from events.memory.bus import MemoryBus
 from events.messages import Failure, PushRequested
-from events.worker import Worker
+from events.subscription import Handlers, Subscription
+from events.worker.worker import Worker
+from tests.simulation import FakedLoop
 
 NAMES = st.sampled_from(
     [b"id", b"type", b"source", b"subject", b"time", b"correlationid", b"causationid", b"traceparent", b"data"]
@@ -55,7 +57,7 @@ def test_any_entry_survives_as_a_dead_letter(fields: dict[bytes, bytes], more: i
     """Every byte of it comes back, however many fields it has."""
     whole = {**fields, **{b"field %d" % number: b"" for number in range(more)}}
     lease = Lease("s", "1-1", Holder("g", "w"), 1, whole)
-    letter = read_letter("2-1", write_letter(lease, Letter("dead", "code", "reason \udcff", "t")))
+    letter = read_letter("2-1", write_letter(lease, DeadLetterReason("dead", "code", "reason \udcff", "t")))
     assert letter is not None
     assert letter.fields == whole
     assert letter.identity == lease.identity
@@ -72,18 +74,18 @@ class Mistaken:
         if error is not None:
             raise error
 
-    async def handle(self, delivery: Delivery) -> Outcome:
+    async def handle(self, delivery: Delivery[Any]) -> Outcome:
         self._err()
         return NOTHING
 
-    def key(self, envelope: Envelope) -> str:
+    def key(self, delivery: Delivery[Any]) -> str:
         self._err()
-        return envelope.subject
+        return delivery.envelope.subject
 
-    def give_up(self, envelope: Envelope, failure: Failure) -> Outcome:
+    def give_up(self, delivery: Delivery[Any], failure: Failure) -> Outcome:
         self._err()
-        said = PushRequested(reference=failure.message)
-        return Outcome(posts=(Post("told", envelope.causes(said, source="w", subject=envelope.subject)),))
+        said, cause = PushRequested(reference=failure.message), delivery.envelope
+        return Outcome(posts=(Post("told", cause.causes(said, source="w", subject=cause.subject)),))
 
 
 ERRORS = st.lists(
@@ -104,15 +106,15 @@ async def _settle_all(entries: list[dict[bytes, bytes]], mistaken: Mistaken) -> 
     bus = MemoryBus()
     for fields in entries:
         bus._stream("s").add(fields)  # what a stranger adds with redis-cli
-    handlers = dict.fromkeys(message_types().values(), mistaken.handle)
+    handlers = Handlers()
+    for kind in message_types().values():
+        handlers.on(kind, mistaken.handle, key=mistaken.key, give_up=mistaken.give_up)
     worker = Worker(
         bus,
         Subscription(
             group="g",
             streams=lambda: ["s"],
             handlers=handlers,
-            key=mistaken.key,
-            give_up=mistaken.give_up,
             dead_stream="dead",
             attempts=2,
         ),
@@ -133,7 +135,7 @@ async def _settle_all(entries: list[dict[bytes, bytes]], mistaken: Mistaken) -> 
 @given(st.lists(st.one_of(ENTRIES, GOOD), min_size=1, max_size=4), ERRORS)
 def test_no_entry_stops_a_worker(entries: list[dict[bytes, bytes]], errors: list[BaseException | None]) -> None:
     """Whatever the bytes and whatever handler, key and `give_up` do: each entry ends, and the worker goes on."""
-    loop = looptime.new_event_loop()
+    loop = FakedLoop()
     try:
         loop.run_until_complete(_settle_all(entries, Mistaken([*errors, None])))  # what always conflicts waits for ever
     finally:

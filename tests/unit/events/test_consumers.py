@@ -10,8 +10,8 @@ from events.bus import NOTHING
 from events.envelope import Envelope
 from events.lease import Holder
 from events.messages import PushRequested
-from events.redis_bus import RedisBus
-from events.redis_client import Commands
+from events.redis.bus import RedisBus
+from events.redis.client import Commands
 from tests.contract.buses import without_shebang
 
 

@@ -8,12 +8,12 @@ import fakeredis
 import pytest
 
 from events.bus import NOTHING, BusRefused, Outcome, RecordConflict, RecordWrite
-from events.dead import dead_letters
+from events.dead_letters import dead_letters
 from events.envelope import Envelope
-from events.lease import Holder, Letter
+from events.lease import DeadLetterReason, Holder
 from events.messages import PushRequested
-from events.redis_bus import RedisBus
-from events.redis_client import Argument, Commands, Reply
+from events.redis.bus import RedisBus
+from events.redis.client import Argument, Commands, Reply
 from tests.contract.buses import without_shebang
 
 HOLDER = Holder("g", "w", 10.0)
@@ -62,7 +62,7 @@ async def test_a_letter_stays_where_its_stream_is_no_stream(commands: Commands) 
 async def _buried(bus: RedisBus) -> str:
     await bus.publish("s", Envelope(message=PushRequested(reference="a"), source="t", subject="a"))
     (lease,) = (await bus.take(HOLDER, ["s"], 1)).leases or (await bus.recover(HOLDER, ["s"], 1, [])).leases
-    await bus.bury(lease, Letter("dead", "permanent", "because", "t"), NOTHING)
+    await bus.dead_letter(lease, DeadLetterReason("dead", "permanent", "because", "t"), NOTHING)
     (letter,) = await dead_letters(bus, "dead")
     return letter.letter_id
 
@@ -86,7 +86,7 @@ async def test_a_name_that_comes_twice_is_kept_twice(commands: Commands) -> None
         await commands.call("XADD", "s", "*", *raw)
         await commands.call("XGROUP", "CREATE", "s", "g", "0")
         (lease,) = (await bus.take(HOLDER, ["s"], 1)).leases or (await bus.recover(HOLDER, ["s"], 1, [])).leases
-        await bus.bury(lease, Letter("dead", "bad_data", "because", "t"), NOTHING)
+        await bus.dead_letter(lease, DeadLetterReason("dead", "bad_data", "because", "t"), NOTHING)
         (letter,) = await dead_letters(bus, "dead")
         assert letter.fields == {b"id": b"1", b"source": b"t", b"data": b"}"}
         assert await bus.redrive("dead", letter.letter_id)

@@ -10,9 +10,10 @@ import jsonschema
 import msgspec
 import pytest
 
+from events.authority import ALLOWED
 from events.codec import decode, decode_message, encode_message, message_types
-from events.dead import write_letter
-from events.lease import Holder, Lease, Letter
+from events.dead_letters import write_letter
+from events.lease import DeadLetterReason, Holder, Lease
 from events.messages import Digest, Identifier
 from events.schema import CHANNELS, addresses, asyncapi, headers, json_schemas, letter
 from events.streams import Streams
@@ -52,9 +53,20 @@ def test_every_message_has_a_golden_entry() -> None:
 
 
 def test_every_message_has_a_channel() -> None:
-    """The document leaves none out and says none twice."""
-    placed = [cls for classes, _ in CHANNELS.values() for cls in classes]
-    assert sorted(map(str, placed)) == sorted(map(str, message_types().values()))
+    """The document leaves none out, and describes every stream that may carry one."""
+    assert {cls for classes in ALLOWED.values() for cls in classes} == set(message_types().values())
+    assert set(CHANNELS) == {kind for kind, classes in ALLOWED.items() if classes}
+
+
+def test_every_stream_is_a_channel() -> None:
+    """Whatever `Streams` names is in the document, with its address."""
+    streams = Streams("p")
+    of_all = {getattr(streams, name) for name in ("images", "deployments", "deployer", "progress", "dead")}
+    of_a_range = {
+        getattr(streams, name)("{range_id}") for name in ("inbox", "outbox", "range_progress", "range_dead", "refused")
+    }
+    channels = asyncapi(streams)["channels"]
+    assert {channel["address"] for channel in channels.values()} == of_all | of_a_range | {streams.host_inbox("{host}")}
 
 
 @pytest.mark.parametrize("kind", [Identifier, Digest])
@@ -94,7 +106,7 @@ def test_a_schema_of_one_message_stands_alone() -> None:
 def test_a_dead_letter_fits_its_schema() -> None:
     """What is written is what the document says, and every field of it is named there."""
     lease = Lease("s", "1-1", Holder("g", "w"), 1, {b"id": b"a", b"data": b"{"})
-    fields = write_letter(lease, Letter("dead", "bad_data", "why", "2026-01-01T00:00:00.000000Z"))
+    fields = write_letter(lease, DeadLetterReason("dead", "bad_data", "why", "2026-01-01T00:00:00.000000Z"))
     schema = {**letter(), "additionalProperties": False}
     jsonschema.validate({name.decode(): value.decode() for name, value in fields.items()}, schema)
 

@@ -1,20 +1,20 @@
-"""Layer sources for tests: they read the engine's twin, and fail where they are told to."""
+"""Layer sources for tests: they read the fake engine, and fail where a test says so."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from events.memory import MemoryBus
+from events.memory.bus import MemoryBus
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.core.images import EngineImage
-from services.core.manifests import sha256
+from services.core.images.image import EngineImage
+from services.core.images.manifests import sha256
 from services.errors import LayerUnreadable
 from services.ports import Chunks, OpenLayer
-from services.pushing.image_push import ImagePush
-from services.pushing.layer_forms import LayerForms
-from services.pushing.layer_push import LayerPush
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.layer_push import LayerPush
 
 CHUNK_BYTES = 1000
 #: What `docker buildx` leaves under a tag.
@@ -87,13 +87,13 @@ def layer(seed: str, size: int = 3000) -> bytes:
 
 
 def twin_push(engine: MemoryEngine, registry: MemoryRegistry, bus: MemoryBus | None = None) -> ImagePush:
-    """A push from one twin to the other, out of a source that reads everything."""
+    """A push from one fake to the other, out of a source that reads everything."""
     sources = (TwinSource(engine),)
-    forms = LayerForms(speaker=bus or MemoryBus(), prefix="t")
+    encodings = LayerEncodings(bus=bus or MemoryBus(), prefix="t")
     return ImagePush(
         engine=engine,
         registry=registry,
         sources=sources,
-        layers=LayerPush(registry=registry, sources=sources, forms=forms),
+        layers=LayerPush(registry=registry, sources=sources, encodings=encodings),
         engine_registry=registry.address,
     )

@@ -1,20 +1,21 @@
-"""The registry for Python code of other services, on twins: what is enough, and what is an error."""
+"""The registry for Python code of other services, on fakes: what is enough, and what is an error."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
-from events.memory import MemoryBus
+from events.memory.bus import MemoryBus
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.core import prompts
-from services.errors import EngineUnavailable
-from services.pushing.layer_forms import LayerForms
+from services.core.images import prompts
+from services.errors import BadInput, EngineUnavailable
+from services.queries.statistics import Statistics
+from services.registry_pusher.layer_encodings import LayerEncodings
 from services.registry_service import RegistryService
-from services.statistics import Statistics
 from tests.unit.services.layer_twins import INDEX, layer, twin_push
 
 
@@ -28,9 +29,9 @@ class House:
         self.service = RegistryService(
             push=twin_push(self.engine, self.registry, self.bus),
             registry=self.registry,
-            forms=LayerForms(speaker=self.bus, prefix="t"),
+            encodings=LayerEncodings(bus=self.bus, prefix="t"),
             statistics=Statistics(registry=self.registry),
-            speaker=self.bus,
+            bus=self.bus,
             streams=Streams("t"),
             source="test",
         )
@@ -66,3 +67,31 @@ async def test_a_push_answers_the_question_whether_to_push(house: House) -> None
     assert await house.bus.members(prompts.prompt_index("t")) == [prompt.id]
     await house.service.push_image("team/app:1")
     assert await house.bus.members(prompts.prompt_index("t")) == []
+
+
+async def test_a_progress_callback_that_raises_breaks_nothing(house: House) -> None:
+    """It is called once; the push is done and said, and the next one is told that it is there."""
+    called: list[str] = []
+
+    def progress(told: dict[str, object]) -> None:
+        called.append(str(told["phase"]))
+        raise ZeroDivisionError
+
+    assert await house.service.push_image("team/app:1", progress_callback=progress)
+    assert called == ["checking"]
+    assert await house.service.image_exists("team/app:1")
+    assert await house.service.ensure_image_in_registry("team/app:1", progress_callback=progress)
+
+
+async def test_another_threads_loop_is_told_what_to_do(house: House) -> None:
+    """Instead of a failure somewhere deep in a connection."""
+    assert not await house.service.image_exists("team/app:1")
+
+    def elsewhere() -> str:
+        with pytest.raises(BadInput) as raised:
+            asyncio.run(house.service.push_image("team/app:1"))
+        return f"{raised.value.code}: {raised.value}"
+
+    text = await asyncio.to_thread(elsewhere)
+    assert text.startswith("wrong_event_loop: ")
+    assert "run_coroutine_threadsafe" in text

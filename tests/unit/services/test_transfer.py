@@ -1,4 +1,4 @@
-"""Bringing an image to a range's engine at once, on twins: whose trouble leads to which way."""
+"""Bringing an image to a range's engine at once, on fakes: whose trouble leads to which way."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from services.adapters.memory_engine import Fault, MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.agent.pulling import Patience
-from services.core.references import Reference
+from services.agent.pull import Patience
+from services.core.images.references import Reference
 from services.errors import BadArchive, EngineUnavailable, NoSpace
-from services.exporting.exports import Exports
-from services.exporting.image_reader import ImageReader
-from services.exporting.spool import SpoolFolder
 from services.ports import BlobDigest, Chunks
+from services.tar_server.exports import Exports
+from services.tar_server.image_reader import ImageReader
+from services.tar_server.spool import SpoolFolder
 from services.transfer import Transfer, Transferred
 from tests.unit.services.layer_twins import TwinSource, layer, twin_push
 

@@ -9,13 +9,13 @@ import orjson
 import pytest
 
 from events.messages import ImageBuilt
-from services import telemetry
 from services.adapters.memory_engine import Fault
-from services.core.manifests import Descriptor, Manifest
+from services.core.images.manifests import Descriptor, Manifest
 from services.errors import BadInput, TransferFailed
+from services.runtime import telemetry
 from tests.unit.services.agent.scene import BASE, RANGE, REFERENCE, TOOLS, Scene
 from tests.unit.services.layer_twins import layer
-from tests.unit.services.test_registry_pusher import NAME, House
+from tests.unit.services.registry_pusher.test_role import NAME, House
 from tests.unit.services.test_registry_service import House as ServiceHouse
 
 Fields = dict[str, Any]

@@ -1,18 +1,20 @@
-"""The twins of everything outside, as one small world: an engine, a registry and a bus."""
+"""Fakes of everything outside, as one cluster: an engine, a registry and a bus."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from events.bus import BusError, Record
+from events.bus import BusError, BusUnreachable, Record
 from events.envelope import Envelope
-from events.memory import MemoryBus
+from events.memory.bus import MemoryBus
 from events.messages import Message
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.announcing import Announcer
+from services.adapters.openers import Adapters
+from services.ingest.announcer import Announcer
 
 STREAMS = Streams("test")
 
@@ -27,7 +29,7 @@ class BusOnOff(MemoryBus):
 
     def _call(self) -> None:
         if self.calls_left == 0:
-            raise BusError("Redis is away: connection refused")
+            raise BusUnreachable("Redis is unreachable: connection refused")
         if self.calls_left is not None:
             self.calls_left -= 1
 
@@ -48,7 +50,7 @@ class BusOnOff(MemoryBus):
 
 
 @dataclass(slots=True)
-class World:
+class Cluster:
     """What a role or command stands on."""
 
     engine: MemoryEngine = field(default_factory=MemoryEngine)
@@ -58,8 +60,17 @@ class World:
     def __post_init__(self) -> None:
         self.engine.registries = {self.registry.address: self.registry}
 
+    @property
+    def adapters(self) -> Adapters:
+        """What opens these, whatever the settings say."""
+        return Adapters(
+            bus=lambda _: nullcontext(self.bus),
+            engine=lambda _, __: nullcontext(self.engine),
+            registry=lambda _: nullcontext(self.registry),
+        )
+
     def announcer(self) -> Announcer:
-        return Announcer(engine=self.engine, speaker=self.bus, streams=STREAMS, source="test@here", pause_seconds=0.001)
+        return Announcer(engine=self.engine, bus=self.bus, streams=STREAMS, source="test@here", pause_seconds=0.001)
 
     async def said(self, stream: str = STREAMS.images) -> list[Message]:
         """Everything on a stream so far."""

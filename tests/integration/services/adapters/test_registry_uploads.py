@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from deploy.lab import Lab, RegistryServer
 from services.adapters.registry import HttpRegistry
-from services.core.manifests import sha256
+from services.core.images.manifests import sha256
 from services.errors import NoSpace, RegistryUnavailable, Stalled, TransferFailed, WrongContent
 from tests.integration.agent.site import until
 from tests.integration.engines import pieces
+from tests.integration.faulty_registry import answering
+from tests.laboratory import Lab, RegistryServer
 
 pytestmark = pytest.mark.real
 MEGABYTE = 1 << 20
@@ -187,19 +187,6 @@ async def test_a_manifest_without_end_is_not_read() -> None:
                 await response.write(b" " * MEGABYTE)
         return response
 
-    async with _serving(endless) as url, HttpRegistry.open(url, answer_seconds=20) as registry:
+    async with answering(endless) as address, HttpRegistry.open(f"http://{address}", answer_seconds=20) as registry:
         with pytest.raises(TransferFailed, match="more than 4194304 bytes"):
             await registry.manifest("some/repository", "1")
-
-
-@asynccontextmanager
-async def _serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield "http://{}:{}".format(*runner.addresses[0][:2])
-    finally:
-        await runner.cleanup()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.container.bridge_guard import PREFIX
+from deploy.machine.commands import MachineError
 from deploy.stack import bridges
 from deploy.stack.compose import Stack
 
@@ -25,13 +26,13 @@ def stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stack:
     return Stack(data=tmp_path, environment={}, demo=False)
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, text: str | LabError) -> list[tuple[str, ...]]:
+def answers(monkeypatch: pytest.MonkeyPatch, text: str | MachineError) -> list[tuple[str, ...]]:
     """The guard says `text`; what it was asked."""
     asked: list[tuple[str, ...]] = []
 
     def compose(_: Stack, *words: str) -> str:
         asked.append(words)
-        if isinstance(text, LabError):
+        if isinstance(text, MachineError):
             raise text
         return text
 
@@ -43,7 +44,7 @@ def test_a_bridges_name_is_short_and_its_own() -> None:
     """Two networks never have the same subnet; the kernel takes 15 letters."""
     names = {bridges.bridge_name(part) for part in ipaddress.IPv4Network("255.255.0.0/16").subnets(new_prefix=29)}
     assert len(names) == 2**13
-    assert all(name.startswith(bridges.PREFIX) and len(name) <= 15 for name in names)
+    assert all(name.startswith(PREFIX) and len(name) <= 15 for name in names)
 
 
 def test_bridges_that_are_closed_are_not_talked_about(
@@ -71,7 +72,7 @@ def test_without_a_guard_every_bridge_counts_as_open(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Why it does not work is said as well."""
-    answers(monkeypatch, LabError("no such container"))
+    answers(monkeypatch, MachineError("no such container"))
     bridges.close_bridges(stack)
     said = capsys.readouterr().err
     assert "no such container" in said

@@ -6,24 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack import compose, env_file
 from deploy.stack.compose import Stack, chosen, compose_files, standins
-from deploy.stack.nested import LESS, PRIVILEGED
 
 
 @pytest.mark.parametrize(
-    ("ranges", "join", "names"),
-    [
-        ((), False, ["docker-compose.yml"]),
-        (PRIVILEGED, False, ["docker-compose.yml"]),
-        (LESS, False, ["docker-compose.yml", "compose.nested.yml"]),
-        (LESS, True, ["docker-compose.yml", "compose.nested.yml", "compose.cyroid.yml"]),
-    ],
+    ("join", "names"), [(False, ["docker-compose.yml"]), (True, ["docker-compose.yml", "compose.cyroid.yml"])]
 )
-def test_the_machine_and_its_neighbour_choose_the_files(ranges: tuple[str, ...], join: bool, names: list[str]) -> None:
-    """One more where `privileged` is refused, one more beside CYROID."""
-    assert [file.name for file in compose_files(ranges, join=join)] == names
+def test_a_neighbour_chooses_the_files(join: bool, names: list[str]) -> None:
+    """One more beside CYROID."""
+    assert [file.name for file in compose_files(join=join)] == names
 
 
 def test_what_is_said_now_comes_before_what_was_said_then() -> None:
@@ -52,12 +45,12 @@ def test_bare_compose_gets_what_was_found_and_no_secret(tmp_path: Path, monkeypa
     """The engine's group, the files and the data folder; the password of CYROID's Redis stays out."""
     monkeypatch.setattr(compose, "ENV_FILE", tmp_path / ".env")
     environment = {"STACK_ENGINE_GID": "998", "STACK_REDIS_URL": "redis://u:secret@r/0", "HOME": "/root"}
-    Stack(data=Path("/d"), environment=environment, demo=False, ranges=LESS).remember()
+    Stack(data=Path("/d"), environment=environment, demo=False, join=True).remember()
     _, written = env_file.read(tmp_path / ".env")
     assert written == {
         "STACK_ENGINE_GID": "998",
         "CYROID_DATA_DIR": "/d",
-        "COMPOSE_FILE": "docker-compose.yml:deploy/compose.nested.yml",
+        "COMPOSE_FILE": "docker-compose.yml:deploy/compose.cyroid.yml",
     }
     compose.forget()
     assert not (tmp_path / ".env").exists()
@@ -69,10 +62,12 @@ def test_images_of_others_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(compose, "build_all", lambda **what: built.append(what))
     compose._build(["cyroid/range:28.5"])
     compose._build(["cyroid/images:latest"])
+    compose._build(["cyroid/layer-mounter:latest"])
     assert built == [
-        {"base": "auto", "engines": ["28.5"], "services": False},
-        {"base": "auto", "engines": [], "services": True},
+        {"base": "auto", "engines": ["28.5"], "services": False, "mounter": False},
+        {"base": "auto", "engines": [], "services": True, "mounter": False},
+        {"base": "auto", "engines": [], "services": False, "mounter": True},
     ]
-    with pytest.raises(LabError, match="mine:1"):
+    with pytest.raises(MachineError, match="mine:1"):
         compose._build(["cyroid/images:latest", "mine:1"])
-    assert len(built) == 2
+    assert len(built) == 3

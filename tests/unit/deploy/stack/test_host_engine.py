@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack.host_engine import engine_process, engine_socket
 
 
 def said(address: str) -> str:
-    with pytest.raises(LabError) as told:
+    with pytest.raises(MachineError) as told:
         engine_socket({"DOCKER_HOST": address})
     assert "\n" not in str(told.value)
     return str(told.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack import images
 
 
@@ -23,7 +23,7 @@ class Engine:
             return "id\n" if words[-1] in self.there else ""
         if words[0] == "pull":
             if words[-1] not in self.pulls:
-                raise LabError("no route to host")
+                raise MachineError("no route to host")
             self.there.add(words[-1])
         if words[:2] == ("buildx", "build"):
             self.there.add(words[words.index("--tag") + 1])
@@ -82,11 +82,21 @@ def test_ranges_alone_need_no_more_than_their_base(monkeypatch: pytest.MonkeyPat
     assert images.build_all(base="pull", engines=["28.5"], services=False) == ["cyroid/range:28.5"]
 
 
+def test_the_layer_mounter_stands_on_a_release_with_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian 13 has erofs-utils 1.8, the release of the other services has not."""
+    engine = Engine({"cyroid/base:trixie"}, set())
+    monkeypatch.setattr(images, "docker", engine)
+    built = images.build_all(base="debootstrap", engines=[], services=False, mounter=True)
+    assert built == [images.MOUNTER_IMAGE]
+    (build,) = [words for words in engine.asked if words[:2] == ("buildx", "build")]
+    assert {"BASE=cyroid/base:trixie", "ALSO=erofs-utils"} <= set(build)
+
+
 def test_what_fetches_packages_is_tried_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first failure is said, the second one is raised."""
     said: list[str] = []
     monkeypatch.setattr(images, "say", said.append)
-    outcomes = [LabError("one"), None, LabError("two"), LabError("three"), None]
+    outcomes = [MachineError("one"), None, MachineError("two"), MachineError("three"), None]
 
     def step() -> None:
         if (outcome := outcomes.pop(0)) is not None:
@@ -94,6 +104,6 @@ def test_what_fetches_packages_is_tried_twice_and_no_more(monkeypatch: pytest.Mo
 
     images.twice("a", step)
     assert said == ["a: once more, after this: one"]
-    with pytest.raises(LabError, match="three"):
+    with pytest.raises(MachineError, match="three"):
         images.twice("a", step)
     assert outcomes == [None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack import plugins
 
 
@@ -52,5 +52,5 @@ def test_missing_ones_are_fetched_once(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_plugins_that_do_not_work_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to do."""
     answers(monkeypatch, own=False, cached=[False, False])
-    with pytest.raises(LabError, match="docker compose"):
+    with pytest.raises(MachineError, match="docker compose"):
         plugins.docker_environment()

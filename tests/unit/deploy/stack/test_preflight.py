@@ -16,7 +16,7 @@ from deploy.stack.preflight import (
     bad_folder,
     foreign_network,
     listeners,
-    little_room,
+    little_space,
     missing_network,
     old_engine,
     overlaps,
@@ -94,14 +94,14 @@ def test_a_disk_nearly_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Less than the least that is useful, under the data folder and under the engine's root."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 1))
     (line,) = bad_folder(tmp_path / "not" / "yet")
-    assert line.endswith("make room, or set CYROID_DATA_DIR")
-    (line,) = little_room(tmp_path)
+    assert line.endswith("free some space, or set CYROID_DATA_DIR")
+    (line,) = little_space(tmp_path)
     assert "GB left" in line
 
 
 def test_an_engines_root_that_cannot_be_seen_is_not_looked_at(tmp_path: Path) -> None:
     """The engine may run where its folder is not ours to see."""
-    assert list(little_room(tmp_path / "none")) == []
+    assert list(little_space(tmp_path / "none")) == []
 
 
 def test_a_network_in_the_way_is_named() -> None:

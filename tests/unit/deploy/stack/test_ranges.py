@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack import bridges, range_networks, ranges
 from deploy.stack.compose import Stack
 from deploy.stack.range_networks import DEMO, free_subnet
@@ -19,19 +19,18 @@ POOL = ipaddress.IPv4Network("172.30.1.0/24")
 class Engine:
     """`docker` and `docker compose`, with labels on networks and containers. `fails`: a word that ends a command."""
 
-    def __init__(self, *, redis: bool = True, fails: str = "") -> None:
-        self.redis, self.fails = redis, fails
+    def __init__(self, *, gateway: bool = True, fails: str = "") -> None:
+        self.gateway, self.fails = gateway, fails
         self.networks: dict[str, str] = {"bridge": "", "cyroid-ranges-1": ""}
         self.containers: dict[str, str] = {}
         self.secrets: set[str] = set()
-        self.told_redis: list[tuple[str, ...]] = []
         self.attached: list[str] = []
         self.bridge = ""
         self.closed: list[str] = []
 
     def docker(self, *words: str, environment: Mapping[str, str] | None = None, seconds: float = 0) -> str:
         if self.fails and self.fails in words:
-            raise LabError(f"`docker {words[0]}` failed")
+            raise MachineError(f"`docker {words[0]}` failed")
         return self._answer(words) or self._do(words)
 
     def _answer(self, words: tuple[str, ...]) -> str:
@@ -64,25 +63,18 @@ class Engine:
                 self.containers[words[words.index("--name") + 1]] = "running"
             case ("rm", "--force"):
                 del self.containers[words[-1]]
-            case ("exec", "--env"):
-                self.told_redis.append(words[words.index("admin") + 1 :])
-                return "OK"
         return ""
 
     def compose(self, *words: str, **_: object) -> str:
         match words:
-            case ("ps", "--services", *_):
-                return "registry redis" if self.redis else "registry"
             case ("ps", "--quiet", service):
-                return "" if service == "redis" and not self.redis else f"id-{service}"
+                return "" if service == "range-gateway" and not self.gateway else f"id-{service}"
             case (*_, "--ranges", name):
                 self.secrets.add(name)
             case (*_, "--forget", name):
                 self.secrets.discard(name)
             case ("exec", "--no-TTY", "bridge-guard", *_, bridge):
                 self.closed.append(bridge)
-            case (*_, "/data/redis/users.acl"):
-                return "".join(f"user range-{name} on ~x\n" for name in self.secrets)
         return ""
 
 
@@ -96,7 +88,7 @@ def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Engine], S
             monkeypatch.setattr(module, "docker", engine.docker)
         monkeypatch.setattr(Stack, "compose", lambda _, *words, **__: engine.compose(*words))
         monkeypatch.setattr(ranges, "image_there", lambda name: True)
-        monkeypatch.setattr(ranges, "nested_options", lambda image: ("--privileged",))
+        monkeypatch.setattr(ranges, "nested_options", lambda image: ("--cap-drop", "ALL"))
         return Stack(data=tmp_path, environment={}, demo=False)
 
     return made
@@ -108,13 +100,13 @@ def test_names_of_the_demo_ranges_are_refused(name: str, use: Callable[[Engine],
     engine = Engine()
     stack = use(engine)
     for verb in (ranges.add, ranges.remove):
-        with pytest.raises(LabError, match=r"demo ranges|is no range id"):
+        with pytest.raises(MachineError, match=r"demo ranges|is no range id"):
             verb(stack, name)
     assert list(engine.networks) == ["bridge", "cyroid-ranges-1"]
 
 
 def test_a_range_comes_and_goes(use: Callable[[Engine], Stack]) -> None:
-    """Secret, user, network and container; afterwards none of them."""
+    """Secret, network and container; afterwards none of them."""
     engine = Engine()
     stack = use(engine)
     ranges.add(stack, "a")
@@ -122,38 +114,34 @@ def test_a_range_comes_and_goes(use: Callable[[Engine], Stack]) -> None:
     assert (list(engine.containers), engine.secrets) == (["cyroid-range-a"], {"a"})
     ranges.remove(stack, "a")
     assert (engine.containers, engine.secrets, range_networks.names()) == ({}, set(), [])
-    assert [words[1] for words in engine.told_redis] == ["SETUSER", "DELUSER"]
 
 
 @pytest.mark.parametrize("fails", ["create", "connect", "run"])
 def test_a_range_that_cannot_be_finished_leaves_nothing(fails: str, use: Callable[[Engine], Stack]) -> None:
-    """Wherever it stops: no container, network, secret or user, and the reason is the one that is told."""
+    """Wherever it stops: no container, network or secret, and the reason is the one that is told."""
     engine = Engine(fails=fails)
     stack = use(engine)
-    with pytest.raises(LabError, match=f"docker {'run' if fails == 'run' else 'network'}"):
+    with pytest.raises(MachineError, match=f"docker {'run' if fails == 'run' else 'network'}"):
         ranges.add(stack, "a")
     assert (engine.containers, engine.secrets) == ({}, set())
     assert list(engine.networks) == ["bridge", "cyroid-ranges-1"]
-    assert engine.told_redis[-1] == ("ACL", "DELUSER", "range-a")
 
 
 def test_a_ranges_bridge_is_closed_before_the_range_starts(use: Callable[[Engine], Stack]) -> None:
     """The guard has been asked for it when the container would have been run."""
     engine = Engine(fails="run")
-    with pytest.raises(LabError):
+    with pytest.raises(MachineError):
         ranges.add(use(engine), "a")
     assert engine.closed == ["cyr-ac1e0118"]
 
 
-def test_without_redis_no_range_is_begun(use: Callable[[Engine], Stack]) -> None:
-    """Nothing is made that would have to be taken back; beside CYROID its container has to be named."""
-    engine = Engine(redis=False)
+def test_without_the_gateway_no_range_is_begun(use: Callable[[Engine], Stack]) -> None:
+    """Nothing is made that would have to be taken back."""
+    engine = Engine(gateway=False)
     stack = use(engine)
-    with pytest.raises(LabError, match="redis does not run"):
+    with pytest.raises(MachineError, match="range-gateway does not run"):
         ranges.add(stack, "a")
-    with pytest.raises(LabError, match="STACK_REDIS_CONTAINER"):
-        ranges.add(Stack(data=stack.data, environment={}, demo=False, join=True), "a")
-    assert (engine.secrets, engine.told_redis) == (set(), [])
+    assert engine.secrets == set()
 
 
 def test_a_range_that_is_there_stays_when_it_is_added_again(use: Callable[[Engine], Stack]) -> None:
@@ -161,7 +149,7 @@ def test_a_range_that_is_there_stays_when_it_is_added_again(use: Callable[[Engin
     engine = Engine()
     stack = use(engine)
     ranges.add(stack, "a")
-    with pytest.raises(LabError, match="already"):
+    with pytest.raises(MachineError, match="already"):
         ranges.add(stack, "a")
     assert (list(engine.containers), engine.secrets, range_networks.names()) == (["cyroid-range-a"], {"a"}, ["a"])
 
@@ -171,38 +159,30 @@ def test_a_network_of_that_name_which_is_not_ours_is_left_alone(use: Callable[[E
     engine = Engine()
     engine.networks["cyroid-ranges-a"] = ""
     stack = use(engine)
-    with pytest.raises(LabError, match="not one of ours"):
+    with pytest.raises(MachineError, match="not one of ours"):
         ranges.add(stack, "a")
     ranges.remove(stack, "a")
     assert "cyroid-ranges-a" in engine.networks
 
 
-def test_a_range_goes_while_redis_is_down(use: Callable[[Engine], Stack]) -> None:
-    """Its secret too, so that Redis does not know it any more when it comes back and reads its list."""
+def test_a_range_goes_while_its_gateway_is_down(use: Callable[[Engine], Stack]) -> None:
+    """Its secret too, so that the gateway does not know it any more when it comes back."""
     engine = Engine()
     stack = use(engine)
     ranges.add(stack, "a")
-    assert "id-redis" in engine.attached
-    engine.redis = False
+    assert "id-range-gateway" in engine.attached
+    engine.gateway = False
     ranges.remove(stack, "a")
     assert engine.attached == []  # the stopped one as well: on a network that is gone it would never start again
     assert (engine.containers, engine.secrets, range_networks.names()) == ({}, set(), [])
-    assert [words[1] for words in engine.told_redis] == ["SETUSER"]
 
 
-@pytest.mark.parametrize("join", [False, True])
-def test_all_ranges_go_at_once(
-    join: bool, use: Callable[[Engine], Stack], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Our own Redis goes with them; CYROID's stays, and is told to forget their users."""
+def test_all_ranges_go_at_once(use: Callable[[Engine], Stack]) -> None:
+    """Containers and networks; their secrets go with the data folder."""
     engine = Engine()
-    stack = use(engine)
-    ranges.add(stack, "a")
-    told: list[str] = []
-    monkeypatch.setattr(ranges, "_tell_redis", lambda _, *words: told.append(" ".join(words)))
-    ranges.remove_all(Stack(data=tmp_path, environment={}, demo=False, join=join))
+    ranges.add(use(engine), "a")
+    ranges.remove_all()
     assert (engine.containers, engine.attached, range_networks.names()) == ({}, [], [])
-    assert told == (["ACL DELUSER range-a"] if join else [])
 
 
 def test_a_ranges_network_is_the_first_that_is_free() -> None:

@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack.show import DOCKERFILE, context, ways
 
 
@@ -29,5 +29,5 @@ def test_a_row_says_how_each_image_got_there() -> None:
 
 def test_a_deployment_that_failed_is_said() -> None:
     """With what was said of it."""
-    with pytest.raises(LabError, match="no agent"):
+    with pytest.raises(MachineError, match="no agent"):
         ways("range-1", {"type": "deployment.failed.v1", "error": "no agent"}, 1.0)

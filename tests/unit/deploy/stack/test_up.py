@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from deploy.lab.commands import LabError
+from deploy.machine.commands import MachineError
 from deploy.stack import compose, up
 from deploy.stack.compose import Stack
 
@@ -37,8 +38,10 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return ""
 
     monkeypatch.setattr(up, "stop_all", stop_all)
-    monkeypatch.setattr(up, "remove_all", lambda stack: seen.append("ranges removed"))
+    monkeypatch.setattr(up, "remove_all", lambda: seen.append("ranges removed"))
     monkeypatch.setattr(Stack, "compose", by_compose)
+    monkeypatch.setattr(up, "engine_socket", lambda _: Path("/nothing"))
+    monkeypatch.setattr(up, "engine_process", lambda _: os.getpid())
     return seen
 
 
@@ -63,7 +66,9 @@ def test_purge_leaves_nothing_of_ours(stack: Stack, done: list[str], tmp_path: P
 def test_data_that_cannot_be_removed_is_named(stack: Stack, done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than left behind in silence."""
     monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
-    with pytest.raises(LabError, match="registry, redis, spool, secrets; run this as root"):
+    with pytest.raises(
+        MachineError, match="registry, redis, spool, scratch, engine, layers, secrets; run this as root"
+    ):
         up.down(stack, purge=True)
 
 
@@ -77,7 +82,7 @@ def test_ports_are_looked_at_unless_they_are_ours_already() -> None:
 @pytest.mark.parametrize("port", ["http", "0", "70000", ""])
 def test_a_port_that_is_none_is_named(port: str) -> None:
     """With its variable, before Compose reads it."""
-    with pytest.raises(LabError, match="STACK_API_PORT"):
+    with pytest.raises(MachineError, match="STACK_API_PORT"):
         up.wanted_ports({"STACK_API_PORT": port}, [])
 
 
@@ -98,7 +103,7 @@ def test_beside_cyroid_its_redis_has_to_be_named_once(stack: Stack, done: list[s
     up._know_redis(joined)
     assert done[0].endswith("--redis-url -")
     assert "u:p" not in done[0]
-    with pytest.raises(LabError, match="STACK_REDIS_URL"):
+    with pytest.raises(MachineError, match="STACK_REDIS_URL"):
         up._know_redis(stack)
     (stack.data / "secrets/services").mkdir()
     up._know_redis(stack)

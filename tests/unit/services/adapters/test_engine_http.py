@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.adapters.engine_http import EngineConnection, Reply
-from services.errors import TransferFailed
+from services.adapters.engine_http import EngineConnection
+from services.adapters.engine_streams import Reply
+from services.errors import EngineUnavailable, TransferFailed
 
 VERSION = b'{"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10"}'
 #: More than what a socket holds, by less than what a transport keeps: some of it is still to be written.
@@ -67,3 +68,12 @@ async def test_a_body_that_breaks_ends_the_connection_though_the_engine_reads_no
         deaf.listening.set()
         async with asyncio.timeout(5):
             assert await deaf.received.get() < len(CHUNK)
+
+
+async def test_a_missing_socket_is_told_by_the_systems_reason(tmp_path: Path) -> None:
+    """Without what a library adds to it."""
+    async with EngineConnection.open(f"unix://{tmp_path}/none.sock", answer_seconds=5.0) as connection:
+        with pytest.raises(EngineUnavailable) as told:
+            async with connection.call("ping"):
+                raise AssertionError("nothing answers")
+    assert f"unix://{tmp_path}/none.sock (no such file or directory)" in str(told.value)

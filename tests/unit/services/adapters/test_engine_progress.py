@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.adapters.engine_http import Line, Reply
 from services.adapters.engine_progress import Limits, Progress
+from services.adapters.engine_streams import Line, Reply
 from services.errors import Stalled
 
-pytestmark = pytest.mark.looptime
+pytestmark = pytest.mark.faked_time
 FIRST, SECOND = "a" * 12, "b" * 12
 
 

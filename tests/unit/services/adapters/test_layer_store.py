@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from services.adapters.layer_store import CHUNK_BYTES, LayerStore
-from services.core.chain_ids import chain_ids
-from services.core.images import EngineImage
-from services.core.manifests import sha256
+from services.core.images.chain_ids import chain_ids
+from services.core.images.image import EngineImage
+from services.core.images.manifests import sha256
 from services.errors import LayerUnreadable
 from tests.layer_stores import diff_folder, write_layer_store
 

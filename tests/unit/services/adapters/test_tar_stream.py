@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from services.adapters.tar_stream import TarStream
-from services.core.tar_headers import HeaderReader
+from services.core.archives.tar_headers import HeaderReader
 from services.errors import BadArchive
 
 FILES = {
@@ -127,5 +127,5 @@ def test_an_endless_name_is_refused() -> None:
     """An extension header is not a way to fill the memory."""
     info = tarfile.TarInfo("long")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
-    with pytest.raises(ValueError, match="extension"):
+    with pytest.raises(ValueError, match="extended header"):
         HeaderReader().header(info.tobuf(tarfile.GNU_FORMAT))

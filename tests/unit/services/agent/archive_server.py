@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,17 +12,18 @@ from pathlib import Path
 
 import aiohttp
 
-from events.bus import Outcome, RecordWrite
+from events.bus import Outcome
+from events.records import ANY
 from events.task_group import TaskGroup
 from services.adapters.memory_engine import MemoryEngine
-from services.core.images import EngineImage, Store
-from services.core.offers import Offer, offer_key
+from services.core.deployments.offers import Offer, offer_key
+from services.core.images.image import EngineImage, Store
 from services.errors import LayerUnreadable
-from services.exporting.exports import Exports
-from services.exporting.image_reader import ImageReader
-from services.exporting.spool import SpoolFolder
 from services.ports import Chunks, OpenLayer
-from services.tar_server import TarServer
+from services.tar_server.exports import Exports
+from services.tar_server.image_reader import ImageReader
+from services.tar_server.role import TarServer
+from services.tar_server.spool import SpoolFolder
 from tests.unit.services.agent.scene import REFERENCE, Scene
 
 BOTH: list[Store] = ["classic", "containerd"]
@@ -29,7 +31,7 @@ BOTH: list[Store] = ["classic", "containerd"]
 
 @dataclass
 class StoreSource:
-    """Reads the layers of the host engine's twin. `gate` holds every layer up, `broken` ends it half-way."""
+    """Reads the layers of the host engine's fake. `gate` holds every layer up, `broken` ends it half-way."""
 
     engine: MemoryEngine
     knows_sizes: bool = True
@@ -96,7 +98,9 @@ class Server:
             "now": datetime.now(UTC),
             **more,
         }
-        offer, token = Offer.make(
+        token = secrets.token_urlsafe(32)
+        offer = Offer.make(
+            token=token,
             transfer_id=transfer_id,
             image_id=image.local_id,
             diff_ids=image.diff_ids,
@@ -104,7 +108,7 @@ class Server:
             **what,  # type: ignore[arg-type]
         )
         key = offer_key(self.scene.streams.prefix, transfer_id)
-        await self.scene.bus.commit(Outcome(records=(RecordWrite(key, offer.encode()),)))
+        await self.scene.bus.commit(Outcome(records=(key.write(offer, expected=ANY),)))
         return f"{self.url}/transfers/{transfer_id}", token
 
     async def offered(self, image: EngineImage, transfer_id: str = "t1", **more: object) -> None:
@@ -137,7 +141,7 @@ async def serving(
         reader=reader, folder=spools, limit=limit, linger_seconds=linger_seconds, patience_seconds=patience_seconds
     )
     role = TarServer(
-        speaker=scene.bus,
+        bus=scene.bus,
         prefix=scene.streams.prefix,
         exports=exports,
         listen="127.0.0.1:0",

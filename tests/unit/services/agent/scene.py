@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from events.envelope import Envelope
-from events.memory import MemoryBus
+from events.memory.bus import MemoryBus
 from events.messages import (
     ImageFailed,
     ImageReady,
@@ -21,14 +21,14 @@ from events.messages import (
 )
 from events.streams import Streams
 from events.task_group import TaskGroup
-from events.worker import Worker
+from events.worker.worker import Worker
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
 from services.agent import Agent
-from services.agent.pulling import Patience
-from services.agent.role import Pulse
-from services.core.images import EngineImage, Store
-from services.core.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest
+from services.agent.pull import Patience
+from services.agent.role import HeartbeatInterval
+from services.core.images.image import EngineImage, Store
+from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest
 
 REGISTRY = "registry:5000"
 RANGE = "range-7"
@@ -118,11 +118,11 @@ class Scene:
         return Agent(
             range_id=RANGE,
             engine=self.engine,
-            speaker=self.bus,
+            bus=self.bus,
             streams=self.streams,
             lease_seconds=4,
             patience=patience,
-            pulse=Pulse(beat_seconds=0.05, answer_seconds=1, identify_seconds=0.1),
+            pulse=HeartbeatInterval(beat_seconds=0.05, answer_seconds=1, identify_seconds=0.1),
         )
 
     @asynccontextmanager

@@ -10,8 +10,8 @@ import pytest
 
 from events.messages import ImageFailed, ImageReady, TransferProgress
 from events.task_group import TaskGroup
-from services.agent.fetching import fetch_in_turn
-from services.agent.pulling import Patience
+from services.agent.archive_download import fetch_in_turn
+from services.agent.pull import Patience
 from tests.unit.services.agent.archive_server import serving
 from tests.unit.services.agent.scene import APP, BASE, RANGE, TOOLS, Scene, until
 

@@ -7,17 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from events.bus import Outcome
-from events.dead import dead_letters
+from events.dead_letters import dead_letters
 from events.envelope import Envelope
-from events.lease import Holder, Letter
-from events.memory import MemoryBus
+from events.lease import DeadLetterReason, Holder
+from events.memory.bus import MemoryBus
 from events.messages import PushRequested
 from events.streams import Streams
 from services.api.backlog import measure
-from services.metrics import REGISTRY
+from services.runtime.metrics import REGISTRY
 
 STREAMS = Streams("backlog")
-HOLDER = Holder("backlog", "one", 10.0)
+HOLDER = Holder("deployer", "one", 10.0)
+RANGES = ("r1", "r2")
 
 
 def gauge(state: str) -> float | None:
@@ -30,7 +31,7 @@ def gauge(state: str) -> float | None:
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries are looked at a hundred seconds after they came."""
     now = (datetime.now(UTC) + timedelta(seconds=100)).timestamp()
-    monkeypatch.setattr("events.memory.time.time", lambda: now)
+    monkeypatch.setattr("events.memory.bus.time.time", lambda: now)
 
 
 async def _two_entries() -> MemoryBus:
@@ -46,12 +47,12 @@ async def test_the_oldest_entry_that_is_under_way_has_an_age(request: pytest.Fix
     bus = await _two_entries()
     leases = (await bus.take(HOLDER, [STREAMS.images], 2)).leases
     request.getfixturevalue("old")
-    await measure(bus, STREAMS)
+    await measure(bus, STREAMS, RANGES)
     assert gauge("unacked") == pytest.approx(100, abs=5)
     assert gauge("undelivered") == 0
     for lease in leases:
         await bus.finish(lease, Outcome())
-    await measure(bus, STREAMS)
+    await measure(bus, STREAMS, RANGES)
     assert gauge("unacked") == 0
 
 
@@ -60,7 +61,7 @@ async def test_the_oldest_entry_that_nobody_was_given_has_an_age(request: pytest
     bus = await _two_entries()
     await bus.take(HOLDER, [STREAMS.images], 0)
     request.getfixturevalue("old")
-    await measure(bus, STREAMS)
+    await measure(bus, STREAMS, RANGES)
     assert gauge("undelivered") == pytest.approx(100, abs=5)
     assert gauge("unacked") == 0
 
@@ -69,9 +70,9 @@ async def test_a_group_that_is_gone_is_told_no_more() -> None:
     """After a flush, the last numbers of a group that does not come back would be an alarm for ever."""
     bus = await _two_entries()
     await bus.take(HOLDER, [STREAMS.images], 0)
-    await measure(bus, STREAMS)
+    await measure(bus, STREAMS, RANGES)
     assert gauge("undelivered") is not None
-    await measure(MemoryBus(), STREAMS)
+    await measure(MemoryBus(), STREAMS, RANGES)
     assert gauge("undelivered") is None
 
 
@@ -80,7 +81,7 @@ async def test_an_inbox_that_nobody_reads_is_seen() -> None:
     bus, inbox = MemoryBus(), STREAMS.inbox("r1")
     await bus.publish(inbox, Envelope(message=PushRequested(reference="a"), source="test", subject="a"))
     await bus.take(HOLDER, [inbox, STREAMS.inbox("r2")], 0)
-    await measure(bus, STREAMS)
+    await measure(bus, STREAMS, RANGES)
     labels = {"stream": "inbox", "group": HOLDER.group, "state": "lag"}
     assert REGISTRY.get_sample_value("cyroid_group_entries", labels) == 1
 
@@ -92,13 +93,23 @@ async def test_dead_letters_that_lie_there_are_counted() -> None:
         said = Envelope(message=PushRequested(reference="a"), source="test", subject="a")
         await bus.publish(STREAMS.images, said)
         (lease,) = (await bus.take(HOLDER, [STREAMS.images], 1)).leases
-        await bus.bury(lease, Letter(stream, "permanent", "no", "t"), Outcome())
+        await bus.dead_letter(lease, DeadLetterReason(stream, "permanent", "no", "t"), Outcome())
 
     async def counted(stream: str) -> float | None:
-        await measure(bus, STREAMS)
+        await measure(bus, STREAMS, RANGES)
         return REGISTRY.get_sample_value("cyroid_dead_letters", {"stream": stream})
 
     assert (await counted("dead"), await counted("range_dead")) == (1, 2)
     (letter,) = await dead_letters(bus, STREAMS.dead)
     await bus.drop(STREAMS.dead, letter.letter_id)
     assert await counted("dead") == 0
+
+
+async def test_a_group_that_is_not_ours_makes_no_series() -> None:
+    """Whoever may write a stream may make twenty thousand groups there."""
+    bus, inbox = MemoryBus(), STREAMS.inbox("r1")
+    await bus.publish(inbox, Envelope(message=PushRequested(reference="a"), source="test", subject="a"))
+    await bus.take(Holder("made-up", "one", 10.0), [inbox], 0)
+    await measure(bus, STREAMS, RANGES)
+    labels = {"stream": "inbox", "group": "made-up", "state": "lag"}
+    assert REGISTRY.get_sample_value("cyroid_group_entries", labels) is None

@@ -7,20 +7,21 @@ import aiohttp
 import pytest
 
 from services.api.role import ApiRole
+from services.api.route import no_checks
 from services.errors import BadInput
-from tests.unit.services.twins import STREAMS, World
+from tests.unit.services.twins import STREAMS, Cluster
 
 
 def _role(listen: str) -> ApiRole:
-    world = World()
+    world = Cluster()
     return ApiRole(
         listen=listen,
         bus=world.bus,
         streams=STREAMS,
         registry=world.registry,
         engine=world.engine,
-        storage="",
         source="api@t",
+        doctor=no_checks,
     )
 
 

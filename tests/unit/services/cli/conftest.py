@@ -1,10 +1,9 @@
-"""The command line with twins behind it."""
+"""The command line with fakes behind it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +11,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from events.lease import GroupStatus
-from services import parts
+from services.adapters.openers import Adapters
 from services.cli import main
-from services.settings import Settings
-from tests.unit.services.twins import World
+from tests.unit.services.twins import Cluster
 
 
 @dataclass
 class Shell:
     """Runs commands and reads what they print."""
 
-    world: World
+    world: Cluster
+    adapters: Adapters
 
     def run(self, *arguments: str, given: bytes | None = None, **environment: str) -> Result:
         """One command; anything but a clean exit is raised, as a person would see a traceback."""
@@ -32,6 +31,7 @@ class Shell:
             input=given,
             env={**environment, "NO_COLOR": "1"},
             catch_exceptions=False,
+            obj=self.adapters,
         )
         assert "Traceback" not in result.output
         return result
@@ -44,21 +44,10 @@ class Shell:
 
 
 @pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """A shell in a world of twins."""
-    world = World()
-
-    def opens(twin: object) -> Callable[..., Any]:
-        @asynccontextmanager
-        async def opened(*_: Settings | str) -> AsyncIterator[object]:
-            yield twin
-
-        return opened
-
-    monkeypatch.setattr(parts, "open_bus", opens(world.bus))
-    monkeypatch.setattr(parts, "open_engine", opens(world.engine))
-    monkeypatch.setattr(parts, "open_registry", opens(world.registry))
-    return Shell(world)
+def shell() -> Shell:
+    """A shell in a world of fakes."""
+    world = Cluster()
+    return Shell(world, world.adapters)
 
 
 def stands_at(shell: Shell, monkeypatch: pytest.MonkeyPatch, group: str, lag: int | None) -> None:

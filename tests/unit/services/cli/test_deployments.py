@@ -5,10 +5,9 @@ import importlib
 import json
 from datetime import UTC, datetime
 
-import msgspec
 import pytest
 
-from events.bus import Outcome, Post, RecordWrite
+from events.bus import Outcome, Post
 from events.envelope import Envelope
 from events.messages import (
     DeploymentCancelRequested,
@@ -19,10 +18,12 @@ from events.messages import (
     Failure,
     ImageOutcome,
     Message,
+    Provenance,
     TransferProgress,
 )
-from services.core.deployment import Deployment, ImageState
-from services.core.deployment_index import DeploymentKeys, index_writes
+from events.records import ANY
+from services.core.deployments.deployment import Deployment, ImageState
+from services.core.deployments.index import DeploymentKeys, index_writes
 from tests.unit.services.cli.conftest import Shell, stands_at
 from tests.unit.services.twins import STREAMS
 
@@ -53,7 +54,7 @@ def _deployment(*images: ImageState) -> Deployment:
 def _record(shell: Shell, deployment: Deployment) -> None:
     """As the deployer stores it."""
     keys = DeploymentKeys(STREAMS.prefix)
-    record = RecordWrite(keys.record(deployment.deployment_id), msgspec.json.encode(deployment))
+    record = keys.record(deployment.deployment_id).write(deployment, expected=ANY)
     outcome = Outcome(records=(record,), index=index_writes(keys, None, deployment))
     asyncio.run(shell.world.bus.commit(outcome))
 
@@ -241,3 +242,27 @@ def test_show_has_a_line_per_image(shell: Shell) -> None:
     assert shown.stderr.startswith("running (number 1 in the queue) after")
     assert "running (number 1 in the queue)" in shell.run("deployments", "ls").stdout
     assert shell.json("deployments", "show", "d1")["images"][1]["error"]["code"] == "no_space"
+
+
+def test_show_tells_where_each_image_came_from(shell: Shell) -> None:
+    """Its manifest, who had it pushed, and whether it is signed, in the table and in JSON."""
+    digest = "sha256:" + "7" * 64
+    came = Provenance(manifest_digest=digest, actor="ana", source="cli@h", signed=True)
+    deployment = _deployment(
+        ImageState(reference=WEB, state="queued", since=NOW, provenance=came),
+        ImageState(reference="docker.io/library/db:1", state="resolving", since=NOW),
+    )
+    _record(shell, deployment)
+    told, row = shell.json("deployments", "show", "d1")["images"], shell.run("deployments", "show", "d1").stdout
+    assert told[0]["provenance"] == {"manifest_digest": digest, "actor": "ana", "source": "cli@h", "signed": True}
+    assert told[1]["provenance"] is None
+    assert f"{digest[:19]} signed" in row
+    assert "ana (cli@h)" in row
+
+
+def test_who_runs_the_command_is_its_actor(shell: Shell) -> None:
+    """For those who look later."""
+    result = shell.run("deploy", "r1", "web:1", "--no-wait", LOGNAME="eva")
+    assert result.exit_code == 0, result.output
+    (row,) = shell.json("deployments", "ls")["items"]
+    assert (row["state"], row["actor"]) == ("requested", "eva")

@@ -3,14 +3,13 @@
 import asyncio
 import json
 
-import msgspec
-
 from events.bus import IndexWrite, Outcome, RecordWrite
 from events.envelope import Envelope
 from events.lease import Holder
-from events.messages import AgentStarted, Failure, ImageBuilt, ImageFailed, LoadOffered
+from events.messages import AgentStarted, Failure, ImageBuilt, ImageFailed, LoadOffered, PresentImage
+from events.records import ANY
 from services.adapters.memory_archives import tar_of
-from services.core.ranges import RangeKeys, WantedImage, WantedImages
+from services.core.ranges.ranges import DesiredImage, DesiredImages, RangeKeys
 from tests.unit.services.cli.conftest import Shell
 from tests.unit.services.twins import STREAMS
 
@@ -57,7 +56,7 @@ def test_a_range_can_be_forgotten_once_its_agent_is_gone(shell: Shell) -> None:
     keys = RangeKeys("test")
 
     async def know() -> None:
-        records = (RecordWrite(keys.known("r1"), b"{}"), RecordWrite(keys.wanted("r1"), b"{}"))
+        records = (RecordWrite(keys.known("r1").name, b"{}"), RecordWrite(keys.wanted("r1").name, b"{}"))
         index = tuple(IndexWrite(key, "r1", 1.0) for key in (keys.known_index, keys.asked, keys.places))
         await shell.world.bus.commit(Outcome(records=records, index=index))
 
@@ -70,7 +69,7 @@ def test_a_range_can_be_forgotten_once_its_agent_is_gone(shell: Shell) -> None:
 
     async def left() -> list[object]:
         bus = shell.world.bus
-        records = await bus.load_many([keys.known("r1"), keys.wanted("r1")])
+        records = await bus.load_many([keys.known("r1").name, keys.wanted("r1").name])
         return [one for one in records if one] + [
             one for key in (keys.known_index, keys.asked, keys.places) for one in await bus.members(key)
         ]
@@ -83,18 +82,18 @@ def test_an_image_that_a_range_is_not_meant_to_have_any_more_is_forgotten(shell:
     """The others stay wanted; one that was never deployed there is told, and nothing is forgotten."""
     key = RangeKeys("test").wanted("r1")
     images = {
-        name: WantedImage(reference=name, image_id=ID, diff_ids=(), deployment_id="d")
+        name: DesiredImage(reference=name, image_id=ID, diff_ids=(), deployment_id="d")
         for name in ("docker.io/library/web:1", "docker.io/library/db:1")
     }
 
     async def want() -> None:
-        value = msgspec.json.encode(WantedImages(range_id="r1", images=images))
-        await shell.world.bus.commit(Outcome(records=(RecordWrite(key, value),)))
+        write = key.write(DesiredImages(range_id="r1", images=images), expected=ANY)
+        await shell.world.bus.commit(Outcome(records=(write,)))
 
     async def wanted() -> list[str]:
-        record = await shell.world.bus.load(key)
-        assert record is not None
-        return list(msgspec.json.decode(record.value, type=WantedImages).images)
+        stored = await key.load(shell.world.bus)
+        assert stored.value is not None
+        return list(stored.value.images)
 
     asyncio.run(want())
     refused = shell.run("ranges", "forget", "r1", "web:1", "nothing:1")
@@ -177,3 +176,30 @@ def test_doctor_without_redis_blames_redis_only(shell: Shell) -> None:
     states = {item["what"]: item["state"] for item in items}
     assert states["redis"] == "wrong"
     assert states["deployer"] == states["registry-pusher"] == states["ranges"] == "note"
+
+
+def test_the_images_of_an_agent_that_started_are_named(shell: Shell) -> None:
+    """By their first name, and those without one as such."""
+
+    async def work() -> None:
+        named = PresentImage(references=("web:1", "web:2"), diff_ids=(), image_id=ID)
+        message = AgentStarted(
+            range_id="r1",
+            engine_id="e",
+            engine_version="26.1.5",
+            store="classic",
+            platform="linux/amd64",
+            images=(named, PresentImage(references=(), diff_ids=(), image_id=ID)),
+        )
+        await shell.world.bus.publish(STREAMS.outbox("r1"), Envelope(message=message, source="agent@r1", subject="r1"))
+
+    asyncio.run(work())
+    (line,) = [one for one in shell.run("events", "tail", "--no-follow").stdout.splitlines() if "agent.started" in one]
+    assert "images=web:1,<none>" in line
+
+
+def test_a_hint_says_what_to_run_next(shell: Shell) -> None:
+    """On the command line alone: over HTTP there is none."""
+    result = shell.run("deployments", "show", "none")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no deployment 'none'; see: cyroid-images deployments ls" in result.stderr

@@ -40,7 +40,7 @@ def test_the_front_page_documents_the_exit_statuses(shell: Shell) -> None:
     for status in (
         "0 done",
         "2 bad input",
-        "4 something is away",
+        "4 a dependency is unavailable",
         "5 a transfer",
         "6 a disk",
         "7 a role",
@@ -110,7 +110,7 @@ def test_ctrl_c_is_a_clean_end(shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
     async def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("services.inventory.known_ranges", interrupted)
+    monkeypatch.setattr("services.queries.known_ranges.known_ranges", interrupted)
     result = shell.run("ranges", "ls")
     assert result.exit_code == 130
     assert result.stderr == "interrupted\n"

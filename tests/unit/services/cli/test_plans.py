@@ -3,14 +3,13 @@
 import asyncio
 from datetime import UTC, datetime
 
-import msgspec
-
-from events.bus import IndexWrite, Outcome, RecordWrite
+from events.bus import IndexWrite, Outcome
 from events.envelope import Envelope
 from events.messages import DeploymentPlanned, Failure, ImagePushFailed, Message
-from services.core.deployment import Deployment, ImageState
-from services.core.deployment_index import DeploymentKeys, index_writes
-from services.core.plans import Plan, PlanKeys
+from events.records import ANY
+from services.core.deployments.deployment import Deployment, ImageState
+from services.core.deployments.index import DeploymentKeys, index_writes
+from services.core.deployments.plans import Plan, PlanKeys
 from tests.unit.services.cli.conftest import Shell
 from tests.unit.services.twins import STREAMS
 
@@ -63,8 +62,8 @@ def test_show_says_what_is_missing_and_what_to_do(shell: Shell) -> None:
     keys, plan_keys = DeploymentKeys(STREAMS.prefix), PlanKeys(STREAMS.prefix)
     outcome = Outcome(
         records=(
-            RecordWrite(keys.record("d1"), msgspec.json.encode(deployment)),
-            RecordWrite(plan_keys.record("p1"), msgspec.json.encode(plan)),
+            keys.record("d1").write(deployment, expected=ANY),
+            plan_keys.record("p1").write(plan, expected=ANY),
         ),
         index=(*index_writes(keys, None, deployment), IndexWrite(plan_keys.all, "p1", NOW.timestamp())),
     )

@@ -3,11 +3,10 @@
 import asyncio
 import json
 
-import msgspec
-
-from events.bus import Outcome, RecordWrite
+from events.bus import Outcome
+from events.records import ANY
 from services.adapters.memory_archives import tar_of
-from services.core.ranges import RangeKeys, WantedImage, WantedImages
+from services.core.ranges.ranges import DesiredImage, DesiredImages, RangeKeys
 from tests.unit.services.cli.conftest import Shell
 from tests.unit.services.twins import STREAMS
 
@@ -16,9 +15,9 @@ ENGINE = ("--engine-url", "tcp://10.0.0.2:2375")
 
 
 def _want(shell: Shell, image_id: str) -> None:
-    wanted = WantedImage(reference=WEB, image_id=image_id, diff_ids=(), deployment_id="d1")
-    value = msgspec.json.encode(WantedImages(range_id="r1", images={WEB: wanted}))
-    record = RecordWrite(RangeKeys(STREAMS.prefix).wanted("r1"), value)
+    wanted = DesiredImage(reference=WEB, image_id=image_id, diff_ids=(), deployment_id="d1")
+    value = DesiredImages(range_id="r1", images={WEB: wanted})
+    record = RangeKeys(STREAMS.prefix).wanted("r1").write(value, expected=ANY)
     asyncio.run(shell.world.bus.commit(Outcome(records=(record,))))
 
 

@@ -1,0 +1,1 @@
+"""Measurements of the HTTP API: lists and live events."""

@@ -1,0 +1,1 @@
+"""Bench case `archives`: randomly generated image archives, whole and damaged, through the importer."""

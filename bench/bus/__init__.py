@@ -1,0 +1,1 @@
+"""Bench case `bus`: `python -m bench bus --json`."""

@@ -1,0 +1,1 @@
+"""Bench case `caps`: `python -m bench caps --json`."""

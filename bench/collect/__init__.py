@@ -1,0 +1,1 @@
+"""Bench case `collect`: `python -m bench collect --json`."""

@@ -1,0 +1,1 @@
+"""Bench case `faults`: `python -m bench faults --json`."""

@@ -1,0 +1,1 @@
+"""One worker program per library, all for the same workload (`bench.faults.peer_comparison`)."""

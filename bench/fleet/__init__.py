@@ -1,0 +1,1 @@
+"""Bench case `fleet`: `python -m bench fleet --json`."""

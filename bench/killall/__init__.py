@@ -1,0 +1,1 @@
+"""Bench case `killall`: `python -m bench killall --json`."""

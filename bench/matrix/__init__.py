@@ -1,0 +1,1 @@
+"""Bench case `matrix`: `python -m bench matrix --json`."""

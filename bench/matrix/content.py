@@ -1,0 +1,103 @@
+"""Content of the compatibility matrix: what is sent, and what `docker export` reads back, member by member."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import subprocess
+import tarfile
+from pathlib import Path
+
+from deploy.lab import EngineServer
+from deploy.lab.server import plain_environment
+from deploy.machine.commands import MachineError, need
+
+_LAYER_BYTES = 4_000_000
+_MOMENT = 1_600_000_000
+#: What an engine puts into every container by itself, each version its own way.
+_ENGINES_OWN = (".dockerenv", "dev", "etc", "proc", "sys")
+
+
+def import_base(host: EngineServer, name: str) -> None:
+    """An image of one layer, different for each name, with what gets lost first when files are copied carelessly."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for folder in ("bin", "data", *(f"data/{'long/' * depth}".rstrip("/") for depth in range(1, 31))):
+            _folder(archive, folder)
+        _file(archive, "bin/tool", name.encode() * 1000, mode=0o4755)
+        _link(archive, "bin/hard", tarfile.LNKTYPE, "bin/tool")
+        _link(archive, "bin/soft", tarfile.SYMTYPE, "../bin/tool")
+        _file(archive, f"data/{'long/' * 30}name", b"deep")
+        _file(archive, "data/owned", b"somebody's", mode=0o640, owner=1234)
+        _file(archive, "data/bulk", random.Random(name).randbytes(_LAYER_BYTES))
+    _docker(host, ["import", "-", name], packed.getvalue())
+
+
+def layer_file(path: Path, seed: str) -> None:
+    """A file that makes a layer nobody else has."""
+    path.write_bytes(random.Random(seed).randbytes(_LAYER_BYTES))
+
+
+def content_digest(engine: EngineServer, image: str) -> str:
+    """A digest over every file that a container of the image would see: name, kind, mode, owner, time, content."""
+    container = _docker(engine, ["create", "--network", "none", image, "nothing"]).decode().strip()
+    try:
+        exported = _docker(engine, ["export", container])
+    finally:
+        _docker(engine, ["rm", container])
+    lines = []
+    with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
+        for member in archive:
+            if member.name.partition("/")[0] in _ENGINES_OWN:
+                continue
+            content = archive.extractfile(member) if member.isreg() or member.islnk() else None
+            digest = hashlib.sha256(content.read() if content else b"").hexdigest()
+            kind = "link" if member.islnk() else member.type
+            about = (
+                member.name,
+                kind,
+                member.linkname,
+                member.mode & 0o7777,
+                member.uid,
+                member.gid,
+                int(member.mtime),
+            )
+            lines.append(repr((*about, digest)))
+    if not lines:
+        raise MachineError(f"{engine.name} exports nothing of {image}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _docker(engine: EngineServer, words: list[str], content: bytes = b"") -> bytes:
+    """As `EngineServer.docker`, with bytes in and out."""
+    done = subprocess.run(
+        [need("docker", "docker.io"), "-H", engine.url, *words],
+        input=content,
+        capture_output=True,
+        env={name: value for name, value in plain_environment().items() if not name.startswith("DOCKER_")},
+        check=False,
+        timeout=120,
+    )
+    if done.returncode:
+        raise MachineError(f"docker {words[0]} on {engine.name}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def _file(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644, owner: int = 0) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.uid, member.gid, member.mtime = len(content), mode, owner, owner, _MOMENT
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _folder(archive: tarfile.TarFile, name: str) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o755, _MOMENT
+    archive.addfile(member)
+
+
+def _link(archive: tarfile.TarFile, name: str, kind: bytes, target: str) -> None:
+    member = tarfile.TarInfo(name)
+    # An engine that unpacks a hard link gives the file the link's mode and time.
+    member.type, member.linkname, member.mode, member.mtime = kind, target, 0o4755, _MOMENT
+    archive.addfile(member)

@@ -1,0 +1,1 @@
+"""Bench case `mounts`: `python -m bench mounts --json`."""

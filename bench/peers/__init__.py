@@ -1,1 +1,0 @@
-"""One worker program per library, all for the same tale (`bench.fault_peers`)."""

@@ -1,0 +1,1 @@
+"""Bench case `simulate`: `python -m bench simulate --json`."""

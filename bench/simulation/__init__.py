@@ -1,0 +1,1 @@
+"""Deterministic simulation of an installation: cluster, processes, fault injection, nemesis, workload, checker."""

@@ -1,0 +1,1 @@
+"""Bench case `transfer`: `python -m bench transfer --json`."""

@@ -1,0 +1,209 @@
+"""Preparation of the stack's data folder: folders with their owners, secrets, Redis's users. Runs at every start.
+
+    python -m deploy.container.prepare FOLDER [--ranges ID…] [--forget ID…] [--redis-url -]
+
+The secrets folder is the truth: what is missing is made, what is there stays, and what is derived from it (Redis's
+users, the sums of the ranges' secrets, the proxy's configuration) is written anew. Adding a range is making its secret
+(`deploy.stack.ranges`): the gateway looks for its sum at each connection.
+
+    FOLDER/registry          the registry's content
+    FOLDER/redis             Redis's data, and users.acl
+    FOLDER/spool             exports while ranges read them
+    FOLDER/scratch           layers while the registry-pusher unpacks them
+    FOLDER/engine/ROLE       the socket through which a role reaches the host's engine (deploy.container.engine_proxy)
+    FOLDER/layers            mounted layers; ranges/ID of it is what range ID sees
+    FOLDER/secrets/services/redis_url, operator/redis_password, admin/redis_password
+    FOLDER/secrets/ranges/ID/redis_url             the gateway's address with the range's secret, for its agent
+    FOLDER/secrets/gateway/redis_url, ranges/ID    the gateway's user in Redis; SHA-256 of each range's secret
+    FOLDER/secrets/mounter/redis_url               the services' URL again, for the layer-mounter, which is root
+    FOLDER/secrets/deployer/registry_pull_key      with which the deployer signs a token for each pull
+    FOLDER/secrets/proxy/haproxy.cfg               which checks them, in front of registry and tar server
+    FOLDER/secrets/engine-proxy/haproxy.cfg        what stands in front of the host's engine; no secret
+    FOLDER/secrets/admin/api_token                 the administrator's for the API; its hash in services/api_tokens
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from deploy.container import engine_proxy, range_proxy
+from deploy.container.acl import Passwords, users_file
+from services.range_gateway.secrets import digest
+
+#: The user of every container that needs no more (deploy/Dockerfile).
+UID = 10001
+REDIS = "cyroid-redis:6379/0"
+GATEWAY = "cyroid-gateway:7071"
+RANGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def prepare(
+    folder: Path,
+    *,
+    ranges: Iterable[str] = (),
+    forget: Iterable[str] = (),
+    prefix: str = "cyroid",
+    redis_url: str | None = None,
+) -> None:
+    """Create or repair `folder`. `redis_url`: somebody else's Redis, for the services, instead of the stored one.
+
+    Raises ValueError for a range id that cannot be one, and for a URL without a password.
+    """
+    _folders(folder)
+    vault = folder / "secrets"
+    for name in ranges:
+        if not RANGE_ID.fullmatch(name):
+            raise ValueError(f"{name!r} is no range id: letters, digits, dots, dashes and underscores, at most 63")
+        _range_url(vault / "ranges" / name / "redis_url", name)
+        _folder(folder / "layers" / "ranges" / name, 0, 0o755)
+    for name in forget:
+        if RANGE_ID.fullmatch(name):
+            shutil.rmtree(vault / "ranges" / name, ignore_errors=True)
+            (vault / "gateway" / "ranges" / name).unlink(missing_ok=True)
+    for path in vault.glob("ranges/*/redis_url"):
+        _range_url(path, path.parent.name)
+    if redis_url is not None:
+        _password_in(redis_url)
+        _write(vault / "services" / "redis_url", f"{redis_url.strip()}\n", owner=UID, mode=0o400)
+    _api_token(vault)
+    services = _url(vault / "services" / "redis_url", "cyroid", owner=UID)
+    _write(vault / "mounter" / "redis_url", (vault / "services" / "redis_url").read_text(), owner=0, mode=0o400)
+    if redis_url is not None:  # somebody else's Redis, whose users are not ours to make
+        _write(vault / "gateway" / "redis_url", f"{redis_url.strip()}\n", owner=UID, mode=0o400)
+    passwords = Passwords(
+        services=services,
+        gateway=_url(vault / "gateway" / "redis_url", "range-gateway", owner=UID),
+        operator=_password(vault / "operator" / "redis_password", owner=UID),
+        admin=_password(vault / "admin" / "redis_password", owner=0),
+    )
+    _write(folder / "redis" / "users.acl", users_file(prefix, passwords), owner=UID, mode=0o600)
+    _range_sums(vault)
+    key = _password(vault / "deployer" / "registry_pull_key", owner=UID)
+    _write(vault / "proxy" / "haproxy.cfg", range_proxy.configuration(key), owner=UID, mode=0o400)
+    _write(vault / "engine-proxy" / "haproxy.cfg", engine_proxy.configuration(), owner=UID, mode=0o400)
+
+
+def _folders(folder: Path) -> None:
+    """Each with its owner, and who else may look in."""
+    for name, owner, mode in (
+        ("registry", UID, 0o755),
+        ("redis", UID, 0o700),
+        ("spool", UID, 0o700),
+        ("scratch", 0, 0o700),
+        # Nobody of the host's goes past the first: whoever reaches a socket of these has the role's rights.
+        ("engine", UID, 0o700),
+        *((f"engine/{role}", UID, 0o755) for role in engine_proxy.RIGHTS),
+        ("layers", 0, 0o755),
+        ("layers/ranges", 0, 0o755),
+        ("secrets", 0, 0o711),
+    ):
+        _folder(folder / name, owner, mode)
+    _own_all(folder / "spool", UID)  # it may hold exports of a tar server that was root
+
+
+def _range_url(path: Path, name: str) -> None:
+    """The gateway's address with the secret of range `name`. A range from before the gateway keeps its secret."""
+    secret = _password_in(path.read_text()) if path.exists() else secrets.token_hex(24)
+    _write(path, f"gateway://{name}:{secret}@{GATEWAY}\n", owner=0, mode=0o400)
+
+
+def _range_sums(vault: Path) -> None:
+    """Write for the gateway the sum of each range's secret, and remove those of other ranges."""
+    folder = vault / "gateway" / "ranges"
+    _folder(folder, UID, 0o700)
+    known = {path.parent.name: _password_in(path.read_text()) for path in vault.glob("ranges/*/redis_url")}
+    for name, secret in known.items():
+        _write(folder / name, f"{digest(secret)}\n", owner=UID, mode=0o400)
+    for path in folder.iterdir():
+        if path.name not in known:
+            path.unlink()
+
+
+def _url(path: Path, user: str, *, owner: int) -> str:
+    """The password of `user`, whose URL file at `path` is created if it does not exist."""
+    if not path.exists():
+        _write(path, f"redis://{user}:{secrets.token_hex(24)}@{REDIS}\n", owner=owner, mode=0o400)
+    return _password_in(path.read_text())
+
+
+def _api_token(vault: Path) -> None:
+    """The administrator's token for the HTTP API, which itself knows hashes alone. What is there stays."""
+    token = _password(vault / "admin" / "api_token", owner=0)
+    known = vault / "services" / "api_tokens"
+    if not known.exists():
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        _write(known, f"# NAME ROLE SHA256, see docs/http.md\nadmin admin {digest}\n", owner=UID, mode=0o400)
+
+
+def _password(path: Path, *, owner: int) -> str:
+    if not path.exists():
+        _write(path, secrets.token_hex(24) + "\n", owner=owner, mode=0o400)
+    return path.read_text().strip()
+
+
+def _password_in(url: str) -> str:
+    password = urlsplit(url.strip()).password
+    if not password:
+        raise ValueError("a Redis URL without a password: every range could read and write everything")
+    return password
+
+
+def _folder(path: Path, owner: int, mode: int) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(mode)
+    _own(path, owner)
+
+
+def _write(path: Path, text: str, *, owner: int, mode: int) -> None:
+    """Write a file atomically, never readable by others."""
+    _folder(path.parent, owner, 0o700)  # the engine makes it, for everybody to look in, where a mount came first
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    _own(new, owner)
+    new.replace(path)
+
+
+def _own(path: Path, owner: int) -> None:
+    """Change the owner; without root the folder is prepared for the user's own processes."""
+    if os.geteuid() == 0:
+        os.chown(path, owner, owner)
+
+
+def _own_all(folder: Path, owner: int) -> None:
+    """What is inside as well, and never what a link there leads to: somebody else may write in it meanwhile."""
+    if os.geteuid() == 0:
+        for _, folders, files, descriptor in os.fwalk(folder):
+            for name in (*folders, *files):
+                os.chown(name, owner, owner, dir_fd=descriptor, follow_symlinks=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="deploy.container.prepare", description="Make the stack's data folder.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--ranges", nargs="*", default=[], metavar="ID", help="ranges that get a secret")
+    parser.add_argument("--forget", nargs="*", default=[], metavar="ID", help="ranges whose secret is taken away")
+    parser.add_argument("--redis-url", choices=["-"], help="read the URL of the services' Redis from standard input")
+    parser.add_argument("--prefix", default="cyroid", help="what every Redis key begins with")
+    options = parser.parse_args(arguments)
+    url = sys.stdin.readline() if options.redis_url else None
+    try:
+        prepare(options.folder, ranges=options.ranges, forget=options.forget, prefix=options.prefix, redis_url=url)
+    except (OSError, ValueError) as problem:
+        parser.exit(1, f"cannot prepare {options.folder}: {problem}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The machine: programs, Debian packages, a cache of downloads, a small base image."""

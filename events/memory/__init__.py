@@ -1,0 +1,1 @@
+"""The bus in memory: the fake of the Redis bus, which passes the same conformance suite."""

@@ -1,0 +1,1 @@
+"""The bus on Redis: client, Lua scripts, preflight checks."""

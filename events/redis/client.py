@@ -1,0 +1,238 @@
+"""Connections to Redis: one client for commands, one for reads that block, and the mapping of their errors.
+
+redis-py's defaults hurt streams: its socket timeout is shorter than a block, and its retries send an XADD whose reply
+was lost again. So reads that block have a client of their own whose socket waits longer than the block, the library
+never retries, and what is repeated is repeated here: scripts that may run twice.
+
+    redis://[user:password@]host:port/db              one server (also rediss://, unix://)
+    redis+sentinel://host:port,host:port/service/db   whatever server the sentinels say is the master
+    redis+cluster://host:port,host:port               a cluster; the key prefix must name one slot: `{cyroid}`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, Self, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import hiredis
+from redis.asyncio import Connection, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from events.bus import BusDenied, BusRefused, BusUnavailable, BusUnreachable
+
+Argument: TypeAlias = str | bytes | int | float
+Reply: TypeAlias = Any
+
+#: Worth another try, on a fresh connection: the server is unavailable, starting or failing over.
+PASSING = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    ClusterDownError,
+    RedisClusterException,
+    OSError,
+    TimeoutError,
+)
+#: Refusals that pass as well, by how they begin: a replica that lost its master, too few replicas, a full disk.
+_PASSING_CODES = ("MASTERDOWN", "NOREPLICAS", "MISCONF", "UNBLOCKED", "TRYAGAIN", "LOADING", "BUSY ", "OOM")
+
+#: What a cluster hashes instead of the whole key: the text in the first pair of braces.
+_ONE_SLOT = re.compile(r"^[^{]*\{[^}]+\}")
+
+
+class Client(Protocol):
+    """What redis-py's clients have in common."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Commands:
+    """Runs commands within a time limit. Every command sent here may run twice.
+
+    `timeout_seconds` is the socket's; one command gets a second more, for connecting.
+    """
+
+    def __init__(self, client: Client, *, timeout_seconds: float = 5.0, attempts: int = 3) -> None:
+        self._client = client
+        self._timeout = timeout_seconds
+        self._attempts = attempts
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._stack.push_async_callback(self._client.aclose)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def call(self, *arguments: Argument) -> Reply:
+        """One command, tried again when its connection broke.
+
+        Raises BusUnavailable (BusDenied among them), BusRefused, redis' NoScriptError.
+        """
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
+        for attempt in range(1, self._attempts + 1):
+            try:
+                async with asyncio.timeout(self._timeout + 1.0):  # the socket's own timeout comes first
+                    reply = await self._client.execute_command(*arguments)
+                if task and task.cancelling() > cancelling:  # lost in the library's wait_for (Python 3.11's)
+                    raise asyncio.CancelledError
+                return reply
+            except NoScriptError:
+                raise
+            except AuthenticationError as error:  # to redis-py a broken connection; another try is refused as well
+                raise BusDenied(
+                    f"Redis does not let us in ({describe(error)}): correct the user and password in its URL"
+                ) from error
+            except PASSING as error:
+                if task and task.cancelling() > cancelling:  # or it came as the timeout that it met
+                    raise asyncio.CancelledError from error
+                if attempt == self._attempts:
+                    raise BusUnreachable(f"Redis is unreachable: {describe(error)}") from error
+            except OutOfMemoryError as error:
+                raise BusUnavailable(f"Redis is out of memory, raise maxmemory or free some: {error}") from error
+            except RedisError as error:
+                if str(error).startswith(_PASSING_CODES):
+                    raise BusUnavailable(f"Redis cannot do {arguments[0]!s} for now: {error}") from error
+                raise BusRefused(f"Redis refused {arguments[0]!s}: {describe(error)}") from error
+            await asyncio.sleep(0.02 * 4**attempt)
+        raise BusUnavailable("no attempt was made")
+
+
+def connect(url: str, *, socket_timeout: float, name: str, prefix: str) -> Client:
+    """A client that never retries by itself and gives replies as they come (bytes, RESP2).
+
+    `prefix` is the key prefix of all that is asked. Raises BusRefused where a cluster would spread its keys, and for
+    what is no address.
+    """
+    try:
+        return _connected(url, socket_timeout, name, prefix)
+    except ValueError:  # its text may hold a piece of a password
+        raise BusRefused("this is no address of Redis: a port or a database in it is no number") from None
+
+
+def _connected(url: str, socket_timeout: float, name: str, prefix: str) -> Client:
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "legacy_responses": False,
+        "decode_responses": False,
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": min(socket_timeout, 5.0),
+        "health_check_interval": 0,
+        "client_name": name,
+    }
+    parts = urlsplit(url)
+    if parts.scheme == "redis+cluster":
+        if not _ONE_SLOT.search(prefix):
+            raise BusRefused(
+                f"in a cluster the key prefix must be in braces, so that all keys lie on one node: {{{prefix}}}"
+                f" instead of {prefix} (CYROID_KEY_PREFIX)"
+            )
+        nodes = [ClusterNode(host, port) for host, port in _addresses(parts.netloc, 6379)]
+        cluster = RedisCluster(startup_nodes=nodes, retry=_never(), **_account(parts.netloc), **options)
+        return _Clustered(cluster, prefix)
+    options |= {"retry": _never(), "retry_on_timeout": False}
+    if parts.scheme == "redis+sentinel":
+        service, _, database = parts.path.strip("/").partition("/")
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            _addresses(parts.netloc, 26379), sentinel_kwargs={"socket_timeout": 2.0, "protocol": 2}, **options
+        )
+        master = sentinel.master_for(service or "mymaster", db=int(database or 0), **_account(parts.netloc))
+        return _Sentinelled(_raw(master), sentinel)
+    if parts.scheme == "redis":
+        options["connection_class"] = _Packed
+    return _raw(Redis.from_url(url, **options))
+
+
+class _Packed(Connection):
+    """Encodes commands in C, which the library does for its blocking connections alone."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name, *rest = args
+        words = name.split() if isinstance(name, str) else [name]
+        return [hiredis.pack_command((*words, *rest))]
+
+
+class _Sentinelled:
+    """The master's client; closing it closes the clients of the sentinels too."""
+
+    def __init__(self, master: Client, sentinel: Sentinel) -> None:
+        self._master = master
+        self._sentinel = sentinel
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return self._master.execute_command(*args, **options)
+
+    async def aclose(self) -> None:
+        await self._master.aclose()
+        for one in self._sentinel.sentinels:
+            await one.aclose()
+
+
+class _Clustered:
+    """A cluster's client. What names no key is asked of the one node that has all of ours, not of any or all."""
+
+    def __init__(self, cluster: RedisCluster, prefix: str) -> None:
+        self._cluster = cluster
+        self._prefix = prefix
+        # The library itself reads the replies to these two kinds; all others are wanted as they come.
+        for name in [one for one in cluster.response_callbacks if not one.startswith(("CLUSTER", "COMMAND"))]:
+            del cluster.response_callbacks[name]
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] not in ("SCAN", "INFO", "TIME"):
+            return await self._cluster.execute_command(*args, **options)
+        await self._cluster.initialize()
+        node = self._cluster.get_node_from_key(self._prefix)
+        if node is None:
+            raise RedisClusterException(f"no node has the slot of {self._prefix}")
+        return await node.execute_command(*args)
+
+    async def aclose(self) -> None:
+        await self._cluster.aclose()
+
+
+def _raw(client: Redis) -> Client:
+    """Disables the library's reshaping of replies, which differs between its versions and protocols."""
+    client.response_callbacks.clear()
+    return client
+
+
+def _never() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+def _addresses(netloc: str, port: int) -> list[tuple[str, int]]:
+    hosts = netloc.rpartition("@")[2].split(",")
+    return [(one.rpartition(":")[0], int(one.rpartition(":")[2])) if ":" in one else (one, port) for one in hosts]
+
+
+def _account(netloc: str) -> dict[str, Any]:
+    account, at, _ = netloc.rpartition("@")
+    user, _, password = account.partition(":")
+    return {"username": unquote(user) or "default", "password": unquote(password)} if at else {}
+
+
+def describe(error: BaseException) -> str:
+    """An error's text without its full stop, to be part of a sentence; the error's class name where it has no text."""
+    return str(error).rstrip(".") or type(error).__name__

@@ -1,0 +1,207 @@
+"""EROFS images for a layer: an index that says where each file lies in the layer's own tar, made by `mkfs.erofs`; the
+tar as one file; and its tar-split, made by `services.adapters.tar_splitter`.
+
+The tar is not trusted. So both programs read it as a user without any right, from an open
+descriptor, and within limits of time, memory and size; they write to a descriptor as well. An index is checked,
+mended (`services.core.mounts.erofs_root`) and put in place under its final name.
+
+Needs erofs-utils 1.8 or newer (`--tar=i`), and setpriv and prlimit of util-linux.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from services.core.mounts.erofs_blob import single_file_image
+from services.core.mounts.erofs_files import files_image
+from services.core.mounts.erofs_root import (
+    BUILD_TIME,
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_OFFSET,
+    mended_mode,
+    root_inode_offset,
+)
+from services.errors import LayersNotMounted
+
+_NOBODY = 65534
+_VERSION = re.compile(r"\b(\d+)\.(\d+)")
+_NEEDED = (1, 8)
+_INODE_BYTES = 64
+#: Files of an image with a tar-split.
+SPLIT_NAME, SIZE_NAME = "tar-split.json.gz", "size"
+
+
+class IndexMaker:
+    """Indexes in `folder`, one per layer, made once. `program` is mkfs.erofs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        program: str = "mkfs.erofs",
+        seconds: float = 120.0,
+        memory_bytes: int = 2 * 1024**3,
+        index_limit_bytes: int = 1024**3,
+        parallel: int = 2,
+    ) -> None:
+        self._folder = folder
+        self._program = program
+        self._seconds = seconds
+        self._memory = memory_bytes
+        self._index_limit = index_limit_bytes
+        self._parallel = asyncio.Semaphore(parallel)
+        self._making: dict[str, asyncio.Lock] = {}
+
+    async def check(self) -> None:
+        """Raises LayersNotMounted, with what to do, where the program is missing or too old."""
+        if shutil.which(self._program) is None:
+            raise LayersNotMounted(f"there is no {self._program}: install erofs-utils 1.8 or newer")
+        _status, said = await self._run([self._program, "-V"], stdin=None, stdout=None)
+        found = _VERSION.search(said)
+        if found is None or (int(found[1]), int(found[2])) < _NEEDED:
+            raise LayersNotMounted(f"mkfs.erofs is too old ({said[:80]!r}): install erofs-utils 1.8 or newer")
+
+    async def files(self, name: str, tar: Path) -> Path:
+        """The index of the files in the layer whose tar is `tar`. Raises LayersNotMounted."""
+        return await self._once(self._folder / f"{name}.erofs", tar, self._make)
+
+    async def split(self, name: str, tar: Path) -> Path:
+        """An image with the layer's tar-split and its size, as a classic store has them. Raises LayersNotMounted."""
+        return await self._once(self._folder / f"{name}.split", tar, self._make_split)
+
+    async def _once(self, made: Path, tar: Path, make: Callable[[Path, Path], Awaitable[None]]) -> Path:
+        async with self._making.setdefault(made.name, asyncio.Lock()):
+            if not await asyncio.to_thread(made.exists):
+                try:
+                    await make(made, tar)
+                except (OSError, ValueError) as problem:
+                    raise LayersNotMounted(f"no {made.suffix[1:]} image of {tar} can be made: {problem}") from problem
+        self._making.pop(made.name, None)
+        return made
+
+    async def blob(self, name: str, tar: Path) -> Path:
+        """An image with the whole tar as its only file. Raises LayersNotMounted."""
+        made = self._folder / f"{name}.blob"
+        if not made.exists():
+            scratch = made.with_suffix(f".{uuid4().hex}.new")
+            try:
+                image = single_file_image((await asyncio.to_thread(tar.stat)).st_size)
+                await asyncio.to_thread(_write, scratch, image)
+                scratch.rename(made)
+            except (OSError, ValueError) as problem:
+                scratch.unlink(missing_ok=True)
+                raise LayersNotMounted(f"{tar} cannot be shown: {problem}") from problem
+        return made
+
+    def clean(self, needed: frozenset[str]) -> None:
+        """Remove temporary files of an interrupted run, and images whose names are not `needed`. Blocking."""
+        for entry in self._folder.iterdir():
+            if entry.name not in needed:
+                entry.unlink(missing_ok=True)
+
+    async def _make(self, made: Path, tar: Path) -> None:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        scratch = made.with_suffix(f".{uuid4().hex}.new")
+        try:
+            with tar.open("rb") as source, scratch.open("x+b") as target:
+                os.fchown(target.fileno(), _NOBODY, _NOBODY)  # the program opens /proc/self/fd/1 by its own right
+                async with self._parallel:
+                    status, said = await self._run(self._command(), stdin=source, stdout=target)
+                if status:
+                    raise LayersNotMounted(f"mkfs.erofs cannot index {tar} (status {status}): {said[-300:].strip()}")
+                _mend(target, tar)
+                os.fchown(target.fileno(), 0, 0)
+                os.fchmod(target.fileno(), 0o400)
+                os.fsync(target.fileno())
+            scratch.rename(made)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    async def _make_split(self, made: Path, tar: Path) -> None:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        scratch = made.with_suffix(f".{uuid4().hex}.new")
+        try:
+            with tar.open("rb") as source, tempfile.TemporaryFile(dir=made.parent) as target:
+                command = [*self._limits(), sys.executable, "-I", "-m", "services.adapters.tar_splitter"]
+                async with self._parallel:
+                    status, said = await self._run(command, stdin=source, stdout=target)
+                if status:
+                    raise LayersNotMounted(f"{tar} has no tar-split (status {status}): {said[-300:].strip()}")
+                target.seek(0)
+                content = {SPLIT_NAME: target.read(), SIZE_NAME: str(int(said)).encode()}
+                await asyncio.to_thread(_write, scratch, files_image(content))
+            scratch.rename(made)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _limits(self) -> list[str]:
+        limits = [f"--as={self._memory}", f"--cpu={int(self._seconds)}", f"--fsize={self._index_limit}"]
+        return ["prlimit", *limits, "--core=0", "--nofile=64", "--nproc=64", "--"]
+
+    def _command(self) -> list[str]:
+        """The command line: as nobody, without rights, within limits.
+
+        `--aufs` turns the tar's whiteouts into overlay's.
+        """
+        user = [f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+        rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+        options = ["--quiet", "--tar=i", "--aufs", "-Enosbcrc", f"-T{BUILD_TIME}", "--mkfs-time"]
+        return [
+            *self._limits(),
+            *("setpriv", *user, *rights, "--"),
+            *(self._program, *options, "/proc/self/fd/1"),
+        ]
+
+    async def _run(self, command: list[str], *, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> tuple[int, str]:
+        """Exit status and output of the program. It is killed when its time is over or the caller leaves."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=stdin or asyncio.subprocess.DEVNULL,
+            stdout=stdout or asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", "/usr/bin"), "LC_ALL": "C"},
+        )
+        try:
+            async with asyncio.timeout(self._seconds):
+                out, errors = await process.communicate()
+        except TimeoutError as late:
+            raise LayersNotMounted(f"{command[-1]} did not end within {self._seconds:.0f} s") from late
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        return process.returncode or 0, (out or b"").decode(errors="replace") + errors.decode(errors="replace")
+
+
+def _mend(image: IO[bytes], tar: Path) -> None:
+    """Check what was written, and give the root folder the mode that an engine gives it."""
+    try:
+        image.seek(SUPERBLOCK_OFFSET)
+        superblock = image.read(SUPERBLOCK_BYTES)
+        offset = root_inode_offset(superblock)
+        image.seek(offset)
+        inode = image.read(_INODE_BYTES)
+        mended = mended_mode(superblock, inode)
+    except ValueError as problem:
+        raise LayersNotMounted(f"mkfs.erofs made no index of {tar}: {problem}") from problem
+    if mended is not None:
+        image.seek(offset)
+        image.write(mended)
+        image.flush()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,63 @@
+"""Views of layers: which folders a range is shown for a record, and how one appears and disappears at its place."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from events.messages import Layer
+from services.adapters.kernel_mounts import BIND, Place, mount
+from services.core.images.image import Store
+from services.core.mounts.layer_mounts import hex_digits
+from services.core.mounts.records import ShownLayers
+
+Kind = Literal["layers", "blobs", "splits"]
+#: Kinds of views → the ending of the image that is mounted for one.
+KINDS: dict[Kind, str] = {"layers": ".erofs", "blobs": ".blob", "splits": ".split"}
+
+
+class View(NamedTuple):
+    """One folder that a range sees: a layer's files, its tar as one file, or its tar-split."""
+
+    kind: Kind
+    name: str
+
+
+def kind_of(store: Store) -> Kind:
+    """What a store needs beside a layer's files: a classic one makes the tar anew with the tar-split, the other keeps
+    it."""
+    return "splits" if store == "classic" else "blobs"
+
+
+def views_of(shown: ShownLayers) -> dict[View, Layer]:
+    """Every folder that a record stands for, and the layer in it."""
+    views: dict[View, Layer] = {View("layers", name): one.layer for name, one in shown.layers.items()}
+    for one in shown.layers.values():
+        views[View(kind_of(one.store), hex_digits(one.layer.diff_id))] = one.layer
+    return views
+
+
+def bind(source: Path, place: Place, name: str) -> None:
+    """A view of `source` at `name`, whatever is there: left if it is that, replaced if it is not."""
+    wanted, found = source.stat(), place.stat(name)
+    if found is not None and (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+        return
+    unbind(place, name)
+    with place.point(name) as target:
+        try:
+            mount(source, target, flags=BIND)
+        except OSError:
+            place.remove(name)
+            raise
+
+
+def unbind(place: Place, name: str) -> None:
+    """Nothing is mounted at `name` any more, and there is no such name."""
+    while place.stat(name) is not None:
+        try:
+            place.unmount(name)
+        except OSError:
+            break
+    with suppress(OSError):  # a folder with something in it is no mount point of ours
+        place.remove(name)

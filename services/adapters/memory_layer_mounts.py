@@ -1,0 +1,50 @@
+"""The fake of `LayerMounts`: remembers what each range is shown, and mounts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from events.messages import Layer
+from services.core.images.image import Store
+from services.core.mounts.layer_mounts import layer_mounts
+from services.core.mounts.records import ShownLayers
+from services.errors import LayersNotMounted
+
+
+class MemoryLayerMounts:
+    """Shows layers whose digests are among `blobs`; refuses others as a registry does that does not have them."""
+
+    def __init__(self, blobs: Sequence[str] = ()) -> None:
+        self.blobs = set(blobs)
+        self._records: dict[str, ShownLayers] = {}
+
+    async def show(
+        self, range_id: str, layers: Sequence[Layer], *, grant: str, engine_id: str | None, store: Store = "containerd"
+    ) -> None:
+        missing = [layer.digest for layer in layers if layer.digest not in self.blobs]
+        if missing:
+            raise LayersNotMounted(f"the registry's storage has no {missing[0]}")
+        self._keep(self._record(range_id).granted(layer_mounts(layers), grant, engine_id, store))
+
+    async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
+        self._keep(self._record(range_id).released(grants))
+
+    async def engine_is(self, range_id: str, engine_id: str) -> None:
+        self._keep(self._record(range_id).of_engine(engine_id))
+
+    async def forget(self, range_id: str) -> None:
+        self._records.pop(range_id, None)
+
+    async def shown(self) -> dict[str, ShownLayers]:
+        return dict(self._records)
+
+    async def restore(self) -> list[str]:
+        return []
+
+    def _record(self, range_id: str) -> ShownLayers:
+        return self._records.get(range_id, ShownLayers(range_id=range_id))
+
+    def _keep(self, record: ShownLayers) -> None:
+        self._records.pop(record.range_id, None)
+        if record.layers:
+            self._records[record.range_id] = record

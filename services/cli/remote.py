@@ -1,0 +1,86 @@
+"""Requests of the command line to the HTTP API: its address, its token, and its errors as ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from events.malformed import MALFORMED
+from services.errors import BadInput, CyroidError, Unavailable
+from services.errors.register import REGISTER
+
+F = TypeVar("F", bound=Callable[..., Any])
+ANSWER_SECONDS = 60.0
+ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class ApiProblem(CyroidError):
+    """What the API answered in place of what was asked for."""
+
+
+def api_option(command: F) -> F:
+    """The `--api` of commands that speak with the HTTP API."""
+    return click.option(
+        "--api",
+        "api_url",
+        metavar="URL",
+        envvar="CYROID_IMAGES_API",
+        help="Where the API answers; its token is in CYROID_IMAGES_TOKEN or a file, CYROID_IMAGES_TOKEN_FILE."
+        "  [CYROID_IMAGES_API]",
+    )(command)
+
+
+def full_url(api_url: str, path: str) -> str:
+    """The URL of a path of the API; `ranges` is short for `/api/v1/ranges`."""
+    if not api_url.startswith(("http://", "https://")):
+        raise BadInput(f"the API's address is http://HOST:PORT, not {api_url!r}")
+    whole = path if path.startswith("/") else f"/api/v1/{path}"
+    return api_url.rstrip("/") + whole
+
+
+async def ask(method: str, url: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
+    """One request; its JSON, or its text. Raises CyroidError."""
+    import aiohttp
+
+    headers = {"Accept": "application/json"}
+    token = _token()
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session,
+            session.request(method, url, params=query, json=body, headers=headers, allow_redirects=False) as answer,
+        ):
+            content = await answer.content.read(ANSWER_LIMIT_BYTES)
+            return decoded(answer.status, answer.content_type, content)
+    except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+        raise Unavailable(f"the API does not answer: {problem}; see --api") from problem
+
+
+def decoded(status: int, content_type: str, content: bytes) -> Any:
+    """The body of an answer. Raises ApiProblem for an error's."""
+    import msgspec
+
+    try:
+        found = msgspec.json.decode(content) if "json" in content_type else content.decode(errors="replace")
+    except MALFORMED as problem:
+        raise BadInput("the API's answer is no JSON: is this its address?") from problem
+    if status < 400:
+        return found
+    told = found if isinstance(found, dict) else {}
+    code = str(told.get("code", "error"))
+    problem_found = ApiProblem(str(told.get("detail") or f"the API answered {status}"), code=code)
+    problem_found.entry = REGISTER.get(code, REGISTER["error"])
+    raise problem_found
+
+
+def _token() -> str:
+    file = os.environ.get("CYROID_IMAGES_TOKEN_FILE")
+    try:
+        return Path(file).read_text().strip() if file else os.environ.get("CYROID_IMAGES_TOKEN", "")
+    except OSError as problem:
+        raise BadInput(f"CYROID_IMAGES_TOKEN_FILE cannot be read: {problem.strerror}") from problem

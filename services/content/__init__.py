@@ -1,0 +1,1 @@
+"""Content: reading what an image holds, wherever it is stored (configs, compressed archives)."""

@@ -1,0 +1,1 @@
+"""Image archives and tar files as values: headers, tar-split, layouts, checks."""

@@ -1,0 +1,1 @@
+"""Deployments as pure decisions: state, transitions, evaluation, admission, idempotency."""

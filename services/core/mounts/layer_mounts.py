@@ -1,0 +1,60 @@
+"""Folders that a range is shown for an image: one per layer, with names that both sides compute alike.
+
+The folder of a layer is named by the hex digits of its diff ID. An overlay refuses one file system twice (ELOOP), so
+the second occurrence of a layer in one image gets a file system of its own, `<hex>.2`, and so on. Its bytes are in
+`blobs/<hex>` once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from events.messages import Layer
+from services.core.images.chain_ids import chain_ids
+
+#: The kernel stacks no more lower folders than this (overlayfs, OVL_MAX_STACK); engines have the same limit less three.
+LAYERS_LIMIT = 125
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMount:
+    """One layer as a folder. `occurrence` counts from 1; `chain_id` names this layer with those below it."""
+
+    layer: Layer
+    occurrence: int
+    chain_id: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        digits = hex_digits(self.layer.diff_id)
+        return digits if self.occurrence == 1 else f"{digits}.{self.occurrence}"
+
+
+def layer_mounts(layers: Sequence[Layer]) -> tuple[LayerMount, ...]:
+    """The folders for these layers, base first."""
+    seen: Counter[str] = Counter()
+    found = []
+    for layer, chain_id in zip(layers, chain_ids([layer.diff_id for layer in layers]), strict=True):
+        seen[layer.diff_id] += 1
+        found.append(LayerMount(layer=layer, occurrence=seen[layer.diff_id], chain_id=chain_id))
+    return tuple(found)
+
+
+def unmountable(layers: Sequence[Layer]) -> str | None:
+    """Why these layers cannot be mounted as the registry holds them; None if they can be."""
+    if not layers:
+        return "the image has no layers"
+    if len(layers) > LAYERS_LIMIT:
+        return f"the image has {len(layers)} layers, at most {LAYERS_LIMIT} can be stacked"
+    packed = [layer for layer in layers if layer.codec != "raw" or layer.digest != layer.diff_id]
+    if packed:
+        return f"the registry holds layer {packed[0].diff_id} compressed ({packed[0].codec})"
+    return None
+
+
+def hex_digits(digest: str) -> str:
+    """`sha256:<hex>` → `<hex>`."""
+    return digest.removeprefix("sha256:")

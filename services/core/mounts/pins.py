@@ -1,0 +1,38 @@
+"""Record of the blobs that stand behind mounted layers, one per host: the collector keeps them, whatever tags say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from events.bus import IndexWrite, Outcome, Post
+from events.records import ANY, Key
+from services.core.mounts.records import ShownLayers
+
+
+class MountedBlobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Digests of all blobs of which a host shows layers to its ranges."""
+
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MountKeys:
+    """Names of the records and of their index."""
+
+    prefix: str
+
+    def host(self, host: str) -> Key[MountedBlobs]:
+        return Key(f"{self.prefix}:mounted:{host}", MountedBlobs)
+
+    @property
+    def hosts(self) -> str:
+        return f"{self.prefix}:index:mounted"
+
+    def pinned(self, host: str, shown: Iterable[ShownLayers], *posts: Post) -> Outcome:
+        """What a host shows now is recorded together with `posts`."""
+        digests = {digest for one in shown for digest in one.digests}
+        write = self.host(host).write(MountedBlobs(digests=tuple(sorted(digests))), expected=ANY)
+        return Outcome(posts=posts, records=(write,), index=(IndexWrite(self.hosts, host, 0.0),))

@@ -1,0 +1,1 @@
+"""Ranges as values: records, abilities, drift, unreferenced images."""

@@ -1,0 +1,263 @@
+"""Facts of a deployment: queried from the host's engine, the registry and heartbeats, each within a bounded time.
+
+A dependency that is unavailable raises nothing here: that is a fact too, and the state machine decides what follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from events.bus import BusClient
+from events.messages import Layer, Provenance
+from events.records import load_all, load_both
+from events.streams import Streams
+from events.task_group import TaskGroup
+from services.content.registry_config import registry_config
+from services.content.registry_image import layers_of, platform_manifest
+from services.core.deployments.deployment import (
+    AgentFacts,
+    Deployment,
+    Facts,
+    HostImage,
+    ImageFacts,
+    ImageState,
+    RegistryImage,
+)
+from services.core.images.encodings import encoding_key
+from services.core.images.image import EngineImage, Store
+from services.core.images.manifests import (
+    Manifest,
+)
+from services.core.images.read_model import ReadModelKeys
+from services.core.images.references import Reference
+from services.core.ranges.contest import ContestKeys
+from services.core.ranges.heartbeat import engine_of
+from services.core.ranges.ranges import RangeKeys
+from services.deployer.host_content import HostContent
+from services.deployer.liveness import Liveness
+from services.errors import BadInput, CyroidError
+from services.ports import Engine, LayerSource, Registry
+
+if TYPE_CHECKING:
+    from services.content.image_signatures import ImageSignatures  # loads cryptography: 8 MB
+
+
+class FactFinder:
+    """Finds out facts. Configs are cached by manifest digest, which identifies their content.
+
+    `sources` tell the content of an image where the host's engine itself cannot.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: BusClient,
+        engine: Engine,
+        registry: Registry,
+        streams: Streams,
+        liveness: Liveness,
+        sources: Sequence[LayerSource] = (),
+        host: str = "local",
+        signatures: ImageSignatures | None = None,
+        timeout_seconds: float = 20.0,
+        parallel: int = 8,
+        remembered: int = 1000,
+    ) -> None:
+        self._bus = bus
+        self._engine = engine
+        self._registry = registry
+        self._streams = streams
+        self._host_id = host
+        self._range_keys = RangeKeys(streams.prefix)
+        self._contests = ContestKeys(streams.prefix)
+        self._read_model = ReadModelKeys(streams.prefix)
+        self._signatures = signatures
+        self._liveness = liveness
+        self._content = HostContent(sources)
+        self._timeout = timeout_seconds
+        self._parallel = asyncio.Semaphore(parallel)
+        self._remembered = remembered
+        self._images: OrderedDict[tuple[str, str], RegistryImage] = OrderedDict()
+
+    async def facts(self, deployment: Deployment, indexes: Sequence[int], *, agent_is_up: bool) -> Facts:
+        """About the range, and about those images."""
+        agent = await self._agent(deployment.range_id, agent_is_up)
+        async with TaskGroup() as tasks:
+            found = {
+                index: tasks.create_task(self._image(deployment, index, deployment.platform or agent.platform))
+                for index in indexes
+            }
+        return Facts(agent=agent, images={index: task.result() for index, task in found.items()})
+
+    async def _agent(self, range_id: str, is_up: bool) -> AgentFacts:
+        (beat,) = await self._bus.beats([self._streams.alive(range_id)])
+        stored, contest = await load_both(self._bus, self._range_keys.known(range_id), self._contests.record(range_id))
+        known = stored.value
+        engine_id = engine_of(beat) or (known.engine_id if known else None)
+        same = known is not None and known.engine_id == engine_id  # a new engine has not said what it runs yet
+        return AgentFacts(
+            alive=is_up or beat is not None,
+            engine_id=engine_id,
+            platform=known.platform if known and same else None,
+            known=known is not None,
+            contested=contest.value.explain() if contest.value is not None else None,
+        )
+
+    async def _image(self, deployment: Deployment, index: int, platform: str | None) -> ImageFacts:
+        image = deployment.images[index]
+        if image.state == "mounting":
+            return ImageFacts(registry=await self.registry_image(image.reference, image.source))
+        if image.transfer_id is not None and image.holds_slot:
+            life = self._liveness.transfer(deployment.range_id, image.transfer_id)
+            return ImageFacts(heard_at=life.heard_at, advanced_at=life.advanced_at)
+        if image.state not in ("resolving", "pushing"):
+            return ImageFacts()
+        async with self._parallel, TaskGroup() as tasks:
+            asked = tasks.create_task(self._on_host(image))
+            looked_up = tasks.create_task(self._in_registry(image.reference, platform))
+        found, host_away = asked.result()
+        registry, registry_away, registry_unfit = looked_up.result()
+        provenance, unsigned = None, None
+        if registry is not None:
+            provenance, unsigned, registry_away = await self._provenance(image.reference, registry)
+            registry = registry if registry_away is None else None
+        return ImageFacts(
+            host=await self._host(image, found) if found is not None else None,
+            host_away=host_away,
+            registry=registry,
+            registry_away=registry_away,
+            registry_unfit=registry_unfit,
+            provenance=provenance,
+            unsigned=unsigned,
+            push_heard_at=self._liveness.push(image.reference),
+            pusher_heard_at=self._liveness.any_push,
+        )
+
+    async def _provenance(
+        self, reference: str, registry: RegistryImage
+    ) -> tuple[Provenance | None, str | None, str | None]:
+        """Where the registry's image came from; why it counts as unsigned; why that is not known."""
+        digest = registry.source.rpartition("@")[2]
+        unsigned: str | None = None
+        if self._signatures is not None:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    unsigned = await self._signatures.problem(Reference.parse(reference).repository, digest)
+            except TimeoutError:
+                return None, None, f"the registry told no signature of {reference} within {self._timeout:.0f} s"
+            except CyroidError as problem:
+                return None, None, str(problem)
+        entry = (await self._read_model.image(reference).load(self._bus)).value
+        pushed = entry if entry is not None and entry.manifest_digest == digest else None
+        provenance = Provenance(
+            manifest_digest=digest,
+            actor=pushed.actor if pushed else "",
+            source=pushed.source if pushed else "",
+            signed=self._signatures is not None and unsigned is None,
+        )
+        return provenance, unsigned, None
+
+    async def _on_host(self, image: ImageState) -> tuple[EngineImage | None, str | None]:
+        """Find the image by name; content that is already chosen also by its id, since the name may have moved."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await self._engine.inspect(image.reference)
+                if image.image_id is not None and not _is_wanted(found, image):
+                    found = await self._engine.inspect(image.image_id)
+        except TimeoutError:
+            return None, f"the host's engine did not answer within {self._timeout:.0f} s"
+        except CyroidError as problem:
+            return None, str(problem)
+        if found is None or (image.image_id is not None and not _is_wanted(found, image)):
+            return None, None
+        return found, None
+
+    async def _host(self, image: ImageState, found: EngineImage) -> HostImage | None:
+        """The image with its config digest, read from a source where needed; None if it has other content after all."""
+        image_id = await self._content.image_id(found)
+        if None not in (image_id, image.image_id) and image_id != image.image_id:
+            return None
+        return HostImage(
+            image_id=image_id, diff_ids=found.diff_ids, size_bytes=found.size_bytes, platform=found.platform
+        )
+
+    async def _in_registry(
+        self, text: str, platform: str | None
+    ) -> tuple[RegistryImage | None, str | None, str | None]:
+        """What is there for `platform`; why that is not known; why what is there is no image that a range can run."""
+        reference = Reference.parse(text)
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._by_tag(reference.repository, reference.registry_tag, platform), None, None
+        except TimeoutError:
+            return None, f"the registry did not answer within {self._timeout:.0f} s", None
+        except BadInput as problem:
+            return None, None, str(problem)  # what the host has goes there
+        except CyroidError as problem:
+            return None, str(problem), None
+
+    async def mountable(self, range_id: str, engine_id: str | None) -> Store | None:
+        """The store of this range's engine; None if no layer-mounter serves, or it takes no mounted layers."""
+        (mounter,) = await self._bus.beats([self._streams.mounter_alive(self._host_id)])
+        if mounter is None:
+            return None
+        known = (await self._range_keys.known(range_id).load(self._bus)).value
+        if known is None or not known.mounts_layers or engine_id not in (None, known.engine_id):
+            return None
+        return known.store
+
+    async def registry_image(self, reference: str, source: str | None) -> RegistryImage | None:
+        """What `source` (`host:port/repository@digest`) names, for its layers; None if it cannot be had now."""
+        if source is None:
+            return None
+        key = (Reference.parse(reference).repository, source.rpartition("@")[2])
+        if key in self._images:
+            return self._images[key]
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._by_tag(*key, None)
+        except (TimeoutError, CyroidError):
+            return None
+
+    async def blobs(self, image: ImageState) -> tuple[Layer, ...]:
+        """The layers as the registry has them; what it cannot say now, as their forms are remembered."""
+        found = await self.registry_image(image.reference, image.source)
+        if found is not None:
+            return found.layers
+        diff_ids = tuple(dict.fromkeys(image.diff_ids))
+        encodings = await load_all(self._bus, [encoding_key(self._streams.prefix, diff_id) for diff_id in diff_ids])
+        return tuple(
+            form.layer(diff_id, form.digest, form.size_bytes)
+            for diff_id, form in zip(diff_ids, (stored.value for stored in encodings), strict=True)
+            if form is not None and form.digest is not None and form.size_bytes is not None
+        )
+
+    async def _by_tag(self, repository: str, tag: str, platform: str | None) -> RegistryImage | None:
+        answer = await platform_manifest(self._registry, repository, tag, platform)
+        if answer is None:
+            return None
+        descriptor, manifest = answer
+        key = (repository, descriptor.digest)
+        if key not in self._images:
+            self._images[key] = await self._read(repository, descriptor.digest, manifest)
+            while len(self._images) > self._remembered:
+                self._images.popitem(last=False)
+        self._images.move_to_end(key)
+        return self._images[key]
+
+    async def _read(self, repository: str, digest: str, manifest: Manifest) -> RegistryImage:
+        config = await registry_config(self._registry, repository, manifest)
+        return RegistryImage(
+            source=f"{self._registry.address}/{repository}@{digest}",
+            image_id=manifest.body.config.digest,
+            diff_ids=config.rootfs.diff_ids,
+            layers=layers_of(manifest, config),
+            platform=config.platform,
+        )
+
+
+def _is_wanted(found: EngineImage | None, image: ImageState) -> bool:
+    return found is not None and image.image_id is not None and found.is_content(image.image_id, image.diff_ids)

@@ -1,0 +1,246 @@
+"""Slots of the host (concurrency limit of transfers): each admission rewrites one record, so no slot is given twice.
+
+A deployment whose images come up while nobody waits is admitted in the same step. Otherwise they queue, and the pass
+that every replica makes whenever slots may have become free admits them in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from events.bus import BusError, BusRefused, IndexWrite, Outcome, RecordConflict, RecordWrite
+from events.records import load_all
+from services.core.deployments.admission import Ticket, choose
+from services.core.deployments.deployment import Deployment, RegistryImage
+from services.core.deployments.index import ticket_of
+from services.core.deployments.transfer_start import admit
+from services.core.deployments.transition_builder import Transition
+from services.core.deployments.transitions import commands_refused
+from services.deployer.context import DeployerContext
+from services.deployer.facts import FactFinder
+from services.deployer.outcomes import merged
+from services.runtime.telemetry import get_logger
+
+_IDLE_SECONDS = 0.5
+_BUSY_SECONDS = 0.05
+_PAUSE_SECONDS = 0.01
+#: The next pass waits for so much of what this one took. With 3, 1,000 ranges were ready after 20 s in place of 7.
+_REST = 0.3
+#: How many commits of a pass travel together.
+_TOGETHER = 25
+
+
+class Standstill:
+    """How long no pass over the queue has ended; reported once a minute."""
+
+    def __init__(self, *, after_seconds: float = 10.0, again_seconds: float = 60.0) -> None:
+        self._after, self._again = after_seconds, again_seconds
+        self._since: float | None = None
+        self._told = float("-inf")
+
+    def moved(self, now: float) -> None:
+        self._since = None
+
+    def failed(self, now: float) -> float | None:
+        """How long it lasts, if that is to be reported now."""
+        if self._since is None:
+            self._since = now
+        if now - self._since < self._after or now - self._told < self._again:
+            return None
+        self._told = now
+        return now - self._since
+
+
+class Slots:
+    """Admission of one replica."""
+
+    def __init__(self, context: DeployerContext, finder: FactFinder) -> None:
+        self._bus = context.bus
+        self._finder = finder
+        self._writer = context.writer
+        self._keys = context.writer.keys
+        self._policy = context.policy
+        self._clock = context.clock
+        self._hint = asyncio.Event()
+        self._log = get_logger(role="deployer")
+        self._standstill = Standstill()
+        #: How many waited at this replica's last pass: while somebody does, nobody is let in past the queue.
+        self._waiting = 0
+
+    def hint(self) -> None:
+        """Note that a slot may have become free."""
+        self._hint.set()
+
+    async def admitted(self, before: Deployment | None, step: Transition, now: datetime) -> tuple[Transition, Outcome]:
+        """The transition with those of its images admitted for which slots are free, if nothing else waits."""
+        after = step.deployment
+        waiting = [index for index, image in enumerate(after.images) if image.waits_for_slot]
+        known = {index for index in waiting if before is not None and before.images[index].waits_for_slot}
+        if not after.open or len(known) == len(waiting):
+            return step, Outcome()
+        if self._waiting:
+            self.hint()
+            return self._placed(step, self._waiting), Outcome()
+        revision = await self._revision()
+        queue = await self._bus.members(self._keys.queue)
+        if not queue:
+            tickets = [ticket_of(after, index) for index in waiting]
+            active = await self._active()
+            chosen = [ticket.index for ticket in self._choose(tickets, active)]
+            if chosen:
+                found = {index: await self._layers(after, index) for index in chosen}
+                mountable = await self._finder.mountable(after.range_id, after.engine_id)
+                step = step.then(admit(after, found, now, self._policy, mountable=mountable))
+                return self._placed(step, 0), Outcome(records=(self._claim(now, revision),))
+        return self._placed(step, len(queue)), Outcome()
+
+    async def run(self) -> None:
+        """Admit until cancelled. A long queue is followed by a longer pause, so that handlers get on."""
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            self._hint.clear()
+            try:
+                waiting = await self.admit_waiting()
+                self._standstill.moved(loop.time())
+            except (BusError, RecordConflict) as problem:
+                waiting = True
+                self._tell_standstill(problem, loop.time())
+            await asyncio.sleep(max(_REST * (loop.time() - started), _PAUSE_SECONDS))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BUSY_SECONDS if waiting else _IDLE_SECONDS):
+                    await self._hint.wait()
+
+    def _tell_standstill(self, problem: Exception, now: float) -> None:
+        seconds = self._standstill.failed(now)
+        if seconds is not None:
+            self._log.error("admission stands still: nobody is given a slot", seconds=round(seconds), why=str(problem))
+
+    async def admit_waiting(self) -> bool:
+        """One pass over the queue; whether somebody waits with all slots taken. Raises RecordConflict, BusError.
+
+        Who waits while slots are free waits for its range, or for smaller images: passes in a hurry do not help.
+        """
+        revision = await self._revision()
+        active = await self._active()
+        if self._waiting and len(active) >= self._policy.pulls_per_host:
+            return True
+        queue = [Ticket.parse(text) for text in await self._bus.members(self._keys.queue)]
+        chosen: dict[str, list[Ticket]] = {}
+        for ticket in self._choose(queue, active):
+            chosen.setdefault(ticket.deployment_id, []).append(ticket)
+        idents = list(chosen)
+        for start in range(0, len(idents), _TOGETHER):
+            part = {ident: chosen[ident] for ident in idents[start : start + _TOGETHER]}
+            revision += await self._admit_together(part, revision)
+        admitted = sum(map(len, chosen.values()))
+        self._waiting = len(queue) - admitted
+        return self._waiting > 0 and len(active) + admitted >= self._policy.pulls_per_host
+
+    async def _admit_together(self, chosen: dict[str, list[Ticket]], revision: int) -> int:
+        """Each deployment in a commit of its own, so that no range's keys are in another's. How often a claim was made.
+
+        They travel together, each expecting the claim of the one before it. One that is refused, or that moved
+        meanwhile, fails those behind it, and each of them is tried again by itself.
+        """
+        outcomes, stale = await self._outcomes(chosen)
+        if stale:
+            await self._bus.commit(Outcome(index=stale))
+        now = self._clock()
+        results = await asyncio.gather(
+            *(
+                self._bus.commit(merged(outcome, Outcome(records=(self._claim(now, revision + place),))))
+                for place, outcome in enumerate(outcomes.values())
+            ),
+            return_exceptions=True,
+        )
+        claims = 0
+        for ident, result in zip(outcomes, results, strict=True):
+            if isinstance(result, RecordConflict | BusRefused):
+                claims += await self._admit_alone(ident, chosen[ident], revision + claims)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                claims += 1
+        return claims
+
+    async def _admit_alone(self, ident: str, tickets: list[Ticket], revision: int) -> int:
+        """1 if a claim was made."""
+        try:
+            outcomes, _ = await self._outcomes({ident: tickets})
+            for outcome in outcomes.values():
+                await self._bus.commit(merged(outcome, Outcome(records=(self._claim(self._clock(), revision),))))
+            return len(outcomes)
+        except BusRefused as problem:
+            await self._end(ident, str(problem))
+        except RecordConflict:
+            pass  # it moved again, or another replica admits: the next pass sees
+        return 0
+
+    async def _end(self, ident: str, why: str) -> None:
+        """End the deployment whose range can be given no command, so that it keeps no other waiting."""
+        stored = await self._keys.record(ident).load(self._bus)
+        if stored.value is None:
+            return
+        self._log.error("no command can be given to a range", range=stored.value.range_id, deployment=ident, why=why)
+        now = self._clock()
+        step = commands_refused(stored.value, why, now, self._policy)
+        with suppress(RecordConflict):
+            await self._bus.commit(self._writer.outcome(stored, step, now))
+
+    async def _outcomes(self, chosen: dict[str, list[Ticket]]) -> tuple[dict[str, Outcome], tuple[IndexWrite, ...]]:
+        """What admits each deployment, as far as its images still wait; and the tickets of those that do not."""
+        found = await load_all(self._bus, [self._keys.record(ident) for ident in chosen])
+        now, outcomes, stale = self._clock(), dict[str, Outcome](), list[IndexWrite]()
+        for stored, (ident, tickets) in zip(found, chosen.items(), strict=True):
+            deployment = stored.value
+            wanted = [ticket for ticket in tickets if deployment is not None and _waits(deployment, ticket)]
+            stale += [IndexWrite(self._keys.queue, str(ticket), None) for ticket in tickets if ticket not in wanted]
+            if deployment is not None and wanted:
+                layers = {ticket.index: await self._layers(deployment, ticket.index) for ticket in wanted}
+                mountable = await self._finder.mountable(deployment.range_id, deployment.engine_id)
+                step = admit(deployment, layers, now, self._policy, mountable=mountable)
+                outcomes[ident] = self._writer.outcome(stored, step, now)
+        return outcomes, tuple(stale)
+
+    async def _active(self) -> list[Ticket]:
+        return [Ticket.parse(text) for text in await self._bus.members(self._keys.active)]
+
+    def _choose(self, tickets: list[Ticket], active: list[Ticket]) -> list[Ticket]:
+        policy = self._policy
+        return choose(
+            tickets,
+            active,
+            slots=policy.pulls_per_host,
+            large_bytes=policy.large_bytes,
+            per_range=policy.pulls_per_range,
+        )
+
+    async def _layers(self, deployment: Deployment, index: int) -> RegistryImage | None:
+        image = deployment.images[index]
+        return None if image.by_tar else await self._finder.registry_image(image.reference, image.source)
+
+    async def _revision(self) -> int:
+        record = await self._bus.load(self._keys.admission)
+        return record.revision if record else 0
+
+    def _claim(self, now: datetime, revision: int) -> RecordWrite:
+        """The write of the admission's record. Its value is for people; only the revision counts."""
+        return RecordWrite(self._keys.admission, now.isoformat().encode(), expected=revision)
+
+    def _placed(self, step: Transition, before: int) -> Transition:
+        """The transition with each waiting image's place in the queue."""
+        images = list(step.deployment.images)
+        for index, image in enumerate(images):
+            if image.waits_for_slot:
+                images[index] = replace(image, queued_behind=before)
+                before += 1
+        return Transition(replace(step.deployment, images=tuple(images)), step.effects)
+
+
+def _waits(deployment: Deployment, ticket: Ticket) -> bool:
+    return ticket.index < len(deployment.images) and deployment.images[ticket.index].waits_for_slot

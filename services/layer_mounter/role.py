@@ -1,0 +1,192 @@
+"""The role `layer-mounter`: shows ranges the layers of images they are to have, as folders, in place of sending them.
+
+consumes  layers.mount_requested, layers.unmount_requested (its host's inbox),
+          layers.released, agent.started (the ranges' outboxes)
+emits     layers.mounted, layers.mount_failed
+
+What is shown is kept on the host's disk by the `LayerMounts` port, so that all of it can be made again without Redis.
+The blobs behind it are recorded for the collector, which keeps them.
+This role runs once per host.
+
+**A range's outbox is hostile.** A range gives back its own folders only, and what it never gives back is let go when
+its engine is another one, or when the range is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from events.bus import NOTHING, BusClient, BusError, Delivery, Outcome, Post
+from events.messages import AgentStarted, LayersReleased, MountRequested, UnmountRequested
+from events.streams import Streams
+from events.subscription import Handlers, Subscription
+from events.task_group import TaskGroup
+from services.core.mounts.pins import MountKeys
+from services.core.ranges.ranges import RangeKeys
+from services.errors import LayersNotMounted
+from services.layer_mounter.answers import mounted, not_mounted
+from services.ports import LayerMounts
+from services.queries.ranges import FIND_SECONDS, RangeFinder
+from services.runtime.heartbeat import BEAT_SECONDS, LASTS_SECONDS
+from services.runtime.telemetry import get_logger
+
+
+class LayerMounter:
+    """The layer-mounter of one host. `mounts` are the host's; `host` names its inbox."""
+
+    name = "layer-mounter"
+
+    def __init__(
+        self,
+        *,
+        bus: BusClient,
+        mounts: LayerMounts,
+        streams: Streams,
+        host: str,
+        source: str,
+        lease_seconds: float = 30.0,
+        check_seconds: float = 60.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._bus = bus
+        self._mounts = mounts
+        self._streams = streams
+        self._host = host
+        self._source = source
+        self._lease_seconds = lease_seconds
+        self._check_seconds = check_seconds
+        self._keys = RangeKeys(streams.prefix)
+        self._pins = MountKeys(streams.prefix)
+        self._finder = RangeFinder(bus=bus, streams=streams, clock=clock)
+        self._able = asyncio.Event()
+        self._log = get_logger(role=self.name, host=host)
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        return (
+            Subscription(
+                group=self.name,
+                streams=self._consumed,
+                handlers=Handlers()
+                .on(MountRequested, self._mount_requested, key=_range_of, give_up=None)
+                .on(UnmountRequested, self._unmount_requested, key=_range_of, give_up=None)
+                .on(LayersReleased, self._released, key=_range_of, give_up=None)
+                .on(AgentStarted, self._agent_started, key=_range_of, give_up=None),
+                lease_seconds=self._lease_seconds,
+                dead_stream=self._streams.dead,
+            ),
+        )
+
+    def _consumed(self) -> list[str]:
+        return [self._streams.host_inbox(self._host), *map(self._streams.outbox, self._finder.found)]
+
+    async def run(self) -> None:
+        """Repair mounts at the start and periodically, send heartbeats, and discover ranges."""
+        async with TaskGroup() as tasks:
+            tasks.create_task(self._check())
+            tasks.create_task(self._find())
+            tasks.create_task(self._beat())
+
+    async def _find(self) -> None:
+        while True:
+            with suppress(BusError):  # Redis is unavailable: the next round
+                await self._finder.find()
+            await asyncio.sleep(FIND_SECONDS)
+
+    async def _beat(self) -> None:
+        """Send the heartbeat while layers can be mounted here."""
+        await self._able.wait()
+        while True:
+            with suppress(BusError):
+                if self._able.is_set():
+                    await self._bus.beat(self._streams.mounter_alive(self._host), b"1", LASTS_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _check(self) -> None:
+        while True:
+            try:
+                for problem in await self._mounts.restore():
+                    self._log.error("not mounted", why=problem)
+                self._able.set()
+                await self._forget_ranges()
+                await self._bus.commit(await self._pinned())
+            except LayersNotMounted as problem:
+                self._able.clear()
+                self._log.error("no layers can be mounted", why=str(problem))
+            except BusError as away:
+                self._log.warning("ranges cannot be looked up", why=str(away))
+            await asyncio.sleep(self._check_seconds)
+
+    async def _forget_ranges(self) -> None:
+        """Hide what is shown to ranges that were forgotten (`cyroid-images ranges forget`)."""
+        shown = await self._mounts.shown()
+        if not shown:
+            return
+        known = {*await self._bus.members(self._keys.known_index), *await self._bus.members(self._keys.asked)}
+        for range_id in shown.keys() - known:
+            self._log.info("range forgotten", range=range_id, layers=len(shown[range_id].layers))
+            await self._mounts.forget(range_id)
+
+    # ---- handlers ----
+
+    async def _mount_requested(self, delivery: Delivery[MountRequested]) -> Outcome:
+        request = delivery.message
+        started = time.monotonic()
+        about = {"transfer": request.transfer_id, "range": request.range_id, "layers": len(request.layers)}
+        try:
+            await self._mounts.show(
+                request.range_id,
+                request.layers,
+                grant=request.transfer_id,
+                engine_id=request.engine_id,
+                store=request.store,
+            )
+        except LayersNotMounted as problem:
+            self._log.warning("not mounted", why=str(problem), **about)
+            answer = not_mounted(request.transfer_id, request.range_id, problem)
+        else:
+            seconds = round(time.monotonic() - started, 4)
+            self._log.info("mounted", seconds=seconds, **about)
+            answer = mounted(request.transfer_id, request.range_id, seconds)
+        envelope = delivery.envelope.causes(answer, source=self._source, subject=request.range_id)
+        return await self._pinned(Post(self._streams.deployer, envelope))
+
+    async def _unmount_requested(self, delivery: Delivery[UnmountRequested]) -> Outcome:
+        request = delivery.message
+        shown = (await self._mounts.shown()).get(request.range_id)
+        if shown is not None:
+            await self._mounts.release(request.range_id, dict.fromkeys(shown.layers, request.transfer_id))
+        return await self._pinned()
+
+    async def _released(self, delivery: Delivery[LayersReleased]) -> Outcome:
+        message = delivery.message
+        if self._is_of(delivery, message.range_id):
+            await self._mounts.release(message.range_id, message.grants)
+            self._log.info("released", range=message.range_id, layers=len(message.grants))
+            return await self._pinned()
+        return NOTHING
+
+    async def _agent_started(self, delivery: Delivery[AgentStarted]) -> Outcome:
+        message = delivery.message
+        if self._is_of(delivery, message.range_id):
+            await self._mounts.engine_is(message.range_id, message.engine_id)
+        return NOTHING
+
+    async def _pinned(self, *posts: Post) -> Outcome:
+        """What is shown now, as the collector is to know it, with `posts`."""
+        return self._pins.pinned(self._host, (await self._mounts.shown()).values(), *posts)
+
+    def _is_of(self, delivery: Delivery[LayersReleased | AgentStarted], range_id: str) -> bool:
+        """Whether the message is about the range that published it."""
+        if self._streams.range_of(delivery.stream) == range_id:
+            return True
+        self._log.warning("not of this range", stream=delivery.stream, range=range_id)
+        return False
+
+
+def _range_of(delivery: Delivery[MountRequested | UnmountRequested | LayersReleased | AgentStarted]) -> str:
+    """Changes of one range come one after the other."""
+    return delivery.message.range_id

@@ -1,1 +1,0 @@
-"""How an image gets into the registry: look, mount, send what is missing, name it last."""

@@ -1,0 +1,1 @@
+"""Queries for people, answered from records and streams (deployments, plans, images, ranges, verification)."""

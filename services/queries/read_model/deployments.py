@@ -1,0 +1,157 @@
+"""Deployments in memory: a row for each, from the deployer's records, and what is under way for each range."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from events.envelope import Envelope
+from events.lease import Bus
+from events.messages import DeploymentFailed, DeploymentRequested
+from services.core.deployments.admission import Ticket, choose
+from services.core.deployments.deployment import Deployment
+from services.core.deployments.index import DeploymentKeys
+from services.queries.read_model.listing import Listing
+from services.queries.read_model.record_follower import RecordFollower
+from services.queries.read_model.rows import NAMED, DeploymentRow, cut, cut_failure
+from services.queries.read_model.table import Table
+
+#: What was asked for within this time is looked for in the index of all: it may have ended before it was seen open.
+RECENT_SECONDS = 120.0
+
+
+class Deployments:
+    """The table of deployments."""
+
+    def __init__(self, bus: Bus, prefix: str) -> None:
+        self._bus = bus
+        self._keys = DeploymentKeys(prefix)
+        self._follower = RecordFollower(bus, self._keys.record)
+        self.table = Table[DeploymentRow](
+            {
+                "requested": lambda row: row.requested_at.timestamp(),
+                "range": lambda row: row.range_id,
+                "state": lambda row: row.state,
+                "priority": lambda row: row.priority,
+            }
+        )
+        self.listing = Listing(
+            table=self.table,
+            text=lambda row: f"{row.deployment_id} {row.range_id} {' '.join(row.references)} {row.actor}",
+            sorts={"requested": "desc", "range": "asc", "state": "asc", "priority": "desc"},
+            state=lambda row: row.state,
+        )
+        self.images: dict[str, frozenset[str]] = {}
+        self._open: dict[str, str] = {}
+        self._open_of: dict[str, set[str]] = defaultdict(set)
+        self._wants: dict[str, Mapping[str, str | None]] = {}
+        self.places: Mapping[str, int] = {}
+
+    async def sync(self, now: datetime, *, full: bool) -> set[str]:
+        """Take over what changed. Returns the ids of rows that did. Raises BusError."""
+        low = float("-inf") if full else now.timestamp() - RECENT_SECONDS
+        listed = await self._bus.members(self._keys.all, low=low)
+        asked = {*listed, *await self._bus.members(self._keys.open), *self._open}
+        if full:
+            asked |= set(self._follower.known())
+        changed = {
+            ident for ident, deployment in (await self._follower.changes(asked)).items() if self._put(ident, deployment)
+        }
+        self.places = await self._places() if self._open else {}
+        return changed
+
+    def _put(self, ident: str, deployment: Deployment | None) -> bool:
+        if deployment is None:
+            self._close(ident)
+            self.images.pop(ident, None)
+            return self.table.remove(ident)
+        self.images[ident] = frozenset((*deployment.asked, *(image.reference for image in deployment.images)))
+        if deployment.open:
+            self._open[ident] = deployment.range_id
+            self._open_of[deployment.range_id].add(ident)
+            self._wants[ident] = {
+                **dict.fromkeys(deployment.asked),
+                **{image.reference: image.image_id for image in deployment.images},
+            }
+        else:
+            self._close(ident)
+        return self.table.put(ident, row_of(deployment))
+
+    def _close(self, ident: str) -> None:
+        range_id = self._open.pop(ident, None)
+        if range_id is not None:
+            self._open_of[range_id].discard(ident)
+        self._wants.pop(ident, None)
+
+    def asked_for(self, message: DeploymentRequested, envelope: Envelope) -> bool:
+        """Show a request that no deployer has made a record of yet. Whether it is one."""
+        if message.deployment_id in self.table.rows:
+            return False
+        self.images[message.deployment_id] = frozenset(message.images)
+        row = DeploymentRow(
+            deployment_id=message.deployment_id,
+            range_id=message.range_id,
+            state="requested",
+            priority=message.priority,
+            requested_at=envelope.time,
+            images=len(message.images),
+            references=message.images[:NAMED],
+            actor=cut(envelope.actor),
+        )
+        return self.table.put(message.deployment_id, row)
+
+    def given_up(self, message: DeploymentFailed) -> bool:
+        """Show the end of a request that was given up before there was a record."""
+        row = self.table.rows.get(message.deployment_id)
+        if row is None or row.state != "requested":
+            return False
+        failed = msgspec.structs.replace(row, state="failed", error=cut_failure(message.error))
+        return self.table.put(message.deployment_id, failed)
+
+    def under_way(self) -> dict[str, dict[str, str | None]]:
+        """By range, the images of its open deployments: reference → image id, None while it is not known."""
+        found: dict[str, dict[str, str | None]] = defaultdict(dict)
+        for ident, range_id in self._open.items():
+            found[range_id].update(self._wants[ident])
+        return found
+
+    def open_of(self, range_id: str) -> list[str]:
+        """The ids of open deployments of one range."""
+        return sorted(self._open_of.get(range_id, ()))
+
+    async def _places(self) -> Mapping[str, int]:
+        """Deployment → the place of its first image in the host's queue, by the rules of admission."""
+        queue = [Ticket.parse(text) for text in await self._bus.members(self._keys.queue)]
+        if not queue:
+            return {}
+        active = [Ticket.parse(text) for text in await self._bus.members(self._keys.active)]
+        everybody = len(queue) + len(active)
+        turns = choose(queue, active, slots=everybody, large_bytes=sys.maxsize, per_range=everybody)
+        found: dict[str, int] = {}
+        for place, ticket in enumerate(turns, 1):
+            found.setdefault(ticket.deployment_id, place)
+        return found
+
+
+def row_of(deployment: Deployment) -> DeploymentRow:
+    """The summary of a deployment."""
+    references = tuple(image.reference for image in deployment.images) or deployment.asked
+    return DeploymentRow(
+        deployment_id=deployment.deployment_id,
+        range_id=deployment.range_id,
+        state=deployment.state,
+        priority=deployment.priority,
+        requested_at=deployment.requested_at,
+        ended_at=deployment.ended_at,
+        images=len(references),
+        ready=sum(image.state == "ready" for image in deployment.images),
+        failed=sum(image.state == "failed" for image in deployment.images),
+        references=references[:NAMED],
+        error=cut_failure(deployment.error or next((one.error for one in deployment.images if one.error), None)),
+        reason=cut(deployment.reason),
+        actor=cut(deployment.actor),
+    )

@@ -1,0 +1,1 @@
+"""Runtime of a process: runner, graceful shutdown, heartbeat, environment, logs and metrics."""

@@ -1,0 +1,131 @@
+"""Conformance of the `LayerMounts` port, on the fake in memory and the kernel's mounts of a real registry's blobs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from events.messages import Layer
+from services.adapters.erofs_index import IndexMaker
+from services.adapters.kernel_mounts import mounts_below, unmount
+from services.adapters.layer_folder import LayerFolder
+from services.adapters.memory_layer_mounts import MemoryLayerMounts
+from services.errors import LayersNotMounted
+from services.ports import LayerMounts
+from tests.integration.hard_layers import LayerTar
+from tests.laboratory import Lab, mkfs_erofs
+
+
+@dataclass
+class Subject:
+    """Mounts of one kind, and a way to put a layer behind them."""
+
+    mounts: LayerMounts
+    add: Callable[[bytes], Layer]
+
+
+def layer_of(tar: bytes) -> Layer:
+    digest = f"sha256:{sha256(tar).hexdigest()}"
+    return Layer(digest=digest, diff_id=digest, size_bytes=len(tar))
+
+
+@pytest.fixture(params=["memory", pytest.param("kernel", marks=pytest.mark.real)])
+async def subject(request: pytest.FixtureRequest, tmp_path: Path, lab: Lab) -> AsyncIterator[Subject]:
+    """One kind in turn."""
+    if request.param == "memory":
+        fake = MemoryLayerMounts()
+
+        def remember(tar: bytes) -> Layer:
+            fake.blobs.add(layer_of(tar).digest)
+            return layer_of(tar)
+
+        yield Subject(fake, remember)
+        return
+    folder, storage = tmp_path / "mounts", tmp_path / "storage"
+    storage.mkdir()
+
+    def put(tar: bytes) -> Layer:
+        layer = layer_of(tar)
+        digits = layer.digest.removeprefix("sha256:")
+        blob = storage / "docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(tar)
+        return layer
+
+    with mkfs_erofs(lab.cache) as program:
+        mounts = LayerFolder(folder, storage=storage, indexes=IndexMaker(folder / "index", program=str(program)))
+        try:
+            yield Subject(mounts, put)
+        finally:
+            for point in reversed(mounts_below(folder)):
+                unmount(point.path)
+
+
+async def names(subject: Subject, range_id: str = "r-1") -> dict[str, str]:
+    """The folders a range is shown, and their grants."""
+    shown = (await subject.mounts.shown()).get(range_id)
+    return {} if shown is None else {name: one.grant for name, one in shown.layers.items()}
+
+
+def a_tar(content: bytes) -> bytes:
+    return LayerTar().add("t/file", content).bytes()
+
+
+async def test_layers_are_shown_under_the_digits_of_their_diff_id(subject: Subject) -> None:
+    """Each layer has a folder; one that occurs twice in an image has two."""
+    one, two = subject.add(a_tar(b"1")), subject.add(a_tar(b"2"))
+    await subject.mounts.show("r-1", [one, two, one], grant="t-1", engine_id="e-1")
+    first, second = (layer.diff_id.removeprefix("sha256:") for layer in (one, two))
+    assert await names(subject) == {first: "t-1", second: "t-1", f"{first}.2": "t-1"}
+
+
+async def test_showing_again_changes_the_grant_alone(subject: Subject) -> None:
+    """What is asked for anew is held by whoever asked last."""
+    one = subject.add(a_tar(b"1"))
+    await subject.mounts.show("r-1", [one], grant="t-1", engine_id="e-1")
+    await subject.mounts.show("r-1", [one], grant="t-2", engine_id="e-1")
+    assert set((await names(subject)).values()) == {"t-2"}
+
+
+async def test_a_release_of_an_older_grant_takes_nothing_away(subject: Subject) -> None:
+    """A range gives back what it was shown for a transfer; what another asked for meanwhile stays."""
+    one = subject.add(a_tar(b"1"))
+    name = one.diff_id.removeprefix("sha256:")
+    await subject.mounts.show("r-1", [one], grant="t-2", engine_id="e-1")
+    await subject.mounts.release("r-1", {name: "t-1", "0" * 64: "t-2"})
+    assert await names(subject) == {name: "t-2"}
+    await subject.mounts.release("r-1", {name: "t-2"})
+    assert await names(subject) == {}
+
+
+async def test_another_engine_begins_with_nothing(subject: Subject) -> None:
+    """A range that was recreated uses none of what the engine before it was granted."""
+    one = subject.add(a_tar(b"1"))
+    await subject.mounts.show("r-1", [one], grant="t-1", engine_id="e-1")
+    await subject.mounts.engine_is("r-1", "e-1")
+    assert len(await names(subject)) == 1
+    await subject.mounts.engine_is("r-1", "e-2")
+    assert await names(subject) == {}
+
+
+async def test_a_layer_that_the_registry_lacks_is_refused(subject: Subject) -> None:
+    """Nothing of that image is shown, and what was shown before stays."""
+    one, missing = subject.add(a_tar(b"1")), layer_of(a_tar(b"missing"))
+    await subject.mounts.show("r-1", [one], grant="t-1", engine_id="e-1")
+    with pytest.raises(LayersNotMounted):
+        await subject.mounts.show("r-1", [subject.add(a_tar(b"2")), missing], grant="t-2", engine_id="e-1")
+    assert list((await names(subject)).values()) == ["t-1"]
+
+
+async def test_ranges_are_apart(subject: Subject) -> None:
+    """What one gives back stays for the other, and a range that is forgotten takes nothing with it."""
+    one = subject.add(a_tar(b"1"))
+    for range_id in ("r-1", "r-2"):
+        await subject.mounts.show(range_id, [one], grant=f"t-{range_id}", engine_id=None)
+    await subject.mounts.forget("r-1")
+    assert (await names(subject), len(await names(subject, "r-2"))) == ({}, 1)
+    await subject.mounts.forget("r-1")

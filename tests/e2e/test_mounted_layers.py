@@ -1,0 +1,114 @@
+"""Images whose layers the host mounts for a range: how they arrive, and everything that people do with them there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from deploy.machine.polling import poll
+from services.adapters.kernel_mounts import mounts_below, unmount
+from tests.e2e.mounted import RANGES, logs_of
+from tests.e2e.scene import MEGABYTE, SLACK_BYTES, Scene
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(params=RANGES)
+def range_id(request: pytest.FixtureRequest) -> str:
+    """A range on each version of the engine and each store."""
+    return str(request.param)
+
+
+def test_no_layer_is_sent_to_a_range_that_is_shown_it(mounted: Scene, range_id: str) -> None:
+    """The image is there with every byte, and the registry was asked for manifest and config alone."""
+    name = f"{mounted.name}:1"
+    mounted.build(name, "hello", bulk_bytes=20 * MEGABYTE)
+    mounted.from_now()
+    (image,) = mounted.deploy(range_id, name)
+    assert (image.how, image.sent_bytes, image.not_mounted) == ("mounted", 0, None), logs_of(mounted.system)
+    assert mounted.fetched_bytes() < SLACK_BYTES
+    assert mounted.is_whole(range_id, name)
+    assert mounted.read(range_id, name) == "hello"
+    assert mounted.stray_names(range_id) == set()
+
+
+def test_everything_people_do_with_it(mounted: Scene, range_id: str) -> None:
+    """Commit, save, push, tag, a delta on top, and its removal, which gives the layers back to the host."""
+    name, engine = f"{mounted.name}:1", mounted.system.ranges[range_id]
+    mounted.build(name, "base", bulk_bytes=5 * MEGABYTE)
+    (first,) = mounted.deploy(range_id, name)
+    assert (first.how, first.not_mounted) == ("mounted", None), logs_of(mounted.system)
+
+    engine.docker("run", "--name", "work", "--network", "none", name, "sh", "-c", "echo more > /more")
+    engine.docker("commit", "work", "child:1")
+    engine.docker("rm", "work")
+    assert engine.docker("run", "--rm", "--network", "none", "child:1", "cat", "/said", "/more").split() == [
+        "base",
+        "more",
+    ]
+
+    archive = mounted.folder / "saved.tar"
+    engine.docker("save", "--output", str(archive), name)
+    assert saved_layers(archive) == set(engine.layers(name))
+
+    pushed = f"{mounted.system.registry.address}/pushed/{mounted.name}:1"
+    engine.docker("tag", "child:1", pushed)
+    engine.docker("push", pushed)
+    engine.docker("rmi", pushed, "child:1")
+
+    delta = f"{mounted.name}:2"
+    mounted.build(delta, "delta", base=name)
+    (image,) = mounted.deploy(range_id, delta)
+    assert (image.how, image.not_mounted, mounted.read(range_id, delta)) == ("mounted", None, "delta")
+
+    shown = mounted.system.lab.layers / "ranges" / range_id / "layers"
+    ours = {layer.removeprefix("sha256:") for layer in mounted.system.host.layers(delta)[1:]}
+    assert ours <= names(shown)
+    engine.docker("rmi", name, delta)
+    assert poll(lambda: not ours & names(shown), seconds=90)
+    below = mounted.system.lab.layers
+    assert poll(lambda: not [point for point in mounts_below(below) if point.path.name in ours], seconds=10)
+
+
+def test_the_mounter_makes_everything_good_again_after_a_kill(mounted: Scene, range_id: str) -> None:
+    """Killed, its mounts taken away by hand: they come back, and the image works as before."""
+    name = f"{mounted.name}:1"
+    mounted.build(name, "again", bulk_bytes=MEGABYTE)
+    (image,) = mounted.deploy(range_id, name)
+    assert (image.how, image.not_mounted) == ("mounted", None)
+    mounter = mounted.system.lab.server("m-mounter")
+    mounter.kill()
+    for point in reversed(mounts_below(mounted.system.lab.layers)):
+        if point.path != mounted.system.lab.layers:
+            unmount(point.path)
+    mounter.start()
+    shown = mounted.system.lab.layers / "ranges" / range_id / "layers"
+    top = mounted.system.host.layers(name)[-1].removeprefix("sha256:")
+    assert poll((shown / top).is_mount, seconds=30), logs_of(mounted.system)
+    assert mounted.read(range_id, name) == "again"
+
+
+def names(folder: Path) -> set[str]:
+    """What is in a folder; nothing if it is not there."""
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def saved_layers(archive: Path) -> set[str]:
+    """Digests of the layers' bytes in an archive of `docker save`."""
+    with tarfile.open(archive) as tar:
+        manifest = tar.extractfile("manifest.json")
+        assert manifest is not None
+        (image,) = json.load(manifest)
+        found = set()
+        for path in image["Layers"]:
+            layer = tar.extractfile(path)
+            assert layer is not None
+            digest = hashlib.sha256()
+            while block := layer.read(1 << 20):
+                digest.update(block)
+            found.add(f"sha256:{digest.hexdigest()}")
+    return found

@@ -1,0 +1,1 @@
+"""Fuzz: bytes that nobody meant, thrown at everything that reads what others wrote."""

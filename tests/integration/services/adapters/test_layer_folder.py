@@ -1,0 +1,235 @@
+"""Mounted layers on this kernel: what is restored, and what a hostile range or a crafted layer cannot do."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from events.messages import Layer
+from services.adapters.erofs_index import IndexMaker
+from services.adapters.kernel_mounts import mount, mounts_below, unmount
+from services.adapters.layer_folder import LayerFolder
+from services.core.archives.tar_split import decode, tar_size
+from services.core.images.image import Store
+from services.errors import LayersNotMounted
+from tests.integration.hard_layers import LayerTar
+from tests.laboratory import Lab, mkfs_erofs
+
+pytestmark = pytest.mark.real
+
+
+@dataclass
+class Host:
+    """A folder for mounts and a registry's storage."""
+
+    folder: Path
+    storage: Path
+    make: Callable[[], LayerFolder]
+
+    def add(self, tar: bytes) -> Layer:
+        """A layer in the registry's storage."""
+        digits = sha256(tar).hexdigest()
+        blob = self.blob(digits)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(tar)
+        return Layer(digest=f"sha256:{digits}", diff_id=f"sha256:{digits}", size_bytes=len(tar))
+
+    def blob(self, digits: str) -> Path:
+        return self.storage / "docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
+
+    def view(self, layer: Layer, kind: str = "layers") -> Path:
+        return self.folder / "ranges/r-1" / kind / layer.diff_id.removeprefix("sha256:")
+
+    def in_range(self, script: str) -> int:
+        """Run a script as root of a range: in a namespace that gets the host's mounts and gives none back."""
+        command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script]
+        return subprocess.run(command, cwd=self.folder / "ranges/r-1", capture_output=True, check=False).returncode
+
+
+@pytest.fixture
+async def host(tmp_path: Path, lab: Lab) -> AsyncIterator[Host]:
+    """Nothing is mounted yet, and nothing stays mounted."""
+    folder, storage = tmp_path / "mounts", tmp_path / "storage"
+    storage.mkdir()
+    with mkfs_erofs(lab.cache) as program:
+
+        def make() -> LayerFolder:
+            indexes = IndexMaker(folder / "index", program=str(program), seconds=60)
+            return LayerFolder(folder, storage=storage, indexes=indexes)
+
+        yield Host(folder, storage, make)
+        for point in reversed(mounts_below(folder)):
+            with suppress(OSError):
+                unmount(point.path)
+
+
+def a_tar(content: bytes = b"right") -> bytes:
+    return LayerTar().add("t/file", content).bytes()
+
+
+async def show(host: Host, *layers: Layer, store: Store = "containerd") -> LayerFolder:
+    mounts = host.make()
+    await mounts.show("r-1", layers, grant="t-1", engine_id="e-1", store=store)
+    return mounts
+
+
+async def test_a_layer_is_its_files_and_its_tar(host: Host) -> None:
+    """The root folder, which no entry names, has the mode that an engine gives it."""
+    layer = host.add(a_tar())
+    await show(host, layer)
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+    assert (host.view(layer, "blobs") / "data").read_bytes() == a_tar()
+    assert host.view(layer).stat().st_mode & 0o7777 == 0o755
+
+
+async def test_a_classic_store_is_shown_the_tar_split_in_place_of_the_tar(host: Host) -> None:
+    """With it and the files the engine makes the tar again; beside it is the layer's size as the engine counts it."""
+    layer = host.add(a_tar())
+    await show(host, layer, store="classic")
+    split = host.view(layer, "splits")
+    batches = list(decode([gzip.decompress((split / "tar-split.json.gz").read_bytes())]))
+    assert tar_size(batches) == layer.size_bytes
+    assert (split / "size").read_text() == "5"
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+    assert not host.view(layer, "blobs").exists()
+
+
+async def test_a_layer_without_a_tar_split_is_not_shown_to_a_classic_store(host: Host) -> None:
+    """Two entries of one name: no engine gives such a layer back; the range pulls it and sees nothing of it here."""
+    layer = host.add(LayerTar().add("t/file", b"one").add("./t/file", b"two").bytes())
+    with pytest.raises(LayersNotMounted, match="occurs twice"):
+        await show(host, layer, store="classic")
+    assert not host.view(layer).exists()
+
+
+async def test_a_root_folder_that_the_tar_names_is_left_as_it_is(host: Host) -> None:
+    """Whatever mode it has there, also the one that mkfs.erofs would give it."""
+    layer = host.add(LayerTar().add("./", kind=tarfile.DIRTYPE, mode=0o777).bytes())
+    await show(host, layer)
+    assert host.view(layer).stat().st_mode & 0o7777 == 0o777
+
+
+async def test_what_was_shown_comes_back(host: Host) -> None:
+    """After a reboot: no mount is there, only the records and empty mount points; what no record names is gone."""
+    layer = host.add(a_tar())
+    await show(host, layer)
+    for point in reversed(mounts_below(host.folder)):
+        unmount(point.path)
+    stray = host.folder / "ranges/r-1/layers" / ("0" * 64)
+    stray.mkdir()
+    await host.make().restore()
+    (host.folder / "ranges/r-1/layers" / ("1" * 64)).mkdir()
+    assert await host.make().restore() == []
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+    assert {path.name for path in (host.folder / "ranges/r-1/layers").iterdir()} == {host.view(layer).name}
+
+
+async def test_a_foreign_mount_is_replaced(host: Host) -> None:
+    """Somebody mounted something else over a range's view."""
+    layer = host.add(a_tar())
+    mounts = await show(host, layer)
+    mount(None, host.view(layer), "tmpfs")
+    assert await mounts.restore() == []
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+
+
+async def test_a_layer_whose_blob_is_gone_is_told_and_has_no_mount_point(host: Host) -> None:
+    """An empty folder would start containers without their files."""
+    layer = host.add(a_tar())
+    await show(host, layer)
+    for point in reversed(mounts_below(host.folder)):
+        unmount(point.path)
+    host.blob(layer.digest.removeprefix("sha256:")).unlink()
+    problems = await host.make().restore()
+    assert len(problems) == 2
+    assert not host.view(layer).exists()
+
+
+async def test_root_in_a_range_changes_its_own_view_alone(host: Host) -> None:
+    """It may mount: it writes, makes the view writable, covers and unmounts it; host and blob stay what they are."""
+    layer = host.add(a_tar())
+    await show(host, layer)
+    files, tar = f"layers/{host.view(layer).name}", f"blobs/{host.view(layer).name}"
+    for script in (
+        f"echo wrong > {files}/t/file",
+        f"mount -o remount,rw {files} && echo wrong > {files}/t/file",
+        f"mount -o remount,rw,bind {tar}; echo wrong > {tar}/data",
+        f"rm {files}/t/file",
+    ):
+        assert host.in_range(script) != 0, script
+    assert host.in_range(f"mount -t tmpfs none {files} && umount -l {files} && umount -l {files} && umount {tar}") == 0
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+    assert host.blob(layer.digest.removeprefix("sha256:")).read_bytes() == a_tar()
+
+
+async def test_after_a_reboot_no_mount_point_is_there_before_its_mount(host: Host) -> None:
+    """Until the layer-mounter is up, an engine finds nothing where a layer was, and refuses the container."""
+    layer = host.add(a_tar())
+    await show(host, layer)
+    for point in reversed(mounts_below(host.folder)):
+        unmount(point.path)
+    assert not host.view(layer).exists()
+    assert not host.view(layer, "blobs").exists()
+
+
+async def test_a_view_that_a_range_holds_open_is_taken_away_all_the_same(host: Host) -> None:
+    """The host lets go; whoever holds a file keeps that file alone."""
+    layer = host.add(a_tar())
+    mounts = await show(host, layer)
+    with (host.view(layer) / "t/file").open("rb") as held:
+        await mounts.forget("r-1")
+        assert held.read() == b"right"
+    assert not host.view(layer).exists()
+    assert [point.path for point in mounts_below(host.folder)] == [host.folder]
+
+
+async def test_a_link_that_a_range_planted_is_not_followed(host: Host, tmp_path: Path) -> None:
+    """Its folder leads elsewhere: the link goes, and nothing is mounted where it led."""
+    layer, elsewhere = host.add(a_tar()), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    mounts = await show(host, layer)
+    await mounts.forget("r-1")
+    (host.folder / "ranges/r-1/layers").symlink_to(elsewhere)
+    assert await mounts.restore() == []
+    await mounts.show("r-1", [layer], grant="t-2", engine_id="e-1")
+    assert list(elsewhere.iterdir()) == []
+    assert not mounts_below(elsewhere)
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+
+
+@pytest.mark.parametrize(
+    "tar",
+    [
+        pytest.param(b"no tar at all" * 512, id="no-tar"),
+        pytest.param(a_tar()[:700], id="cut-off"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_a_crafted_layer_is_refused_and_leaves_nothing(host: Host, tar: bytes) -> None:
+    """No mount, no mount point, no index, no record."""
+    layer = host.add(tar)
+    with pytest.raises(LayersNotMounted):
+        await show(host, layer)
+    assert not host.view(layer).exists()
+    assert list((host.folder / "index").iterdir()) == []
+    assert await host.make().shown() == {}
+
+
+async def test_many_entries_and_odd_names_are_mounted(host: Host) -> None:
+    """Twenty thousand files, and names with line breaks, blanks and backslashes."""
+    made = LayerTar()
+    for number in range(20_000):
+        made.add(f"t/{number}")
+    odd = "t/line\nbreak \\040 é"
+    layer = host.add(made.add(odd, b"odd").bytes())
+    await show(host, layer)
+    assert len(list((host.view(layer) / "t").iterdir())) == 20_001
+    assert (host.view(layer) / odd).read_bytes() == b"odd"

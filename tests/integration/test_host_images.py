@@ -1,0 +1,132 @@
+"""Adoption, host reclaim and fetching with the role as it is composed, on real engines, a real registry and Redis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from events.messages import AdoptRequested, FetchRequested, ReclaimRequested
+from events.task_group import TaskGroup
+from events.worker import Worker
+from services.bootstrap import ROLES
+from services.commands.host_images import adoption, fetched, reclaimed
+from services.commands.request_reply import RequestReplyClient
+from services.ports import Engine, Registry
+from services.resources import open_resources
+from services.settings import Settings
+from tests.integration.engines import build, ensure_base
+from tests.laboratory import EngineServer, RedisServer, RegistryServer
+
+pytestmark = pytest.mark.real
+
+
+@dataclass
+class Site:
+    """A registry-pusher at work, and who asks it."""
+
+    engine: Engine
+    registry: Registry
+    asking: RequestReplyClient
+
+
+Serve = Callable[[EngineServer], AbstractAsyncContextManager[Site]]
+
+
+@pytest.fixture
+def serve(registry_server: RegistryServer, redis_server: RedisServer, base_image_tar: Path, key_prefix: str) -> Serve:
+    """Starts a registry-pusher for an engine."""
+
+    def settings(engine: EngineServer) -> Settings:
+        return Settings(
+            redis_url=redis_server.url,
+            key_prefix=key_prefix,
+            host_engine_url=engine.url,
+            registry_url=registry_server.url,
+            registry_address=registry_server.address,
+        )
+
+    return lambda engine: _serving(settings(engine), base_image_tar)
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, base: Path) -> AsyncIterator[Site]:
+    async with open_resources(settings) as opened, TaskGroup() as tasks:
+        role = await ROLES["registry-pusher"](opened)
+        bus = await opened.bus()
+        workers = [
+            tasks.create_task(Worker(bus, one, name=f"w{number}").run())
+            for number, one in enumerate(role.subscriptions())
+        ]
+        await ensure_base(await opened.host_engine(), base)
+        asking = RequestReplyClient(bus=bus, streams=opened.streams, source="test", within_seconds=120.0)
+        yield Site(await opened.host_engine(), await opened.registry(), asking)
+        for one in workers:
+            one.cancel()
+
+
+@pytest.mark.parametrize("kind", ["machine", "28.5-containerd"])
+async def test_images_are_taken_up_freed_and_brought_back(
+    kind: str,
+    engine_servers: Callable[[str], EngineServer],
+    registry_server: RegistryServer,
+    serve: Serve,
+    unique: str,
+) -> None:
+    """On a classic host and on one with containerd's store: with the same content, and the one in use stays."""
+    server = engine_servers(kind)
+    name, used = f"docker.io/{unique}/app:1", f"docker.io/{unique}/used:1"
+    async with serve(server) as site:
+        image = await build(site.engine, name, {"a": os.urandom(100_000)})
+        await build(site.engine, used, {"b": os.urandom(1000)})
+        server.docker("create", "--name", f"user-{unique}", f"{unique}/used:1", "true")
+        patterns = (f"{unique}/*",)
+
+        planned = await adoption(site.asking, AdoptRequested(patterns=patterns, origin="host", dry_run=True))
+        assert (planned.new, planned.present) == (2, 0)
+        assert planned.missing_bytes > 100_000
+        kept = await reclaimed(site.asking, ReclaimRequested(patterns=patterns))
+        assert [one.freed for one in kept.images] == [False, False]  # the registry has neither
+        while (await adoption(site.asking, AdoptRequested(patterns=patterns, origin="host"))).present < 2:
+            pass  # the pushes that it asked for are under way
+
+        freed = await reclaimed(site.asking, ReclaimRequested(patterns=patterns))
+        assert {one.reference: one.freed for one in freed.images} == {name: True, used: False}
+        assert freed.freed_bytes > 100_000
+        assert await site.engine.inspect(name) is None
+        assert await site.engine.inspect(used) is not None
+
+        back = await fetched(site.asking, FetchRequested(reference=name))
+        there = await site.engine.inspect(name)
+        assert there is not None
+        assert there.diff_ids == image.diff_ids
+        assert image.image_id in (None, back.image_id)
+        assert not [one for one in (*there.references, *there.repo_digests) if registry_server.address in one]
+        server.docker("rm", f"user-{unique}")
+        await site.engine.untag(name)
+        await site.engine.untag(used)
+
+
+async def test_what_docker_pushed_under_upstreams_name_is_taken_up(
+    host_engine_server: EngineServer, registry_server: RegistryServer, serve: Serve, unique: str
+) -> None:
+    """Its manifest answers under our name as well, byte for byte."""
+    async with serve(host_engine_server) as site:
+        pushed = f"{registry_server.address}/{unique}:1"
+        await build(site.engine, pushed, {"a": os.urandom(1000)})
+        host_engine_server.docker("push", pushed)
+        await site.engine.untag(pushed)
+        request = AdoptRequested(patterns=(f"docker.io/library/{unique}:*",), origin="registry")
+        said = await adoption(site.asking, request)
+        assert [(one.state, one.found_as) for one in said.images] == [("new", f"{unique}:1")]
+        theirs, ours = [await site.registry.manifest(one, "1") for one in (unique, f"library/{unique}")]
+        assert theirs is not None
+        assert ours is not None
+        assert ours[1].content == theirs[1].content
+        back = await fetched(site.asking, FetchRequested(reference=f"docker.io/library/{unique}:1"))
+        assert back.image_id == ours[1].body.config.digest
+        await site.engine.untag(f"docker.io/library/{unique}:1")

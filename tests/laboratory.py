@@ -1,0 +1,34 @@
+"""Where tests get the laboratory from: real engines, registries and Redis as child processes (`deploy.lab`)."""
+
+from __future__ import annotations
+
+from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer, Valve
+from deploy.lab.engine_server import engine_answers
+from deploy.lab.erofs_tools import mkfs_erofs
+from deploy.lab.laboratory import marked_processes
+from deploy.lab.logbook import LogBook, Mark
+from deploy.lab.registry_server import Request
+from deploy.lab.role_server import ROOT, RoleServer, variables
+from deploy.lab.server import Server, free_port, plain_environment
+from deploy.lab.system import System
+
+__all__ = [
+    "ROOT",
+    "EngineServer",
+    "Lab",
+    "LogBook",
+    "Mark",
+    "RedisServer",
+    "RegistryServer",
+    "Request",
+    "RoleServer",
+    "Server",
+    "System",
+    "Valve",
+    "engine_answers",
+    "free_port",
+    "marked_processes",
+    "mkfs_erofs",
+    "plain_environment",
+    "variables",
+]

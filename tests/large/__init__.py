@@ -1,0 +1,1 @@
+"""Tests that write tens of gigabytes: `make test-large`."""

@@ -1,0 +1,109 @@
+"""Mounted layers of one transfer: placed, or the reason why not; settled in any case."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import pytest
+
+from events.messages import Layer, LayersReleased, PullRequested
+from events.task_group import TaskGroup
+from services.agent.layer_release import LayerRelease
+from services.agent.mounted_layers import PLACE_SECONDS, placement
+from services.errors import LayersNotMounted
+
+pytestmark = pytest.mark.faked_time
+DIGEST = f"sha256:{'a' * 64}"
+LAYERS = (Layer(digest=DIGEST, diff_id=DIGEST, size_bytes=1024),)
+
+
+@dataclass
+class Placer:
+    """Notes what is asked of it; `problem` is raised by `place`, which takes `seconds`."""
+
+    problem: LayersNotMounted | None = None
+    seconds: float = 0.0
+    asked: list[str] = field(default_factory=list)
+    idle: dict[str, str] = field(default_factory=dict)
+
+    async def available(self) -> bool:
+        return True
+
+    async def accept(self, transfer_id: str, layers: Sequence[Layer]) -> None:
+        self.asked.append(f"accept {transfer_id}")
+
+    def using(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    async def place(self, transfer_id: str, layers: Sequence[Layer], source: str) -> None:
+        self.asked.append(f"place {transfer_id}")
+        await asyncio.sleep(self.seconds)
+        if self.problem is not None:
+            raise self.problem
+
+    async def settle(self, transfer_id: str) -> None:
+        self.asked.append(f"settle {transfer_id}")
+
+    async def unused(self) -> dict[str, str]:
+        return dict(self.idle)
+
+    async def forget(self, grants: Mapping[str, str]) -> None:
+        for name in grants:
+            self.idle.pop(name)
+
+
+def request(*, mounted: bool = True) -> PullRequested:
+    return PullRequested(transfer_id="t-1", reference="app", image_id=DIGEST, layers=LAYERS, mounted=mounted)
+
+
+async def test_layers_are_placed_and_settled() -> None:
+    """In that order, and nothing is wrong."""
+    placer = Placer()
+    async with placement(placer, request()) as layers:
+        await layers.place()
+        assert (layers.placed, layers.why_not) == (True, None)
+    assert placer.asked == ["accept t-1", "place t-1", "settle t-1"]
+
+
+async def test_what_is_not_mounted_is_not_placed() -> None:
+    """Nor is anything where the host shows nothing."""
+    placer = Placer()
+    async with placement(placer, request(mounted=False)) as layers, placement(None, request()) as none:
+        await layers.place()
+        await none.place()
+        assert (layers.placed, none.placed) == (False, False)
+    assert placer.asked == []
+
+
+@pytest.mark.parametrize(
+    ("placer", "why"),
+    [(Placer(problem=LayersNotMounted("no room")), "no room"), (Placer(seconds=PLACE_SECONDS + 1), "within 60 s")],
+    ids=["refused", "slow"],
+)
+async def test_a_reason_is_kept_for_the_answer(placer: Placer, why: str) -> None:
+    """An engine that refuses, or takes too long; what was placed by then is settled."""
+    async with placement(placer, request()) as layers:
+        await layers.place()
+        assert not layers.placed
+        assert layers.why_not is not None
+        assert why in layers.why_not.message
+    assert placer.asked[-1] == "settle t-1"
+
+
+async def test_unused_layers_are_given_back_in_parts_and_then_forgotten() -> None:
+    """A range's gateway takes messages of some kilobytes."""
+    placer, said = Placer(idle={str(number): "t-1" for number in range(60)}), list[LayersReleased]()
+
+    async def publish(message: LayersReleased) -> None:
+        said.append(message)
+
+    release = LayerRelease(placer, range_id="r-1", look_seconds=60, publish=publish)
+    async with TaskGroup() as tasks:
+        running = tasks.create_task(release.run())
+        release.hint()
+        await asyncio.sleep(1)  # in the loop's own time
+        running.cancel()
+    assert [len(message.grants) for message in said] == [25, 25, 10]

@@ -1,0 +1,31 @@
+"""What a range is shown, and on whose word."""
+
+from __future__ import annotations
+
+from events.messages import Layer
+from services.core.mounts.layer_mounts import layer_mounts
+from services.core.mounts.records import ShownLayers
+
+ONE = Layer(digest=f"sha256:{'a' * 64}", diff_id=f"sha256:{'a' * 64}", size_bytes=1024)
+NAME = "a" * 64
+SHOWN = ShownLayers(range_id="r-1").granted(layer_mounts([ONE]), "t-1", "e-1")
+
+
+def test_the_newest_grant_holds_a_folder() -> None:
+    """Word about an older one takes nothing away."""
+    again = SHOWN.granted(layer_mounts([ONE]), "t-2", "e-1")
+    assert again.released({NAME: "t-1"}) == again
+    assert again.released({NAME: "t-2"}).layers == {}
+
+
+def test_another_engine_has_no_part_in_what_the_last_one_was_granted() -> None:
+    """Where it is not known which engine it was, everything stays."""
+    assert SHOWN.of_engine("e-2").layers == {}
+    assert SHOWN.of_engine("e-1") == SHOWN.of_engine(None) == SHOWN
+    new = SHOWN.granted(layer_mounts([ONE]), "t-2", "e-2")
+    assert (new.engine_id, new.layers[NAME].grant) == ("e-2", "t-2")
+
+
+def test_the_blobs_behind_it_are_known() -> None:
+    """Each once."""
+    assert ShownLayers(range_id="r").granted(layer_mounts([ONE, ONE]), "t", None).digests == {ONE.digest}

@@ -1,0 +1,158 @@
+"""The layer-mounter, over the bus in memory and the fake of the kernel's mounts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from events.bus import IndexWrite, Outcome
+from events.envelope import Envelope
+from events.memory.bus import MemoryBus
+from events.messages import (
+    AgentStarted,
+    Layer,
+    LayersMounted,
+    LayersReleased,
+    Message,
+    MountFailed,
+    MountRequested,
+    UnmountRequested,
+)
+from events.streams import Streams
+from events.task_group import TaskGroup
+from events.worker.worker import Worker
+from services.adapters.memory_layer_mounts import MemoryLayerMounts
+from services.collector.pins import mounted_digests
+from services.core.ranges.ranges import RangeKeys
+from services.layer_mounter import LayerMounter
+from tests.simulation import eventually
+
+pytestmark = pytest.mark.faked_time
+
+STREAMS, KEYS = Streams("cyroid"), RangeKeys("cyroid")
+ONE, TWO = (
+    Layer(digest=f"sha256:{digit * 64}", diff_id=f"sha256:{digit * 64}", size_bytes=1024) for digit in ("a", "b")
+)
+
+
+@dataclass
+class Host:
+    """A bus with a layer-mounter, and what it mounts."""
+
+    bus: MemoryBus
+    mounts: MemoryLayerMounts
+
+    async def publish(self, stream: str, message: Message) -> None:
+        await self.bus.publish(stream, Envelope(message=message, source="somebody", subject="something"))
+
+    async def mount(self, transfer_id: str, *layers: Layer, engine_id: str = "e-1") -> Message:
+        """Ask for layers of range r-1; the answer."""
+        request = MountRequested(transfer_id=transfer_id, range_id="r-1", layers=layers, engine_id=engine_id)
+        await self.publish(STREAMS.host_inbox("local"), request)
+        async for entry in self.bus.tail([STREAMS.deployer], after={STREAMS.deployer: "0"}):
+            message = entry.envelope.message if entry.envelope else None
+            if isinstance(message, LayersMounted | MountFailed) and message.transfer_id == transfer_id:
+                return message
+        raise AssertionError("the stream ended")
+
+    async def grants(self) -> dict[str, str]:
+        shown = (await self.mounts.shown()).get("r-1")
+        return {} if shown is None else {name: one.grant for name, one in shown.layers.items()}
+
+
+async def pinned(bus: MemoryBus) -> set[str]:
+    """What the collector keeps for this."""
+    return {f"sha256:{digest}" for digest in await mounted_digests(bus, STREAMS.prefix)}
+
+
+async def _is_pinned_alone(here: Host, layer: Layer) -> bool:
+    return await pinned(here.bus) == {layer.digest}
+
+
+@asynccontextmanager
+async def host(*, known: bool = True) -> AsyncIterator[Host]:
+    """No fixture: those are made in a time of their own."""
+    bus, mounts = MemoryBus(), MemoryLayerMounts([ONE.digest, TWO.digest])
+    if known:
+        await bus.commit(Outcome(index=(IndexWrite(KEYS.known_index, "r-1", 1.0),)))
+    role = LayerMounter(bus=bus, mounts=mounts, streams=STREAMS, host="local", source="layer-mounter@h")
+    async with TaskGroup() as tasks:
+        running = [tasks.create_task(Worker(bus, one).run()) for one in role.subscriptions()]
+        running.append(tasks.create_task(role.run()))
+        yield Host(bus, mounts)
+        for task in running:
+            task.cancel()
+
+
+def names(*layers: Layer) -> list[str]:
+    return [layer.diff_id.removeprefix("sha256:") for layer in layers]
+
+
+async def test_layers_are_shown_and_the_deployer_is_told() -> None:
+    """What the registry has not is refused, with the reason."""
+    async with host() as here:
+        assert isinstance(await here.mount("t-1", ONE, TWO), LayersMounted)
+        assert await here.grants() == dict.fromkeys(names(ONE, TWO), "t-1")
+        assert await pinned(here.bus) == {ONE.digest, TWO.digest}
+        unknown = Layer(digest=f"sha256:{'c' * 64}", diff_id=f"sha256:{'c' * 64}", size_bytes=1)
+        failed = await here.mount("t-2", unknown)
+        assert isinstance(failed, MountFailed)
+        assert failed.error.code == "layers_not_mounted"
+
+
+async def test_a_range_gives_back_its_own_layers_alone() -> None:
+    """What another range says of it, in an outbox of its own, changes nothing."""
+    async with host() as here:
+        await here.mount("t-1", ONE)
+        await here.bus.commit(Outcome(index=(IndexWrite(KEYS.known_index, "r-2", 2.0),)))
+        word = LayersReleased(range_id="r-1", grants={names(ONE)[0]: "t-1"})
+        await here.publish(STREAMS.outbox("r-2"), word)
+        started = AgentStarted(
+            range_id="r-1", engine_id="e-9", engine_version="28", store="containerd", platform="linux/amd64"
+        )
+        await here.publish(STREAMS.outbox("r-2"), started)
+        await here.mount("t-2", TWO)
+        await eventually(lambda: here.bus.discover(STREAMS.outbox("r-2")))
+        assert len(await here.grants()) == 2
+        await here.publish(STREAMS.outbox("r-1"), word)
+        await until(here, names(TWO))
+        await eventually(lambda: _is_pinned_alone(here, TWO))
+
+
+async def test_what_nobody_was_told_of_is_hidden_again() -> None:
+    """The deployer takes a request back; what another transfer asked for stays."""
+    async with host() as here:
+        await here.mount("t-1", ONE)
+        await here.mount("t-2", TWO)
+        await here.publish(STREAMS.host_inbox("local"), UnmountRequested(transfer_id="t-2", range_id="r-1"))
+        await until(here, names(ONE))
+
+
+async def test_a_recreated_range_begins_with_nothing() -> None:
+    """Its agent announces another engine."""
+    async with host() as here:
+        await here.mount("t-1", ONE)
+        started = AgentStarted(
+            range_id="r-1", engine_id="e-2", engine_version="28", store="containerd", platform="linux/amd64"
+        )
+        await here.publish(STREAMS.outbox("r-1"), started)
+        await until(here, [])
+
+
+async def test_a_range_that_was_forgotten_is_shown_nothing() -> None:
+    """What is shown to a range that nobody knows of goes at the next check."""
+    async with host(known=False) as here:
+        await here.mounts.show("r-1", [ONE], grant="t-1", engine_id="e-1")
+        await until(here, [])
+
+
+async def until(here: Host, expected: list[str]) -> None:
+    """Wait until the range is shown these folders."""
+
+    async def shown() -> bool:
+        return sorted(await here.grants()) == sorted(expected)
+
+    await eventually(shown)
