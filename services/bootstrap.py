@@ -279,7 +279,8 @@ ROLES: dict[str, Callable[[Resources], Awaitable[Role]]] = {
     "agent": _agent,
     "layer-mounter": _layer_mounter,
 }
-#: Roles that need the ranges' secrets, the registry's storage, or the right to mount: `all` leaves them out.
+#: Roles that need the ranges' secrets, the registry's storage, or the right to mount: `all` leaves them out
+#: (`services.serving` adds the collector where it has what it needs).
 ON_DEMAND = frozenset({"range-gateway", "collector", "layer-mounter"})
 #: Roles that do not belong to the host's side: `all` leaves them out.
 IN_A_RANGE = frozenset({"agent"})

@@ -33,7 +33,7 @@ async def serve(settings: Settings, names: list[str], stop: Stop | None = None, 
 
 async def run(settings: Settings, names: list[str], stop: Stop, adapters: Adapters = REAL) -> None:
     """One process: run the roles until `stop` is asked. Waits for Redis to be there; Redis may be started later."""
-    roles = chosen_roles(names)
+    roles = _with_collector(settings, names)
     _check(settings, roles)
     async with AsyncExitStack() as stack:
         resources = await stack.enter_async_context(open_resources(settings, adapters))
@@ -49,6 +49,20 @@ async def run(settings: Settings, names: list[str], stop: Stop, adapters: Adapte
         listener = listening(await resources.bus(), resources.process, limit_bytes=settings.entry_limit_bytes)
         running.set()
         await run_roles(made, listener=listener, grace_seconds=settings.drain_seconds, stop=stop)
+
+
+def _with_collector(settings: Settings, names: list[str]) -> list[str]:
+    """The roles that are served: `all` has the collector too where it has what it needs, and says where it has not."""
+    roles = chosen_roles(names)
+    if "all" not in names or "collector" in roles:
+        return roles
+    from services.collector.needs import without_collector
+
+    reason = without_collector(settings.registry_storage, by_api=settings.collect_by_api)
+    if reason is None:
+        return [*roles, "collector"]
+    log.warning("no collector is started here: images are neither deleted nor collected by this process", why=reason)
+    return roles
 
 
 def _check(settings: Settings, roles: list[str]) -> None:

@@ -77,6 +77,8 @@ class System:
             "spool_folder": self.lab.folder / "spool",
             "layer_folder": self.lab.layers,
             **({"mkfs_erofs": self.mkfs_erofs} if self.mkfs_erofs else {}),
+            "collect_seconds": 0,  # when somebody asks, and whatever disk the laboratory is on
+            "store_free_percent": 0,
             "beat_seconds": 1,
             "drain_seconds": 5,
             **self.settings,

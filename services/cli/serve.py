@@ -30,10 +30,11 @@ def serve(context: click.Context, /, roles: tuple[str, ...], **flags: Any) -> No
       range-gateway    connects the agents of ranges to Redis, checks and limits what they send
       layer-mounter    shows ranges the layers of their images as mounts, in place of sending them
       tracker          records which image is where, and relays the ranges' progress
-      collector        deletes from the registry, collects its garbage (needs CYROID_REGISTRY_STORAGE)
+      collector        deletes from the registry, collects its garbage (needs CYROID_REGISTRY_STORAGE, or
+                       CYROID_COLLECT_BY_API)
       api              answers over HTTP
       agent            in a range: pulls, tags and loads images on its engine, and reports
-      all              everything but range-gateway, collector, layer-mounter and agent
+      all              everything but range-gateway, layer-mounter and agent; collector where it has what it needs
 
     The first signal lets work under way end (CYROID_DRAIN_SECONDS), a second one releases it at once.
 

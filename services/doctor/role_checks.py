@@ -20,6 +20,7 @@ from services.core.ranges.proxies import proxy_note
 from services.core.ranges.ranges import RangeKeys
 from services.doctor.findings import Note, Wrong
 from services.doctor.machine import OLDEST_ENGINE, clock_problems, too_old, with_free_space
+from services.doctor.store_checks import StoreChecks
 from services.queries.known_ranges import RangeView, known_ranges
 from services.queries.limited_ranges import limited_ranges
 from services.runtime.heartbeat import LASTS_SECONDS, RoleBeat, serving
@@ -43,6 +44,11 @@ class RoleChecks:
         self._settings = settings
         self._streams = Streams(settings.key_prefix)
         self._bus = bus
+        self._store = StoreChecks(
+            settings.key_prefix,
+            there=self._there,
+            group=lambda: self._group("collector", self._streams.images),
+        )
 
     def all(self) -> list[tuple[str, Callable[[], Awaitable[str]], str]]:
         """(what, check, what to do if it raises something unexpected)."""
@@ -57,6 +63,8 @@ class RoleChecks:
             ("agent-pool", self._agent_pool, _start("agent-pool")),
             ("range-gateway", self._range_gateway, _start("range-gateway")),
             ("api", self._api, _start("api")),
+            ("collector", self._store.collector, _start("collector")),
+            ("disk pressure", self._store.disk_pressure, "see the collector's log"),
             ("ranges", self._ranges, "look at the agents that do not answer"),
             ("proxies", self._proxies, "configure the proxy of their engines (docs.docker.com, daemon/proxy)"),
             ("clocks", self._clocks, "have them set by NTP"),

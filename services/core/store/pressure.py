@@ -11,12 +11,17 @@ _OVER = 1.25
 
 
 class DiskState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The record `{prefix}:store:disk`: `low` since when, and how often room was made since (`rounds`, `made_at`)."""
+    """The record `{prefix}:store:disk`: `low` since when, and how often room was made since (`rounds`, `made_at`).
+
+    `free_bytes` of `total_bytes` were free when the state last changed; while a disk is low, at each round.
+    """
 
     low: bool = False
     since: float = 0.0
     rounds: int = 0
     made_at: float = 0.0
+    free_bytes: int = 0
+    total_bytes: int = 0
 
 
 def disk_state_key(prefix: str) -> Key[DiskState]:
@@ -30,10 +35,11 @@ def disk_state(
     """The state after a look, an equal one where nothing is to be done. `space` is what is free, and all there is."""
     free, total = space
     limit = total * limit_percent / 100
+    seen = DiskState(since=now, free_bytes=free, total_bytes=total)
     if not before.low:
-        return DiskState(low=True, since=now, rounds=1, made_at=now) if free < limit else before
+        return msgspec.structs.replace(seen, low=True, rounds=1, made_at=now) if free < limit else before
     if free >= limit * _OVER:
-        return DiskState(since=now)
+        return seen
     if now - before.made_at >= again_seconds:
-        return msgspec.structs.replace(before, rounds=before.rounds + 1, made_at=now)
+        return msgspec.structs.replace(seen, low=True, since=before.since, rounds=before.rounds + 1, made_at=now)
     return before

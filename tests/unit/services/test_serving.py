@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from events.envelope import Envelope
 from events.messages import (
@@ -74,6 +75,27 @@ async def test_all_roles_of_the_host_run_together(world: Cluster, tmp_path: Path
     async with asyncio.timeout(20):
         await running
     assert await world.registry.manifest("library/web", "1") is not None
+
+
+@pytest.mark.parametrize("has_storage", [True, False])
+async def test_all_has_a_collector_where_it_can_work(world: Cluster, tmp_path: Path, has_storage: bool) -> None:
+    """Elsewhere a line of the log says what is missing, and everything else runs."""
+    storage, stop = tmp_path / "storage", Stop()
+    storage.mkdir()
+    settings = _settings(tmp_path, registry_storage=str(storage) if has_storage else "", collect_seconds=0)
+    with structlog.testing.capture_logs() as said:
+        running = asyncio.create_task(serve(settings, ["all"], stop, adapters=world.adapters))
+
+        async def heard() -> object:
+            return await world.bus.members("test:index:roles")
+
+        served = {name.partition(":")[0] for name in await _until(heard)}
+        stop.ask()
+        async with asyncio.timeout(20):
+            await running
+    why = [line["why"] for line in said if "no collector" in line["event"]]
+    assert ("collector" in served, bool(why)) == (has_storage, not has_storage)
+    assert "tracker" in served
 
 
 async def test_a_range_without_an_agent_is_driven_from_here(world: Cluster, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from services.core.store.pressure import DiskState, disk_state
 
-LOW = DiskState(low=True, since=100.0, rounds=1, made_at=100.0)
+LOW = DiskState(low=True, since=100.0, rounds=1, made_at=100.0, free_bytes=99, total_bytes=1000)
 
 
 def look(before: DiskState, free: int, now: float) -> DiskState:
@@ -28,10 +28,11 @@ def test_below_the_limit_the_alarm_begins_with_a_first_round() -> None:
 def test_a_little_room_is_not_the_end() -> None:
     """Else each push would begin it again."""
     assert look(LOW, 110, 200.0) == LOW
-    assert look(LOW, 125, 200.0) == DiskState(since=200.0)
+    assert look(LOW, 125, 200.0) == DiskState(since=200.0, free_bytes=125, total_bytes=1000)
 
 
 def test_room_is_made_again_and_again() -> None:
     """Not at every look."""
     assert look(LOW, 50, 999.0) == LOW
-    assert look(LOW, 50, 1000.0) == DiskState(low=True, since=100.0, rounds=2, made_at=1000.0)
+    again = look(LOW, 50, 1000.0)
+    assert (again.low, again.since, again.rounds, again.made_at, again.free_bytes) == (True, 100.0, 2, 1000.0, 50)
