@@ -188,8 +188,9 @@ async def _agent_pool(resources: Resources) -> Role:
                 stop=stop,
             )
 
-    networks = resources.settings.engine_networks
-    return AgentPool(bus=bus, prefix=resources.streams.prefix, drive=drive, engine_networks=networks)
+    networks, prefix = resources.settings.engine_networks, resources.streams.prefix
+    pushes = (await resources.range_push()).subscription()
+    return AgentPool(bus=bus, prefix=prefix, drive=drive, engine_networks=networks, subscriptions=(pushes,))
 
 
 async def _range_gateway(resources: Resources) -> Role:

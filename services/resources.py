@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.registry_pusher.host_images import HostImages
     from services.registry_pusher.image_push import ImagePush
     from services.registry_pusher.layer_encodings import LayerEncodings
+    from services.registry_pusher.range_push import RangePush
 
 T = TypeVar("T")
 
@@ -151,6 +152,29 @@ class Resources:
                 sizes=sizes,
             ),
             engine_registry=self.settings.registry_place().authority,
+        )
+
+    async def range_push(self) -> RangePush:
+        from services.registry_pusher.image_push import ImagePush
+        from services.registry_pusher.layer_push import LayerPush
+        from services.registry_pusher.range_push import RangePush
+
+        registry, encodings = await self.announcing_registry(), await self.layer_encodings()
+
+        def push_from(engine: Engine, limit_bytes: int) -> ImagePush:
+            sources = [self.adapters.saved_layers(self.settings, engine, limit_bytes)]
+            layers = LayerPush(registry=registry, sources=sources, encodings=encodings)
+            return ImagePush(engine=engine, registry=registry, sources=sources, layers=layers, engine_registry=None)
+
+        return RangePush(
+            bus=await self.bus(),
+            streams=self.streams,
+            source=self.source("agent-pool"),
+            open_engine=self.other_engine,
+            push_from=push_from,
+            encodings=encodings,
+            engine_networks=self.settings.engine_networks,
+            lease_seconds=self.settings.lease_seconds,
         )
 
     async def host_images(self) -> HostImages:

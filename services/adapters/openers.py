@@ -72,6 +72,13 @@ def host_layer_sources(settings: Settings, engine: Engine) -> Sequence[LayerSour
     return layer_sources(engine, engine_root=Path(root) if root else None, scratch=Path(settings.spool_folder))
 
 
+def saved_layers(settings: Settings, engine: Engine, limit_bytes: int) -> LayerSource:
+    """Layers out of another engine's `docker save`, of so many bytes at most."""
+    from services.adapters.save_stream import SaveStream
+
+    return SaveStream(engine, Path(settings.spool_folder), limit_bytes=limit_bytes)
+
+
 def layer_placer(settings: Settings, engine: Engine) -> LayerPlacer | None:
     """How this range's engine takes mounted layers; None where the host shows none."""
     from services.adapters.engine_layers import EngineLayers
@@ -119,6 +126,7 @@ class Adapters:
     engine: Callable[[Settings, str], AbstractAsyncContextManager[Engine]] = open_engine
     registry: Callable[[Settings], AbstractAsyncContextManager[Registry]] = open_registry
     layer_sources: Callable[[Settings, Engine], Sequence[LayerSource]] = host_layer_sources
+    saved_layers: Callable[[Settings, Engine, int], LayerSource] = saved_layers
     layer_placer: Callable[[Settings, Engine], LayerPlacer | None] = layer_placer
     layer_mounts: Callable[[Settings], LayerMounts] = layer_mounts
     check_bus: Callable[[Bus, str | None], Awaitable[Sequence[Concern]]] = check_bus

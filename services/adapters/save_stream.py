@@ -41,12 +41,14 @@ _NO_SPACE_LEFT = 28
 class SaveStream:
     """The `SequentialSource` port on any engine. `scratch` is a folder for one layer at a time, made when needed.
 
-    Without one, or where it cannot be made, a layer lies where the system keeps temporary files.
+    Without one, or where it cannot be made, a layer lies where the system keeps temporary files. Of an archive longer
+    than `limit_bytes` nothing more is read (LayerUnreadable): for engines that are not trusted.
     """
 
-    def __init__(self, engine: Engine, scratch: Path | None = None) -> None:
+    def __init__(self, engine: Engine, scratch: Path | None = None, *, limit_bytes: int | None = None) -> None:
         self._engine = engine
         self._scratch = scratch
+        self._limit_bytes = limit_bytes
         self._configs: OrderedDict[str, bytes] = OrderedDict()
 
     @property
@@ -128,7 +130,7 @@ class SaveStream:
         folder = await asyncio.to_thread(self._folder)
         try:
             with tempfile.TemporaryFile(dir=folder, prefix="layer-", buffering=0) as file:
-                async for chunk in unpacked(tar.content(), "a layer of the archive"):
+                async for chunk in self._bounded(unpacked(tar.content(), "a layer of the archive")):
                     await asyncio.to_thread(_append, file, state.update, chunk)
                 yield f"sha256:{state.hexdigest()}", file.tell(), file
         except OSError as problem:
@@ -157,9 +159,19 @@ class SaveStream:
                     ) from problem
                 raise LayerUnreadable(str(problem)) from problem
             try:
-                yield TarStream(chunks, f"save {image.local_id}")
+                yield TarStream(self._bounded(chunks), f"save {image.local_id}")
             except BadArchive as problem:
                 raise LayerUnreadable(str(problem)) from problem
+
+    async def _bounded(self, chunks: Chunks) -> AsyncGenerator[bytes, None]:
+        read_bytes = 0
+        async for chunk in chunks:
+            read_bytes += len(chunk)
+            if self._limit_bytes is not None and read_bytes > self._limit_bytes:
+                raise LayerUnreadable(
+                    f"the engine's archive, or a layer of it, has more than {self._limit_bytes} bytes"
+                )
+            yield chunk
 
     async def _note_config(self, tar: TarStream, image: EngineImage) -> None:
         """Keep the entry at hand if it is the image's config."""

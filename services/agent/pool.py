@@ -1,6 +1,7 @@
 """Agent pool: drives the engines of ranges that have no agent of their own, from the host's side.
 
-Consumes no stream itself; each agent that it runs consumes its range's inbox and publishes to its outbox, as one in the
+Itself it consumes what the composer gives it (`services.registry_pusher.range_push`: images that only a range still
+has); each agent that it runs consumes its range's inbox and publishes to its outbox, as one in the
 range would. Which engines there are, the deployer writes down (`services.core.ranges.ranges`, `EnginePlace`).
 
 One engine that misbehaves stops its own agent only; that one is started again after a pause.
@@ -52,6 +53,7 @@ class AgentPool:
         prefix: str,
         drive: Drive,
         engine_networks: str = "",
+        subscriptions: Sequence[Subscription] = (),
         check_seconds: float = 2.0,
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
@@ -59,6 +61,7 @@ class AgentPool:
         self._keys = RangeKeys(prefix)
         self._drive = drive
         self._engine_networks = engine_networks
+        self._subscriptions = tuple(subscriptions)
         self._refused: set[str] = set()
         self._check_seconds = check_seconds
         self._pause_seconds = pause_seconds
@@ -66,7 +69,7 @@ class AgentPool:
         self._draining = False
 
     def subscriptions(self) -> Sequence[Subscription]:
-        return ()
+        return self._subscriptions
 
     async def run(self) -> None:
         """Look for engine places periodically; start, restart and stop agents accordingly."""

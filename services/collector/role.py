@@ -194,7 +194,7 @@ class Collector:
         self._count(result, time.monotonic() - started)
         said = _collected(result, checked, dry_run=request.dry_run, seconds=time.monotonic() - started)
         self._log.info("collected", dry_run=request.dry_run, quarantined=result.quarantined, freed=result.freed_bytes)
-        for problem in (*result.damaged, *result.broken_tags, *checked.damaged):
+        for problem in (*result.damaged, *result.broken_tags, *checked.damaged, *checked.missing):
             self._log.warning("the registry's storage is damaged", what=problem)
         affected = repairs(delivery.envelope, checked.affected, streams=self._streams, source=self._source)
         over = Outcome() if request.dry_run else await self._deletions.settle(mark)
@@ -213,10 +213,9 @@ class Collector:
         mark, blobs, planned = await self._sweep.plan()
         if request.dry_run:
             return planned, ScrubResult(), mark, blobs
+        checked = await self._scrub.check_sizes(mark, blobs)
         if request.scrub:
-            checked = await self._scrub.scrub(mark, blobs, step=step)
-        else:
-            checked = await self._scrub.check_sizes(mark, blobs)
+            checked = checked.and_also(await self._scrub.scrub(mark, blobs, step=step))
         keep = None if request.keep_seconds is None else max(SETTLE_SECONDS, request.keep_seconds)
         result = await self._sweep.collect(keep_seconds=keep, step=step)
         mark, blobs, _ = await self._sweep.plan()
@@ -273,6 +272,6 @@ def _collected(result: CollectionResult, checked: ScrubResult, *, dry_run: bool,
         restored=result.restored,
         removed=result.removed,
         freed_bytes=result.freed_bytes,
-        damaged=(*result.damaged, *(f"sha256:{digest}" for digest in checked.damaged))[:100],
+        damaged=(*result.damaged, *(f"sha256:{digest}" for digest in (*checked.damaged, *checked.missing)))[:100],
         seconds=round(seconds, 3),
     )

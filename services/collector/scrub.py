@@ -21,12 +21,23 @@ from services.core.store.mark import Mark
 
 @dataclass(slots=True)
 class ScrubResult:
-    """What was read, which digests were damaged (now set aside), and which (repository, tag) need them."""
+    """What was read, which digests were damaged (now set aside) or are gone, and which (repository, tag) need them."""
 
     blobs: int = 0
     read_bytes: int = 0
     damaged: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     affected: list[tuple[str, str]] = field(default_factory=list)
+
+    def and_also(self, later: ScrubResult) -> ScrubResult:
+        """Both, each digest and each place once."""
+        return ScrubResult(
+            blobs=later.blobs,
+            read_bytes=later.read_bytes,
+            damaged=list(dict.fromkeys([*self.damaged, *later.damaged])),
+            missing=self.missing,
+            affected=list(dict.fromkeys([*self.affected, *later.affected])),
+        )
 
 
 class Scrub:
@@ -64,16 +75,24 @@ class Scrub:
         return await self._set_aside(mark, bad, result)
 
     async def check_sizes(self, mark: Mark, blobs: Sequence[BlobState]) -> ScrubResult:
-        """Compare each file's size with what manifests say it is: finds what was cut, without reading it."""
+        """Compare each file's size with what manifests say it is: finds what was cut or is gone, without reading it.
+        `blobs` are all that there are."""
         sizes = {blob.digest: blob.size_bytes for blob in blobs if blob.size_bytes is not None}
+        aside = {blob.digest for blob in blobs if blob.quarantined_bytes is not None}  # the collection brings it back
         bad: set[str] = set()
+        gone: set[str] = set()
         for manifest in set(mark.tagged.values()):
             links = self._storage.manifest(manifest)
             for digest, size in zip(links.blobs, links.sizes, strict=True) if links else ():
-                if size >= 0 and sizes.get(digest, size) != size:
+                if digest not in sizes:
+                    gone.update({digest} - aside if size >= 0 else ())
+                elif size >= 0 and sizes.get(digest, size) != size:
                     bad.add(digest)
         really = {digest for digest in bad if await asyncio.to_thread(self._storage.is_intact, digest) is False}
-        return await self._set_aside(mark, really, ScrubResult(blobs=len(sizes)))
+        missing = sorted(digest for digest in gone if self._storage.blob(digest).size_bytes is None)
+        result = await self._set_aside(mark, {*really, *missing}, ScrubResult(blobs=len(sizes)))
+        result.missing = [digest for digest in missing if self._storage.blob(digest).size_bytes is None]
+        return result
 
     async def _set_aside(self, mark: Mark, bad: Collection[str], result: ScrubResult) -> ScrubResult:
         """What needs the damaged content is found before its manifest is taken away."""

@@ -36,7 +36,9 @@ _METHODS: dict[str, PushMethod] = {"layers": "layers", "blobs": "blobs", "save":
 
 
 class ImagePush:
-    """Pushes images with `push`. `engine_registry` is the registry's address as the host's engine reaches it."""
+    """Pushes images with `push`. `engine_registry` is the registry's address as the host's engine reaches it; with None
+    the engine is never asked to push by itself.
+    """
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class ImagePush:
         registry: Registry,
         sources: Sequence[LayerSource],
         layers: LayerPush,
-        engine_registry: str,
+        engine_registry: str | None,
         manifest_pauses: Sequence[float] = (0.2, 1.0),
         sizes: BlobSizes | None = None,
     ) -> None:
@@ -136,7 +138,9 @@ class ImagePush:
             await self._inspect(reference)  # an image deleted meanwhile is NotFound, and that is the whole story
             if isinstance(problem, LayerDamaged):
                 raise  # the engine's push would try for a minute and say the same
-            return await self._engine_push(reference, image, image_id, problem)
+            if self._engine_registry is None:
+                raise
+            return await self._engine_push(self._engine_registry, reference, image, image_id, problem)
         now = await self._inspect(reference)
         if now.local_id != image.local_id:
             return None
@@ -232,14 +236,14 @@ class ImagePush:
             await self._registry.put_blob(repository, digest, len(config), _once(config))
 
     async def _engine_push(
-        self, reference: Reference, image: EngineImage, image_id: str, why: LayerUnreadable
+        self, registry: str, reference: Reference, image: EngineImage, image_id: str, why: LayerUnreadable
     ) -> ImagePushed:
         """The engine's own push, under a name for the registry that is removed afterwards in any case.
 
         A name under the registry's own address is ours, also one that a killed push left: it is removed as
         well.
         """
-        name = f"{self._engine_registry}/{reference.repository}:{reference.registry_tag}"
+        name = f"{registry}/{reference.repository}:{reference.registry_tag}"
         self._log.warning("the engine pushes this image itself", image=str(reference), why=str(why))
         metrics.source_fallbacks.labels(source="all", reason=why.code).inc()
         ours = Reference.parse(name) != reference

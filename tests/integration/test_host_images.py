@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from events.messages import AdoptRequested, FetchRequested, ReclaimRequested
+from events.bus import IndexWrite, Outcome
+from events.envelope import Envelope
+from events.lease import Bus
+from events.messages import (
+    AdoptRequested,
+    CollectRequested,
+    FetchRequested,
+    Message,
+    PushRequested,
+    ReclaimRequested,
+)
+from events.records import ANY
+from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker import Worker
+from services.adapters.engine import DockerEngine
 from services.bootstrap import ROLES
+from services.collector.storage import RegistryStorage
 from services.commands.host_images import adoption, fetched, reclaimed
 from services.commands.request_reply import RequestReplyClient
+from services.commands.store import collect
+from services.core.images.read_model import RangeInventory, ReadModelKeys, RegistryEntry
+from services.core.ranges.ranges import EnginePlace, RangeKeys
 from services.ports import Engine, Registry
 from services.resources import open_resources
 from services.settings import Settings
+from tests.integration.collector.test_scrub import flip
 from tests.integration.engines import build, ensure_base
 from tests.laboratory import EngineServer, RedisServer, RegistryServer
 
 pytestmark = pytest.mark.real
+T = TypeVar("T")
 
 
 @dataclass
@@ -32,14 +53,16 @@ class Site:
     engine: Engine
     registry: Registry
     asking: RequestReplyClient
+    bus: Bus
+    streams: Streams
 
 
-Serve = Callable[[EngineServer], AbstractAsyncContextManager[Site]]
+Serve = Callable[..., AbstractAsyncContextManager[Site]]
 
 
 @pytest.fixture
 def serve(registry_server: RegistryServer, redis_server: RedisServer, base_image_tar: Path, key_prefix: str) -> Serve:
-    """Starts a registry-pusher for an engine."""
+    """Starts a registry-pusher for an engine, and more roles by their names."""
 
     def settings(engine: EngineServer) -> Settings:
         return Settings(
@@ -48,23 +71,25 @@ def serve(registry_server: RegistryServer, redis_server: RedisServer, base_image
             host_engine_url=engine.url,
             registry_url=registry_server.url,
             registry_address=registry_server.address,
+            registry_storage=str(registry_server.storage),
+            collect_seconds=0,
+            scrub_bytes_per_second=0,
         )
 
-    return lambda engine: _serving(settings(engine), base_image_tar)
+    return lambda engine, *more: _serving(settings(engine), base_image_tar, ("registry-pusher", *more))
 
 
 @asynccontextmanager
-async def _serving(settings: Settings, base: Path) -> AsyncIterator[Site]:
+async def _serving(settings: Settings, base: Path, roles: Sequence[str]) -> AsyncIterator[Site]:
     async with open_resources(settings) as opened, TaskGroup() as tasks:
-        role = await ROLES["registry-pusher"](opened)
+        subscriptions = [one for name in roles for one in (await ROLES[name](opened)).subscriptions()]
         bus = await opened.bus()
         workers = [
-            tasks.create_task(Worker(bus, one, name=f"w{number}").run())
-            for number, one in enumerate(role.subscriptions())
+            tasks.create_task(Worker(bus, one, name=f"w{number}").run()) for number, one in enumerate(subscriptions)
         ]
         await ensure_base(await opened.host_engine(), base)
         asking = RequestReplyClient(bus=bus, streams=opened.streams, source="test", within_seconds=120.0)
-        yield Site(await opened.host_engine(), await opened.registry(), asking)
+        yield Site(await opened.host_engine(), await opened.registry(), asking, bus, opened.streams)
         for one in workers:
             one.cancel()
 
@@ -130,3 +155,57 @@ async def test_what_docker_pushed_under_upstreams_name_is_taken_up(
         back = await fetched(site.asking, FetchRequested(reference=f"docker.io/library/{unique}:1"))
         assert back.image_id == ours[1].body.config.digest
         await site.engine.untag(f"docker.io/library/{unique}:1")
+
+
+async def test_a_layer_that_only_a_range_has_repairs_the_registry(
+    engine_servers: Callable[[str], EngineServer], registry_server: RegistryServer, serve: Serve, unique: str
+) -> None:
+    """A scrub finds it damaged, the host's engine has it no more, and a range that the agent pool reaches gives it."""
+    there = engine_servers("28.5-containerd")
+    name, storage = f"docker.io/{unique}/app:1", RegistryStorage(registry_server.storage)
+    async with (
+        serve(engine_servers("machine"), "agent-pool", "collector", "tracker") as site,
+        DockerEngine.open(there.url) as engine,
+    ):
+        keys, ranges = ReadModelKeys(site.streams.prefix), RangeKeys(site.streams.prefix)
+        image = await build(site.engine, name, {"a": os.urandom(300_000)})
+        await site.bus.publish(site.streams.images, _envelope(PushRequested(reference=name)))
+        entry = await _until(lambda: _entry(site, name))
+        async with site.engine.save([name]) as archive, engine.load(archive) as lines:
+            async for _ in lines:
+                pass
+        await site.engine.untag(name)
+        place = EnginePlace(range_id="r1", engine_url=there.url, deployment_id="d", since=entry.pushed_at)
+        held = RangeInventory(range_id="r1", images={name: None})
+        records = (ranges.place("r1").write(place, expected=ANY), keys.holdings("r1").write(held, expected=ANY))
+        await site.bus.commit(Outcome(records=records, index=(IndexWrite(ranges.places, "r1", 1.0),)))
+
+        digest = image.diff_ids[-1].removeprefix("sha256:")
+        flip(storage.folder(digest) / "data")
+        ended = await collect(site.bus, site.streams, CollectRequested(scrub=True), source="test")
+        assert f"sha256:{digest}" in ended.damaged
+
+        async def repaired() -> bool | None:
+            return await asyncio.to_thread(storage.is_intact, digest)
+
+        assert await _until(repaired)
+        found = await site.registry.manifest(entry.repository, entry.tag)
+        assert found is not None
+        assert (found[0].digest, found[1].body.config.digest) == (entry.manifest_digest, entry.image_id)
+        await engine.untag(name)
+
+
+def _envelope(message: Message) -> Envelope:
+    return Envelope(message=message, source="test", subject="test")
+
+
+async def _entry(site: Site, reference: str) -> RegistryEntry | None:
+    return (await ReadModelKeys(site.streams.prefix).image(reference).load(site.bus)).value
+
+
+async def _until(find: Callable[[], Awaitable[T | None]]) -> T:
+    """What `find` gives as soon as it gives something."""
+    async with asyncio.timeout(120):
+        while not (found := await find()):  # noqa: ASYNC110 - what is waited for is on a disk, or in Redis
+            await asyncio.sleep(0.1)
+    return found

@@ -35,7 +35,8 @@ MOUNTS = {"layers.mount_requested", "layers.unmount_requested", "layers.released
 PLACES = {
     "build, import, promote": ("ingest/*.py",),
     "layer-mounter": ("layer_mounter/answers.py",),
-    "tar-server, agent-pool": ("tar_server/*.py", "agent/pool.py"),
+    "tar-server": ("tar_server/*.py",),
+    "agent-pool": ("agent/pool.py", "registry_pusher/range_push.py"),
     "range-gateway": ("range_gateway/reports.py",),  # it also passes on what agents publish
     "collector": ("collector/*.py",),
     "api": ("api/*.py", "commands/prompts.py", "commands/requests.py"),

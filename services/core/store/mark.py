@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,8 @@ from events.malformed import MALFORMED
 
 
 class ManifestLinks(NamedTuple):
-    """What a manifest or an index names: blobs (config and layers), manifests below it, and each blob's size."""
+    """What a manifest or an index names: blobs (config and layers), manifests below it, and each blob's size (-1: not
+    known, or not stored here)."""
 
     blobs: tuple[str, ...]
     children: tuple[str, ...]
@@ -209,6 +210,12 @@ def _is_linked(repository: RepositoryState, digest: str) -> bool:
 class _Descriptor(msgspec.Struct, frozen=True):
     digest: str
     size: int = -1
+    urls: Any = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """Its size; -1 where that is not said, or the content is meant to be fetched from elsewhere."""
+        return -1 if self.urls else self.size
 
 
 class _AnyManifest(msgspec.Struct, frozen=True):
@@ -228,7 +235,9 @@ def manifest_links(content: bytes) -> ManifestLinks | None:
         return None
     blobs = [*([manifest.config] if manifest.config else []), *(manifest.layers or ()), *(manifest.blobs or ())]
     return ManifestLinks(
-        _names(blobs), _names(manifest.manifests) if manifest.manifests else (), tuple([one.size for one in blobs])
+        _names(blobs),
+        _names(manifest.manifests) if manifest.manifests else (),
+        tuple([one.stored_bytes for one in blobs]),
     )
 
 

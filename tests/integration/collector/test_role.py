@@ -270,14 +270,18 @@ async def test_a_storage_of_another_registry_is_refused(
 async def test_a_collection_measures_the_store_and_repairs_what_was_cut(
     redis_server: RedisServer, registry_server: RegistryServer
 ) -> None:
-    """Figures are a record that anybody may read; an image that lost a layer is asked for again."""
+    """Figures are a record that anybody may read; an image that lost a layer is asked for again, also where somebody
+    removed the file."""
     async with collecting(redis_server, registry_server) as site:
-        layer = os.urandom(4000)
+        layer, other = os.urandom(4000), os.urandom(3000)
         await site.store.push("1", layer)
+        await site.store.push("2", other)
         cut(site.store.storage.folder(hexed(sha256(layer))) / "data")
+        (site.store.storage.folder(hexed(sha256(other))) / "data").unlink()
         ended = await collect(site.bus, site.streams, CollectRequested(), source="test")
-        assert sha256(layer) in ended.damaged
-        assert site.reference in [one.reference for one in await site.published(PushRequested)]
+        assert {sha256(layer), sha256(other)} <= set(ended.damaged)
+        asked_for = {one.reference for one in await site.published(PushRequested)}
+        assert {site.reference, str(Reference.from_registry(site.store.name, "2"))} <= asked_for
         figures = (await figures_key(site.streams.prefix).load(site.bus)).value
         assert figures is not None
         files = sum(path.stat().st_size for path in registry_server.storage.glob("docker/**/blobs/sha256/*/*/data"))
