@@ -208,11 +208,20 @@ class Resources:
         )
 
     async def build(self) -> BuildService:
+        from services.adapters.dockerfile_stream import with_checked_dockerfile
+        from services.ingest.base_images import BaseImages
         from services.ingest.build import BuildService
 
         return BuildService(
             engine=await self.host_engine(),
             announcer=await self.announcer("build"),
+            bases=BaseImages(
+                engine=await self.host_engine(),
+                bus=await self.bus(),
+                streams=self.streams,
+                source=self.source("build"),
+                read_dockerfile=with_checked_dockerfile,
+            ),
             context_limit_bytes=self.settings.build_context_limit_bytes,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from services.adapters.tar_stream import TarStream
 from services.content.decompression import unpacked
@@ -14,8 +14,11 @@ from services.ports import Chunks
 _DOCKERFILE_LIMIT_BYTES = 1024 * 1024
 
 
-async def with_checked_dockerfile(context: Chunks, name: str, check: Callable[[str], None]) -> AsyncIterator[bytes]:
-    """The same tar, unpacked if it was packed; what `check` raises ends it, so that the engine builds nothing.
+async def with_checked_dockerfile(
+    context: Chunks, name: str, check: Callable[[str], Awaitable[None] | None]
+) -> AsyncIterator[bytes]:
+    """The same tar, unpacked if it was packed; what `check` raises ends it, so that the engine builds nothing. While it
+    works, nothing is given on.
 
     A context that is no tar, or has no such Dockerfile, is for the engine to refuse.
     """
@@ -33,7 +36,8 @@ async def with_checked_dockerfile(context: Chunks, name: str, check: Callable[[s
         while (entry := await tar.next()) is not None:
             if entry.is_file and entry.name.removeprefix("./") == wanted:
                 content = await tar.read(_DOCKERFILE_LIMIT_BYTES)
-                check((content or b"").decode(errors="replace"))
+                if (checking := check((content or b"").decode(errors="replace"))) is not None:
+                    await checking
             async for _ in tar.content():
                 while passed:
                     yield passed.popleft()

@@ -53,6 +53,7 @@ def _of_requests() -> Iterable[ErrorEntry]:
             ("bad_archive", "Not an image archive", "Make the archive again with `docker save`."),
             ("build_failed", "The build failed", "The message ends with what the engine said: correct that step."),
             ("needs_buildkit", "The build needs BuildKit", "Turn it on at the engine, or ask for it with --builder."),
+            ("base_not_fetched", "A base image could not be brought back", "Run the command of the message first."),
             ("no_dockerfile", "No Dockerfile", "Add one to the context, or name another file."),
             ("no_name", "The archive's image has no name", "Give it one when it is imported."),
             ("many_names", "The archive has several images", "Import it without a name of your own."),

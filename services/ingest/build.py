@@ -11,16 +11,20 @@ from events.messages import ImageAppeared, ImageBuilt, Push
 from services.core.builds.options import BuildOptions
 from services.errors import BadInput
 from services.ingest.announcer import Announcer, target_reference
+from services.ingest.base_images import BaseImages
 from services.ports import Chunks, Engine
 from services.runtime.callbacks import guarded
 
 
 class BuildService:
-    """Builds an image from a context, and publishes the event."""
+    """Builds an image from a context, and publishes the event. `bases` brings back what the host's engine lacks."""
 
-    def __init__(self, *, engine: Engine, announcer: Announcer, context_limit_bytes: int) -> None:
+    def __init__(
+        self, *, engine: Engine, announcer: Announcer, context_limit_bytes: int, bases: BaseImages | None = None
+    ) -> None:
         self._engine = engine
         self._announcer = announcer
+        self._bases = bases
         self._limit_bytes = context_limit_bytes
 
     async def build(
@@ -42,7 +46,10 @@ class BuildService:
         name = target_reference(reference)
         tell = guarded(on_line, f"the build log of {name}")
         await self._announcer.check()
-        bounded = _bounded(context, self._limit_bytes)
+        asked = options or BuildOptions()
+        bounded: Chunks = _bounded(context, self._limit_bytes)
+        if self._bases is not None and not asked.pull:
+            bounded = self._bases.before(bounded, asked.dockerfile, asked.build_args, tell)
         async with self._engine.build(bounded, reference=name, options=options) as lines:
             async for line in lines:
                 tell(line)

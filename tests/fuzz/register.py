@@ -43,6 +43,7 @@ from services.core.archives.dockerignore import Dockerignore
 from services.core.archives.packings import packing_of, unpacker
 from services.core.archives.tar_parser import TarParser
 from services.core.builds import protobuf
+from services.core.builds.base_images import base_images
 from services.core.builds.dockerfile import needs_buildkit
 from services.core.builds.trace import BuildTrace
 from services.core.deployments.deployment import Deployment, parse_transfer_id
@@ -606,9 +607,15 @@ def _archives() -> Iterator[Decoder]:
     )
     yield Decoder(
         "Dockerfile",
-        lambda payload: needs_buildkit(payload.decode(errors="replace"), {}),
-        (b"# syntax=a\n# escape=`\nFROM a AS b\nRUN --mount=type=cache <<-EOF\n a\nEOF\nCOPY --link a b\nARG X",),
-        ("services/core/builds/dockerfile.py:needs_buildkit",),
+        lambda payload: (
+            needs_buildkit(payload.decode(errors="replace"), {}),
+            base_images(payload.decode(errors="replace"), {"X": "1"}),
+        ),
+        (
+            b"# syntax=a\n# escape=`\nFROM a AS b\nRUN --mount=type=cache <<-EOF\n a\nEOF\nCOPY --link a b\nARG X",
+            b"ARG X=a\nFROM ${X:-b}:$X AS c\nCOPY --from=d:1 a b\n",
+        ),
+        ("services/core/builds/dockerfile.py:needs_buildkit", "services/core/builds/base_images.py:base_images"),
     )
     yield Decoder(
         ".dockerignore",

@@ -35,12 +35,16 @@ from services.commands.request_reply import RequestReplyClient
 from services.commands.store import collect
 from services.core.images.read_model import RangeInventory, ReadModelKeys, RegistryEntry
 from services.core.ranges.ranges import EnginePlace, RangeKeys
+from services.ingest.build import BuildService
 from services.ports import Engine, Registry
 from services.resources import open_resources
+from services.runtime.heartbeat import HeartbeatSender
 from services.settings import Settings
+from tests.images import tar_of
 from tests.integration.collector.test_scrub import flip
 from tests.integration.engines import build, ensure_base
 from tests.laboratory import EngineServer, RedisServer, RegistryServer
+from tests.unit.services.twins import chunks
 
 pytestmark = pytest.mark.real
 T = TypeVar("T")
@@ -55,6 +59,7 @@ class Site:
     asking: RequestReplyClient
     bus: Bus
     streams: Streams
+    builds: BuildService
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Site]]
@@ -88,8 +93,11 @@ async def _serving(settings: Settings, base: Path, roles: Sequence[str]) -> Asyn
             tasks.create_task(Worker(bus, one, name=f"w{number}").run()) for number, one in enumerate(subscriptions)
         ]
         await ensure_base(await opened.host_engine(), base)
+        beats = HeartbeatSender(bus=bus, prefix=settings.key_prefix, roles=list(roles), host="test", pid=1)
+        workers.append(tasks.create_task(beats.run()))
         asking = RequestReplyClient(bus=bus, streams=opened.streams, source="test", within_seconds=120.0)
-        yield Site(await opened.host_engine(), await opened.registry(), asking, bus, opened.streams)
+        engine, registry = await opened.host_engine(), await opened.registry()
+        yield Site(engine, registry, asking, bus, opened.streams, await opened.build())
         for one in workers:
             one.cancel()
 
@@ -102,10 +110,11 @@ async def test_images_are_taken_up_freed_and_brought_back(
     serve: Serve,
     unique: str,
 ) -> None:
-    """On a classic host and on one with containerd's store: with the same content, and the one in use stays."""
+    """On a classic host and on one with containerd's store: with the same content, and the one in use stays. A build
+    whose base was freed brings it back."""
     server = engine_servers(kind)
     name, used = f"docker.io/{unique}/app:1", f"docker.io/{unique}/used:1"
-    async with serve(server) as site:
+    async with serve(server, "tracker") as site:
         image = await build(site.engine, name, {"a": os.urandom(100_000)})
         await build(site.engine, used, {"b": os.urandom(1000)})
         server.docker("create", "--name", f"user-{unique}", f"{unique}/used:1", "true")
@@ -132,6 +141,18 @@ async def test_images_are_taken_up_freed_and_brought_back(
         assert image.image_id in (None, back.image_id)
         assert not [one for one in (*there.references, *there.repo_digests) if registry_server.address in one]
         server.docker("rm", f"user-{unique}")
+        await site.engine.untag(name)
+        await _until(lambda: _entry(site, name))
+        lines: list[str] = []
+        context = tar_of({"Dockerfile": f"ARG T=1\nFROM {unique}/app:$T\nCOPY x /x\n".encode(), "x": b"x"})
+        built = await site.builds.build(
+            chunks(context), reference=f"{unique}/built", origin="test", push="never", on_line=lines.append
+        )
+        assert f"bringing {name} back from the registry" in lines
+        there = await site.engine.inspect(built.reference)
+        assert there is not None
+        assert there.diff_ids[: len(image.diff_ids)] == image.diff_ids
+        await site.engine.untag(built.reference)
         await site.engine.untag(name)
         await site.engine.untag(used)
 

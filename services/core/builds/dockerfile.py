@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][\w-]*)\s*=\s*(.+?)\s*\Z")
 _INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s*(.*)\Z", re.DOTALL)
-_FLAG = re.compile(r"--([a-z][a-z-]*)(?:=(?:\"[^\"]*\"|'[^']*'|\S)*)?(?:\s+|\Z)")
+_FLAG = re.compile(r"--([a-z][a-z-]*)(?:=((?:\"[^\"]*\"|'[^']*'|\S)*))?(?:\s+|\Z)")
 _HEREDOC = re.compile(r"(?:^|\s)\d*<<(-?)([\"']?)([A-Za-z_][\w.-]*)\2(?=\s|\Z|[;&|)>])")
 _WITH_HEREDOC = {"RUN", "COPY", "ADD"}
 #: Flags that the classic builder knows, by instruction.
@@ -31,24 +31,26 @@ _PLATFORM_ARGUMENTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction. `rest` is what follows its flags; `heredocs` are the names of its here-documents."""
+    """One instruction. `values` are its flags and what was given them, `rest` is what follows; `heredocs` are the names
+    of its here-documents."""
 
     line: int
     name: str
-    flags: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
     rest: str
     heredocs: tuple[str, ...]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.values)
 
 
 def needs_buildkit(content: str, build_args: Mapping[str, str]) -> list[str]:
     """The parts of a Dockerfile that the classic builder cannot do, as `line 3: RUN --mount`; empty if it can do
     all.
     """
-    lines = content.removeprefix("\ufeff").splitlines()
-    directives = _directives(lines)
-    found = [f"line {line}: # syntax={value}" for name, value, line in directives if name == "syntax"]
-    escape = next((value for name, value, _ in directives if name == "escape"), "\\")
-    for instruction in _instructions(lines, escape):
+    found = [f"line {line}: # syntax={value}" for name, value, line in _directives(_lines(content)) if name == "syntax"]
+    for instruction in instructions(content):
         known = _CLASSIC_FLAGS.get(instruction.name, frozenset())
         where = f"line {instruction.line}: {instruction.name}"
         found += [f"{where} --{flag}" for flag in instruction.flags if flag not in known]
@@ -57,6 +59,17 @@ def needs_buildkit(content: str, build_args: Mapping[str, str]) -> list[str]:
             asked = instruction.rest.split()
             found += [f"{where} {name}" for name in asked if name in _PLATFORM_ARGUMENTS and name not in build_args]
     return found
+
+
+def instructions(content: str) -> Iterator[Instruction]:
+    """The instructions of a Dockerfile, in order."""
+    lines = _lines(content)
+    escape = next((value for name, value, _ in _directives(lines) if name == "escape"), "\\")
+    return _instructions(lines, escape)
+
+
+def _lines(content: str) -> list[str]:
+    return content.removeprefix("\ufeff").splitlines()
 
 
 def _directives(lines: list[str]) -> list[tuple[str, str, int]]:
@@ -81,12 +94,12 @@ def _instructions(lines: list[str], escape: str) -> Iterator[Instruction]:
         name, rest = matched[1].upper(), matched[2]
         if name == "ONBUILD" and (inner := _INSTRUCTION.match(rest)):
             name, rest = inner[1].upper(), inner[2]
-        flags = []
+        values = []
         while flag := _FLAG.match(rest):
-            flags.append(flag[1])
+            values.append((flag[1], flag[2] or ""))
             rest = rest[flag.end() :]
         heredocs = list(_HEREDOC.finditer(rest)) if name in _WITH_HEREDOC else []
-        yield Instruction(began, name, tuple(flags), rest, tuple(found[3] for found in heredocs))
+        yield Instruction(began, name, tuple(values), rest, tuple(found[3] for found in heredocs))
         for found in heredocs:
             place = _after_heredoc(lines, place, found[3], strip_tabs=bool(found[1]))
 
