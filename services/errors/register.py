@@ -34,10 +34,26 @@ def _entries(
 
 def _all() -> Iterable[ErrorEntry]:
     yield from _of_requests()
+    yield from _of_builds()
     yield from _of_transfers()
     yield from _unforeseen()
     yield from _http()
     yield from _of_deployments()
+
+
+def _of_builds() -> Iterable[ErrorEntry]:
+    """Errors of a build."""
+    yield from _entries(
+        400,
+        2,
+        False,
+        [
+            ("build_failed", "The build failed", "The message ends with what the engine said: correct that step."),
+            ("needs_buildkit", "The build needs BuildKit", "Turn it on at the engine, or ask for it with --builder."),
+            ("base_not_fetched", "A base image could not be brought back", "Run the command of the message first."),
+            ("no_dockerfile", "No Dockerfile", "Add one to the context, or name another file."),
+        ],
+    )
 
 
 def _of_requests() -> Iterable[ErrorEntry]:
@@ -51,10 +67,6 @@ def _of_requests() -> Iterable[ErrorEntry]:
             ("bad_reference", "Bad image reference", "Write REPOSITORY:TAG or REPOSITORY@DIGEST, in lower case."),
             ("not_an_image", "Not an image", "Push an image under that name, for the platform that the range runs."),
             ("bad_archive", "Not an image archive", "Make the archive again with `docker save`."),
-            ("build_failed", "The build failed", "The message ends with what the engine said: correct that step."),
-            ("needs_buildkit", "The build needs BuildKit", "Turn it on at the engine, or ask for it with --builder."),
-            ("base_not_fetched", "A base image could not be brought back", "Run the command of the message first."),
-            ("no_dockerfile", "No Dockerfile", "Add one to the context, or name another file."),
             ("no_name", "The archive's image has no name", "Give it one when it is imported."),
             ("many_names", "The archive has several images", "Import it without a name of your own."),
             ("bad_setting", "Bad setting", "Correct the variable that the message names."),
