@@ -114,12 +114,15 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class _ImageAppeared(_Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`host` is the host whose engine has the image; None: it is not said, and any may be asked."""
+
     reference: Reference
     image_id: Digest
     size_bytes: Size = 0
     platform: str = "linux/amd64"
     origin: str = ""
     push: Push = "auto"
+    host: Identifier | None = None
 
 
 class ImageBuilt(_ImageAppeared, frozen=True, kw_only=True, omit_defaults=True, tag="image.built.v1"):
@@ -137,18 +140,22 @@ class ImagePromoted(_ImageAppeared, frozen=True, kw_only=True, omit_defaults=Tru
 class PushRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.push_requested.v1"):
     """Command to the registry-pusher: push `reference`.
 
-    Without `image_id`, push what the host engine has under that name now.
+    Without `image_id`, push what the host engine has under that name now. `host`: from that host's engine; None: from
+    the host that has it. `asked` are hosts that were asked before and do not have it.
     """
 
     reference: Reference
     image_id: Digest | None = None
     why: PushReason = "manual"
+    host: Identifier | None = None
+    asked: Annotated[tuple[Identifier, ...], Meta(max_length=1000)] = ()
 
 
 class ImagePushed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.pushed.v1"):
     """The image is complete in the registry, as `repository@manifest_digest` and `repository:tag`.
 
-    `actor` is who asked for the push, where that is known, and `source` the program that asked (`cli@host`).
+    `actor` is who asked for the push, where that is known, and `source` the program that asked (`cli@host`). `host`:
+    whose engine it came from.
     """
 
     reference: Reference
@@ -163,6 +170,7 @@ class ImagePushed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="
     method: PushMethod = "layers"
     actor: str = ""
     source: str = ""
+    host: Identifier | None = None
 
 
 class ImagePushFailed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.push_failed.v1"):
@@ -244,12 +252,14 @@ class AdoptRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, ta
 
     `patterns` fit full names (`docker.io/team/*`) or familiar ones (`nginx:*`). Of the host's engine, images that the
     registry lacks are pushed; in the registry, images that the read model lacks are announced, and those under
-    upstream's own names (`nginx` for `library/nginx`) are mounted under ours. `dry_run` changes nothing.
+    upstream's own names (`nginx` for `library/nginx`) are mounted under ours. `dry_run` changes nothing. `host`: of
+    that host's engine; None: of any one.
     """
 
     patterns: Annotated[tuple[str, ...], Meta(min_length=1, max_length=100)]
     origin: Literal["host", "registry", "both"] = "both"
     dry_run: bool = False
+    host: Identifier | None = None
 
 
 class Adoption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -291,12 +301,14 @@ class ImagesAdopted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag
 class ReclaimRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.reclaim_requested.v1"):
     """Command to the registry-pusher: free the host engine's copies of images that the registry has whole.
 
-    `pushed` and `pressure` are asked by the services themselves and touch only what a rule allows.
+    `pushed` and `pressure` are asked by the services themselves and touch only what a rule allows. `host`: of that
+    host's engine; None: of any one.
     """
 
     patterns: Annotated[tuple[str, ...], Meta(min_length=1, max_length=100)]
     why: Literal["manual", "pushed", "pressure"] = "manual"
     dry_run: bool = False
+    host: Identifier | None = None
 
 
 class Reclaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -318,9 +330,10 @@ class ImagesReclaimed(_Message, frozen=True, kw_only=True, omit_defaults=True, t
 
 
 class FetchRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.fetch_requested.v1"):
-    """Command to the registry-pusher: bring an image back from the registry to the host's engine."""
+    """Command to the registry-pusher: bring an image back from the registry to a host's engine (None: any)."""
 
     reference: Reference
+    host: Identifier | None = None
 
 
 class ImageFetched(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.fetched.v1"):
@@ -440,7 +453,10 @@ class RetentionPlanned(_Message, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class DeploymentRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="deployment.requested.v1"):
-    """Command to the deployer: bring `images` to the engine of `range_id`. `engine_url` for a range without agent."""
+    """Command to the deployer: bring `images` to the engine of `range_id`. `engine_url` for a range without agent.
+
+    `host`: the host whose agent pool drives that engine; None: the first pool that finds it.
+    """
 
     deployment_id: Identifier
     range_id: Identifier
@@ -448,6 +464,7 @@ class DeploymentRequested(_Message, frozen=True, kw_only=True, omit_defaults=Tru
     platform: str | None = None
     engine_url: str | None = None
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    host: Identifier | None = None
 
 
 class DeploymentPlanned(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="deployment.planned.v1"):
@@ -570,7 +587,8 @@ class AgentStarted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     """An agent came up (again). A changed `engine_id` means the range was recreated empty.
 
     `mounts_layers`: its engine takes layers as folders that the host mounts for it. `proxy`, `no_proxy`: the HTTP proxy
-    through which the engine pulls, without its password, and what is excepted.
+    through which the engine pulls, without its password, and what is excepted. `host`: the host that it runs on, which
+    the range gateway of that host says in its place.
     """
 
     range_id: Identifier
@@ -583,6 +601,7 @@ class AgentStarted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     mounts_layers: bool = False
     proxy: Annotated[str, Meta(max_length=PROXY_LIMIT)] = ""
     no_proxy: Annotated[str, Meta(max_length=PROXY_LIMIT)] = ""
+    host: Identifier | None = None
 
 
 class ImagesChanged(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="agent.images_changed.v1"):
@@ -636,6 +655,19 @@ class LayersReleased(_Message, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 # ---- a host's inbox, and the answers --------------------------------------------------------------------------
+
+
+class HostLookRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="host.look_requested.v1"):
+    """Question to a host's registry-pusher: what does the engine there have under this name now?
+
+    With `image_id`, or `diff_ids` where an engine does not know that: this content, by its id if its name has moved.
+    The answer is a key of the host under `look_id`, which expires.
+    """
+
+    look_id: Identifier
+    reference: Reference
+    image_id: Digest | None = None
+    diff_ids: tuple[Digest, ...] = ()
 
 
 class MountRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="layers.mount_requested.v1"):
@@ -780,6 +812,7 @@ Message = (
     | ImageReady
     | ImageFailed
     | LayersReleased
+    | HostLookRequested
     | MountRequested
     | UnmountRequested
     | LayersMounted

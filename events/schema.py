@@ -24,7 +24,8 @@ CHANNELS: dict[StreamKind, str] = {
     "deployments": "Added by the API, the command line and any other service; the deployer adds how a deployment ended"
     " and the deployments of plans, the range gateway which range met a limit.",
     "deployer": "The deployer's timers and nudges to itself, and the answers of layer-mounters.",
-    "host_inbox": "Added by the deployer, read by the layer-mounter of one host.",
+    "host_inbox": "Added by the deployer, and by registry-pushers of other hosts, which hand on what is for this one."
+    " Read by the layer-mounter and the registry-pusher of one host.",
     "inbox": "Added by the deployer, read by the agent of one range.",
     "outbox": "Added by the agent of one range alone, through its gateway. Read as hostile.",
     "range_progress": "Progress of one range's transfers, added by its agent. Lossy: old entries are removed. Read as"

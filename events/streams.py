@@ -40,8 +40,16 @@ class Streams:
         return f"{self.prefix}:deployer"
 
     def host_inbox(self, host: str) -> str:
-        """Commands for the roles of one host. Group: `layer-mounter`."""
+        """Commands for one host. Groups: `layer-mounter`, `registry-pusher`, `host-images`, `host-look`."""
         return f"{self.prefix}:host:{host}:inbox"
+
+    def host_alive(self, host: str) -> str:
+        """The heartbeat of one host, sent by its registry-pusher: expires when that stops."""
+        return f"{self.prefix}:host:{host}:alive"
+
+    def host_look(self, host: str, look_id: str) -> str:
+        """A host's answer to one question; expires."""
+        return f"{self.prefix}:host:{host}:look:{look_id}"
 
     def mounter_alive(self, host: str) -> str:
         """The heartbeat of one host's layer-mounter: expires when it stops, or cannot mount."""

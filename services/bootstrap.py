@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from events.bus import BusClient
 from services.core.deployments.deployment import Policy
+from services.core.hosts.hosts import LOCAL
 from services.errors import BadInput
 from services.ports import Engine, LayerPlacer, Registry
 from services.resources import Resources
@@ -56,13 +57,11 @@ async def _deployer(resources: Resources) -> Role:
     settings = resources.settings
     return Deployer(
         bus=await resources.bus(),
-        engine=await resources.host_engine(),
         registry=await resources.registry(),
         streams=resources.streams,
         source=resources.source("deployer"),
         tar_url=settings.tar_url,
-        sources=await resources.layer_sources(),
-        host=settings.host_id,
+        host=resources.identity().known or LOCAL,
         signatures=_signatures(await resources.registry(), settings.signature_keys),
         policy=policy_of(settings, resources.adapters.policy),
         pull_tokens=PullTokens(settings.registry_pull_key) if settings.registry_auth == "token" else None,
@@ -113,6 +112,8 @@ async def _registry_pusher(resources: Resources) -> Role:
         source=resources.source("registry-pusher"),
         auto_push=auto_push,
         host_images=await resources.host_images(),
+        hosts=await resources.host_routing(),
+        presence=await resources.host_presence(),
         pushes_limit=resources.settings.pushes_limit,
         lease_seconds=resources.settings.lease_seconds,
     )
@@ -170,6 +171,7 @@ def _agent_of(
         patience=Patience(stall_seconds=settings.stall_seconds),
         pulse=HeartbeatInterval(beat_seconds=settings.beat_seconds),
         placer=placer,
+        host=settings.host_id,
     )
 
 
@@ -229,7 +231,7 @@ async def _layer_mounter(resources: Resources) -> Role:
         bus=await resources.bus(),
         mounts=resources.layer_mounts(),
         streams=resources.streams,
-        host=settings.host_id,
+        host=resources.identity().known or LOCAL,
         source=resources.source("layer-mounter"),
         lease_seconds=settings.lease_seconds,
     )

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from services.ingest.importer import Importer
     from services.ingest.promote import PromoteService
     from services.registry_pusher.host_images import HostImages
+    from services.registry_pusher.host_presence import HostPresence
+    from services.registry_pusher.host_routing import HostRouting
     from services.registry_pusher.image_push import ImagePush
     from services.registry_pusher.layer_encodings import LayerEncodings
     from services.registry_pusher.range_push import RangePush
+    from services.runtime.host_identity import HostIdentity
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ class Resources:
         #: Any: what is kept under a name is of the type that `_once` was asked for under it.
         self._opened: dict[str, Any] = {}
         self._sources: Sequence[LayerSource] | None = None
+        self._identity: HostIdentity | None = None
 
     async def _once(self, name: str, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         if name not in self._opened:
@@ -70,6 +74,39 @@ class Resources:
 
     async def host_engine(self) -> Engine:
         return await self.engine(self.settings.host_engine_url)
+
+    def identity(self) -> HostIdentity:
+        """Who this host is. Raises BadInput for a file that holds no id."""
+        if self._identity is None:
+            from services.runtime.host_identity import HostIdentity
+
+            chosen, folder = self.settings.host_id, self.settings.data_folder
+            self._identity = HostIdentity(chosen=chosen, folder=folder, engine=self.host_engine)
+        return self._identity
+
+    async def host_routing(self) -> HostRouting:
+        from services.registry_pusher.host_routing import HostRouting
+
+        return HostRouting(bus=await self.bus(), streams=self.streams, identity=self.identity())
+
+    async def host_presence(self) -> HostPresence:
+        from services.adapters.files import free_bytes
+        from services.registry_pusher.host_look import HostLook
+        from services.registry_pusher.host_presence import HostPresence
+
+        engine, folder = await self.host_engine(), self.settings.engine_root
+        return HostPresence(
+            bus=await self.bus(),
+            streams=self.streams,
+            identity=self.identity(),
+            engine=engine,
+            look=HostLook(engine, await self.layer_sources()),
+            machine=self.adapters.host,
+            clock=self.adapters.clock,
+            tar_url=self.settings.tar_url,
+            free_bytes=lambda: free_bytes(folder) if folder else None,
+            lease_seconds=self.settings.lease_seconds,
+        )
 
     async def engine(self, url: str) -> Engine:
         return await self._once(f"engine {url}", lambda: self.adapters.engine(self.settings, url))
@@ -193,6 +230,7 @@ class Resources:
             bus=bus,
             streams=self.streams,
             source=self.source("registry-pusher"),
+            hosts=await self.host_routing(),
             lease_seconds=self.settings.lease_seconds,
         )
 
@@ -205,6 +243,7 @@ class Resources:
             streams=self.streams,
             source=self.source(role),
             sources=await self.layer_sources(),
+            identity=self.identity(),
         )
 
     async def build(self) -> BuildService:

@@ -61,6 +61,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host_engine_url: EngineUrl = "unix:///var/run/docker.sock"
     """The engine on which images are built, imported and promoted."""
 
+    host_id: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,127})?$", description="letters, digits, dots and dashes, or nothing"
+        ),
+    ] = ""
+    """The id of this host, the same for all its roles and ranges, and no other host's. Empty: what `host-id` in
+    the data folder says, else the engine's id; roles without an engine then count as on the host `local`."""
+
+    data_folder: str = ""
+    """Where this host's id is kept, so that it stays the same when its engine is made anew. Empty: nowhere."""
+
     engine_root: str = ""
     """Where the host engine's data root is mounted for reading (`/var/lib/docker`), to read layers where they lie.
     Empty: layers come out of `docker save` instead, which is slower."""
@@ -161,12 +173,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     to be signed before it is deployed (docs/signatures.md). Empty: signatures are not looked at."""
 
     # ---- mounted layers ---------------------------------------------------------------------------------------
-
-    host_id: Annotated[
-        str,
-        Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$", description="letters, digits, dots and dashes"),
-    ] = "local"
-    """The name of this host, the same for its deployer and its layer-mounter."""
 
     layer_folder: str = "/var/lib/cyroid-layers"
     """Where the layer-mounter mounts; a range's container has `ranges/ID` bound at its `shown_layers`, `rslave`."""

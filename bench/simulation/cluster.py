@@ -82,6 +82,8 @@ class EngineAt:
 class Cluster:
     """`ranges` range engines with an agent each (`r0`, `r1`, …), `pooled` without one (`p0`, …), `replicas` deployers.
 
+    `others` are further hosts, each with an engine (`hosts[name]`), registry-pushers and a tar server of its own.
+
     `stores` says which engines keep images as containerd does: `host`, or a range's id. `at_hand`: the host's layers
     can be read where they lie, not only by `save`. A pooled range's engine is at `engine_url(range_id)`.
     """
@@ -97,6 +99,7 @@ class Cluster:
         stores: Mapping[str, Store] | None = None,
         at_hand: bool = False,
         proxy: Proxy = direct,
+        others: Sequence[str] = (),
     ) -> None:
         self.streams = Streams("cyroid")
         self.keys = DeploymentKeys("cyroid")
@@ -108,10 +111,12 @@ class Cluster:
         self._settings, self._limits, self._proxy = settings, limits, proxy
         self._stores = dict(stores or {})
         self.host = MemoryEngine(engine_id="host", url="memory://host", store=self._stores.get("host", "classic"))
+        self.hosts = {"host": self.host}
+        self.hosts |= {name: MemoryEngine(engine_id=name, url=f"memory://{name}") for name in others}
         names = [f"r{number}" for number in range(ranges)], [f"p{number}" for number in range(pooled)]
         self.agents, self.pooled = tuple(names[0]), tuple(names[1])
         self.engines = {range_id: self.new_engine(range_id, 1) for range_id in (*names[0], *names[1])}
-        self.tar_port = _free_port()
+        self.tar_ports = {name: _free_port() for name in self.hosts}
         self.spools = Path()
         self.processes = {name: Process(name, program) for name, program in self._programs(replicas).items()}
 
@@ -120,25 +125,28 @@ class Cluster:
         made = {f"deployer-{number}": self._serving("deployer") for number in range(replicas)}
         made |= {f"pusher-{number}": self._serving("registry-pusher") for number in range(replicas)}
         made |= {role: self._serving(role) for role in ("tar-server", "tracker")}
+        for host in list(self.hosts)[1:]:
+            made[f"tar-server-{host}"] = self._serving("tar-server", host=host)
+            made |= {f"pusher-{host}-{n}": self._serving("registry-pusher", host=host) for n in range(replicas)}
         if self.pooled:
             made["agent-pool"] = self._serving("agent-pool")
         return made | {f"agent-{range_id}": self._serving("agent", range_id) for range_id in self.agents}
 
-    def _serving(self, role: str, range_id: str = "") -> Program:
-        return serving(role, lambda: self._settings_for(range_id), self._adapters)
+    def _serving(self, role: str, range_id: str = "", host: str = "host") -> Program:
+        return serving(role, lambda: self._settings_for(range_id, host), self._adapters)
 
-    def _settings_for(self, range_id: str) -> Settings:
+    def _settings_for(self, range_id: str, host: str) -> Settings:
         """Those of the cluster, with its places. `range_id`: an agent's."""
-        tar = f"127.0.0.1:{self.tar_port}"
+        tar = f"127.0.0.1:{self.tar_ports[host]}"
         return msgspec.structs.replace(
             self._settings,
             key_prefix=self.streams.prefix,
-            host_engine_url=self.host.url,
+            host_engine_url=self.hosts[host].url,
             registry_url=f"http://{REGISTRY}",
             registry_address=REGISTRY,
             tar_listen=tar,
             tar_url=f"http://{tar}",
-            spool_folder=str(self.spools),
+            spool_folder=str(self.spools if host == "host" else self.spools / host),
             range_id=range_id,
             engine_url=self.engine_url(range_id),
         )
@@ -150,11 +158,13 @@ class Cluster:
             return nullcontext(self._proxy(thing, process))
 
         def engine(_: Settings, url: str) -> AbstractAsyncContextManager[Engine]:
-            return opened(self.host if url == self.host.url else EngineAt(self.engines, url.partition("://")[2]))
+            name = url.partition("://")[2]
+            return opened(self.hosts[name] if name in self.hosts else EngineAt(self.engines, name))
 
         def sources(settings: Settings, engine: Engine) -> Sequence[LayerSource]:
             saved = host_layer_sources(settings, engine)
-            return [self._proxy(MemoryLayers(self.host), process), *saved] if self.at_hand else saved
+            at_hand = MemoryLayers(self.hosts[settings.host_engine_url.partition("://")[2]])
+            return [self._proxy(at_hand, process), *saved] if self.at_hand else saved
 
         return Adapters(
             bus=lambda _: opened(self.bus),

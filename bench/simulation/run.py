@@ -179,7 +179,7 @@ class SimulationRun:
 async def published(cluster: Cluster) -> dict[str, set[str]]:
     """By the source of each entry. The tracker copies progress of ranges under the source that it had."""
     streams, found = cluster.streams, dict[str, set[str]]()
-    shared = [streams.images, streams.deployments, streams.deployer, streams.progress]
+    shared = [streams.images, streams.deployments, streams.deployer, streams.progress, streams.host_inbox("host")]
     of_ranges = [
         name(range_id)
         for name in (streams.inbox, streams.outbox, streams.range_progress)

@@ -100,8 +100,10 @@ class Agent:
         patience: Patience | None = None,
         pulse: HeartbeatInterval | None = None,
         placer: LayerPlacer | None = None,
+        host: str = "",
     ) -> None:
         self._range_id = range_id
+        self._host = host
         self._engine = engine
         self._bus = bus
         self._streams = streams
@@ -257,6 +259,7 @@ class Agent:
         looked_at = datetime.now(UTC)
         images = present(await self._engine.images())
         message = AgentStarted(
+            host=self._host or None,
             range_id=self._range_id,
             engine_id=info.engine_id,
             engine_version=info.version,

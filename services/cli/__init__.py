@@ -17,6 +17,7 @@ from services.cli.deployments import deploy, deployments
 from services.cli.doctor import doctor
 from services.cli.events import events
 from services.cli.host_images import adopt, fetch, reclaim, reclaim_rules
+from services.cli.hosts import hosts
 from services.cli.images import images
 from services.cli.plans import plan, plans
 from services.cli.ranges import ranges
@@ -72,6 +73,7 @@ for command in (
     deployments,
     plans,
     verify,
+    hosts,
     ranges,
     events,
     tokens,

@@ -70,7 +70,7 @@ async def answer_prompt(
 def _command(prompt: Prompt, verdict: Verdict, *, source: str, actor: str) -> Envelope:
     message: PushRequested | PushSkipped
     if verdict == "push":
-        message = PushRequested(reference=prompt.reference, image_id=prompt.image_id, why="prompt")
+        message = PushRequested(reference=prompt.reference, image_id=prompt.image_id, why="prompt", host=prompt.host)
     else:
         message = PushSkipped(reference=prompt.reference, prompt_id=prompt.id, image_id=prompt.image_id)
     return Envelope(

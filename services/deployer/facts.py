@@ -1,4 +1,4 @@
-"""Facts of a deployment: queried from the host's engine, the registry and heartbeats, each within a bounded time.
+"""Facts of a deployment: queried from the hosts, the registry and heartbeats, each within a bounded time.
 
 A dependency that is unavailable raises nothing here: that is a fact too, and the state machine decides what follows.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from events.bus import BusClient
 from events.messages import Layer, Provenance
@@ -27,7 +27,7 @@ from services.core.deployments.deployment import (
     RegistryImage,
 )
 from services.core.images.encodings import encoding_key
-from services.core.images.image import EngineImage, Store
+from services.core.images.image import Store
 from services.core.images.manifests import (
     Manifest,
 )
@@ -36,30 +36,40 @@ from services.core.images.references import Reference
 from services.core.ranges.contest import ContestKeys
 from services.core.ranges.heartbeat import engine_of
 from services.core.ranges.ranges import RangeKeys
-from services.deployer.host_content import HostContent
 from services.deployer.liveness import Liveness
 from services.errors import BadInput, CyroidError
-from services.ports import Engine, LayerSource, Registry
+from services.ports import Registry
 
 if TYPE_CHECKING:
     from services.content.image_signatures import ImageSignatures  # loads cryptography: 8 MB
 
 
+class HostFinder(Protocol):
+    """Finds images on the engines of hosts."""
+
+    async def find(
+        self, reference: str, image_id: str | None = None, diff_ids: tuple[str, ...] = ()
+    ) -> tuple[HostImage | None, str | None]:
+        """What a host has under this name, or as this content; why that is not known."""
+
+    async def tar_url(self, host: str) -> str | None:
+        """The tar server of a host, as ranges reach it; None where it is not known."""
+
+
 class FactFinder:
     """Finds out facts. Configs are cached by manifest digest, which identifies their content.
 
-    `sources` tell the content of an image where the host's engine itself cannot.
+    `host` is that of ranges which do not say where they are.
     """
 
     def __init__(
         self,
         *,
         bus: BusClient,
-        engine: Engine,
+        hosts: HostFinder,
         registry: Registry,
         streams: Streams,
         liveness: Liveness,
-        sources: Sequence[LayerSource] = (),
         host: str = "local",
         signatures: ImageSignatures | None = None,
         timeout_seconds: float = 20.0,
@@ -67,7 +77,7 @@ class FactFinder:
         remembered: int = 1000,
     ) -> None:
         self._bus = bus
-        self._engine = engine
+        self._hosts = hosts
         self._registry = registry
         self._streams = streams
         self._host_id = host
@@ -76,7 +86,6 @@ class FactFinder:
         self._read_model = ReadModelKeys(streams.prefix)
         self._signatures = signatures
         self._liveness = liveness
-        self._content = HostContent(sources)
         self._timeout = timeout_seconds
         self._parallel = asyncio.Semaphore(parallel)
         self._remembered = remembered
@@ -104,6 +113,7 @@ class FactFinder:
             platform=known.platform if known and same else None,
             known=known is not None,
             contested=contest.value.explain() if contest.value is not None else None,
+            host=known.host if known else "",
         )
 
     async def _image(self, deployment: Deployment, index: int, platform: str | None) -> ImageFacts:
@@ -118,14 +128,14 @@ class FactFinder:
         async with self._parallel, TaskGroup() as tasks:
             asked = tasks.create_task(self._on_host(image))
             looked_up = tasks.create_task(self._in_registry(image.reference, platform))
-        found, host_away = asked.result()
+        host, host_away = asked.result()
         registry, registry_away, registry_unfit = looked_up.result()
         provenance, unsigned = None, None
         if registry is not None:
             provenance, unsigned, registry_away = await self._provenance(image.reference, registry)
             registry = registry if registry_away is None else None
         return ImageFacts(
-            host=await self._host(image, found) if found is not None else None,
+            host=host,
             host_away=host_away,
             registry=registry,
             registry_away=registry_away,
@@ -160,29 +170,17 @@ class FactFinder:
         )
         return provenance, unsigned, None
 
-    async def _on_host(self, image: ImageState) -> tuple[EngineImage | None, str | None]:
-        """Find the image by name; content that is already chosen also by its id, since the name may have moved."""
+    async def _on_host(self, image: ImageState) -> tuple[HostImage | None, str | None]:
+        """What a host has; content that is already chosen also by its id, since the name may have moved."""
         try:
             async with asyncio.timeout(self._timeout):
-                found = await self._engine.inspect(image.reference)
-                if image.image_id is not None and not _is_wanted(found, image):
-                    found = await self._engine.inspect(image.image_id)
+                return await self._hosts.find(image.reference, image.image_id, image.diff_ids)
         except TimeoutError:
-            return None, f"the host's engine did not answer within {self._timeout:.0f} s"
-        except CyroidError as problem:
-            return None, str(problem)
-        if found is None or (image.image_id is not None and not _is_wanted(found, image)):
-            return None, None
-        return found, None
+            return None, f"no host answered within {self._timeout:.0f} s"
 
-    async def _host(self, image: ImageState, found: EngineImage) -> HostImage | None:
-        """The image with its config digest, read from a source where needed; None if it has other content after all."""
-        image_id = await self._content.image_id(found)
-        if None not in (image_id, image.image_id) and image_id != image.image_id:
-            return None
-        return HostImage(
-            image_id=image_id, diff_ids=found.diff_ids, size_bytes=found.size_bytes, platform=found.platform
-        )
+    async def tar_url(self, host: str) -> str | None:
+        """The tar server of the host that has an image. Raises BusError."""
+        return await self._hosts.tar_url(host)
 
     async def _in_registry(
         self, text: str, platform: str | None
@@ -199,9 +197,9 @@ class FactFinder:
         except CyroidError as problem:
             return None, str(problem), None
 
-    async def mountable(self, range_id: str, engine_id: str | None) -> Store | None:
-        """The store of this range's engine; None if no layer-mounter serves, or it takes no mounted layers."""
-        (mounter,) = await self._bus.beats([self._streams.mounter_alive(self._host_id)])
+    async def mountable(self, range_id: str, engine_id: str | None, host: str) -> Store | None:
+        """The store of this range's engine; None if no layer-mounter serves its host, or it takes no mounted layers."""
+        (mounter,) = await self._bus.beats([self._streams.mounter_alive(host or self._host_id)])
         if mounter is None:
             return None
         known = (await self._range_keys.known(range_id).load(self._bus)).value
@@ -257,7 +255,3 @@ class FactFinder:
             layers=layers_of(manifest, config),
             platform=config.platform,
         )
-
-
-def _is_wanted(found: EngineImage | None, image: ImageState) -> bool:
-    return found is not None and image.image_id is not None and found.is_content(image.image_id, image.diff_ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from uuid import NAMESPACE_URL, uuid5
@@ -47,9 +48,20 @@ from services.runtime.telemetry import get_logger
 #: Said by whichever replica: the same command from several of them within this time is one.
 SHARED_SOURCE = "deployer"
 ASK_SECONDS = 5.0
-#: An image's number → its layers as the registry has them.
-Layers = Mapping[int, tuple[Layer, ...]]
-NO_LAYERS: Layers = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an archive comes from: the image's layers as the registry has them, and the tar server of the host that
+    has the content (None: the deployer's own)."""
+
+    layers: tuple[Layer, ...] = ()
+    tar_url: str | None = None
+
+
+#: An image's number → where its archive comes from.
+Origins = Mapping[int, Origin]
+NO_ORIGINS: Origins = MappingProxyType({})
 
 
 def shared_id(*parts: object) -> str:
@@ -101,14 +113,14 @@ class OutcomeWriter:
         *,
         cause: Envelope | None = None,
         afresh: bool = False,
-        layers: Layers = NO_LAYERS,
+        origins: Origins = NO_ORIGINS,
     ) -> Outcome:
         """The outcome of a transition. `afresh` writes every index entry again, whatever is expected to be there.
 
-        `layers` are those of the images of which an archive is offered, as far as the registry has them.
+        `origins` are those of the images of which an archive is offered.
         """
         before, after = stored.value, step.deployment
-        parts = [self._effect(effect, after, now, cause, layers) for effect in step.effects]
+        parts = [self._effect(effect, after, now, cause, origins) for effect in step.effects]
         if before is None and after.engine_url is not None:
             parts.append(self._place(after, after.engine_url, now))
         if before == after and not afresh:
@@ -196,7 +208,7 @@ class OutcomeWriter:
         return msgspec.structs.replace(message, registry_token=token)
 
     def _effect(
-        self, effect: Effect, after: Deployment, now: datetime, cause: Envelope | None, layers: Layers
+        self, effect: Effect, after: Deployment, now: datetime, cause: Envelope | None, origins: Origins
     ) -> Outcome:
         withdrawn = Outcome()
         match effect:
@@ -209,11 +221,11 @@ class OutcomeWriter:
                     offer = offer_key(self._streams.prefix, command.transfer_id)
                     withdrawn = Outcome(records=(offer.delete(expected=ANY),))
             case MountEffect(message=message):
-                stream, about = self._streams.host_inbox(self._host), after.range_id
+                stream, about = self._streams.host_inbox(after.host or self._host), after.range_id
             case PublishEffect(message=message):
                 stream, about = self._streams.deployments, after.deployment_id
             case OfferEffect():
-                return self._offer(effect, after, now, cause, layers.get(effect.index, ()))
+                return self._offer(effect, after, now, cause, origins.get(effect.index, Origin()))
             case TimerEffect(at=at):
                 timer = DeploymentAdvance(deployment_id=after.deployment_id)
                 return Outcome(posts=(self.advance(timer, now, correlation_id=after.correlation_id, due=at),))
@@ -230,11 +242,12 @@ class OutcomeWriter:
         return merged(Outcome(posts=(said,)), withdrawn)
 
     def _ask_push(self, effect: PushEffect, after: Deployment, now: datetime) -> Post:
-        message = PushRequested(reference=effect.reference, image_id=effect.image_id, why="on_demand")
+        host = effect.host or None
+        message = PushRequested(reference=effect.reference, image_id=effect.image_id, why="on_demand", host=host)
         moment = int(now.timestamp() // ASK_SECONDS)
         key = f"push/{effect.image_id}/{moment}"
         return self.shared(
-            self._streams.images,
+            self._streams.host_inbox(host) if host else self._streams.images,
             message,
             about=effect.reference,
             now=now,
@@ -248,7 +261,7 @@ class OutcomeWriter:
         after: Deployment,
         now: datetime,
         cause: Envelope | None,
-        layers: tuple[Layer, ...],
+        origin: Origin,
     ) -> Outcome:
         image = after.images[effect.index]
         present = frozenset(effect.present) if effect.thin else frozenset[str]()
@@ -265,13 +278,13 @@ class OutcomeWriter:
             now=now,
             lifetime_seconds=self._policy.offer_seconds,
             range_id=after.range_id,
-            layers=layers,
+            layers=origin.layers,
         )
         message = LoadOffered(
             transfer_id=effect.transfer_id,
             reference=image.reference,
             image_id=offer.image_id,
-            url=f"{self._tar_url}/transfers/{effect.transfer_id}",
+            url=f"{(origin.tar_url or self._tar_url).rstrip('/')}/transfers/{effect.transfer_id}",
             token=token,
             diff_ids=image.diff_ids,
             held=held,

@@ -58,9 +58,10 @@ from services.core.deployments.transitions import (
 from services.core.images.references import Reference
 from services.core.ranges.ranges import believed
 from services.deployer.context import DeployerContext
-from services.deployer.facts import FactFinder
+from services.deployer.facts import FactFinder, HostFinder
+from services.deployer.host_lookup import HostLookup
 from services.deployer.liveness import Liveness
-from services.deployer.outcomes import NEW, Layers, OutcomeWriter, merged
+from services.deployer.outcomes import NEW, Origin, Origins, OutcomeWriter, merged
 from services.deployer.push_wakeups import woken
 from services.deployer.range_records import RangeRecords
 from services.deployer.reconciler import Reconciler
@@ -74,7 +75,7 @@ from services.deployer.requests import (
 )
 from services.deployer.slots import Slots
 from services.errors import NotFound
-from services.ports import Engine, LayerSource, Registry
+from services.ports import Registry
 from services.runtime.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -93,12 +94,11 @@ class Deployer:
         self,
         *,
         bus: BusClient,
-        engine: Engine,
         registry: Registry,
         streams: Streams,
         source: str,
         tar_url: str,
-        sources: Sequence[LayerSource] = (),
+        hosts: HostFinder | None = None,
         host: str = "local",
         signatures: ImageSignatures | None = None,
         policy: Policy | None = None,
@@ -122,11 +122,10 @@ class Deployer:
         self._liveness = Liveness(bus=bus, stream=streams.progress, clock=clock)
         self._finder = FactFinder(
             bus=bus,
-            engine=engine,
+            hosts=hosts or HostLookup(bus=bus, streams=streams, source=source, clock=clock),
             registry=registry,
             streams=streams,
             liveness=self._liveness,
-            sources=sources,
             host=host,
             signatures=signatures,
         )
@@ -283,15 +282,19 @@ class Deployer:
         afresh: bool = False,
     ) -> Outcome:
         step, claim = await self._slots.admitted(stored.value, step, now)
-        layers = await self._offered_layers(step)
-        outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh, layers=layers)
+        origins = await self._origins(step)
+        outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh, origins=origins)
         return merged(outcome, claim)
 
-    async def _offered_layers(self, step: Transition) -> Layers:
-        """The layers as an engine pulled them from the registry: an archive in OCI layout has to name them so."""
+    async def _origins(self, step: Transition) -> Origins:
+        """Where offered archives come from. The layers are as an engine pulled them from the registry: an archive in
+        OCI layout has to name them so."""
         offered = [effect.index for effect in step.effects if isinstance(effect, OfferEffect)]
         images = {index: step.deployment.images[index] for index in offered}
-        return {index: await self._finder.blobs(image) for index, image in images.items()}
+        return {
+            index: Origin(await self._finder.blobs(image), await self._finder.tar_url(image.host))
+            for index, image in images.items()
+        }
 
     async def _known(self, deployment_id: str) -> tuple[Stored[Deployment], Deployment]:
         stored = await self._requests.stored(deployment_id)

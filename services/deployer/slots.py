@@ -93,7 +93,7 @@ class Slots:
             chosen = [ticket.index for ticket in self._choose(tickets, active)]
             if chosen:
                 found = {index: await self._layers(after, index) for index in chosen}
-                mountable = await self._finder.mountable(after.range_id, after.engine_id)
+                mountable = await self._finder.mountable(after.range_id, after.engine_id, after.host)
                 step = step.then(admit(after, found, now, self._policy, mountable=mountable))
                 return self._placed(step, 0), Outcome(records=(self._claim(now, revision),))
         return self._placed(step, len(queue)), Outcome()
@@ -202,7 +202,7 @@ class Slots:
             stale += [IndexWrite(self._keys.queue, str(ticket), None) for ticket in tickets if ticket not in wanted]
             if deployment is not None and wanted:
                 layers = {ticket.index: await self._layers(deployment, ticket.index) for ticket in wanted}
-                mountable = await self._finder.mountable(deployment.range_id, deployment.engine_id)
+                mountable = await self._finder.mountable(deployment.range_id, deployment.engine_id, deployment.host)
                 step = admit(deployment, layers, now, self._policy, mountable=mountable)
                 outcomes[ident] = self._writer.outcome(stored, step, now)
         return outcomes, tuple(stale)

@@ -10,6 +10,7 @@ CyroidError
 │   ├── PromptAnswered   somebody else answered first
 │   ├── NotConfirmed    a command about many, without their number
 │   ├── RangeAlive      its agent would announce again what is to be forgotten
+│   ├── HostAlive       its registry-pusher would report again what is to be forgotten
 │   ├── BadArchive      a tar that is no image, or is cut off
 │   └── BuildFailed
 ├── Unavailable         a dependency is unavailable; retry helps
@@ -139,6 +140,12 @@ class RangeAlive(BadInput):
     """A range whose agent is alive cannot be forgotten: it would announce itself again."""
 
     code = "range_alive"
+
+
+class HostAlive(BadInput):
+    """A host that sends heartbeats cannot be forgotten: it would report itself again."""
+
+    code = "host_alive"
 
 
 class BadArchive(BadInput):

@@ -98,6 +98,7 @@ def _of_requests() -> Iterable[ErrorEntry]:
             ),
             ("not_confirmed", "Not confirmed", "Say with `confirm` how many the message counts."),
             ("range_alive", "The range's agent is alive", "End the range first, or force it."),
+            ("host_alive", "The host is there", "Stop the host's services first, or force it."),
             ("in_use", "The image is needed", "The message names who needs it: end that first, or force it."),
             ("registry_has_cache", "The registry has a blob cache", "Take the cache out of its configuration."),
             ("no_storage_folder", "No storage folder to collect in", "Run the registry's own garbage-collect."),

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
-from events.bus import BusClient, BusError
+from events.bus import BusClient, BusError, Outcome, Post
 from events.envelope import Envelope
 from events.messages import ImageAppeared, Push
 from events.streams import Streams
 from services.content.host_config import host_config
+from services.core.hosts.held_images import HeldImage, HeldImages, HeldKeys
 from services.core.images.image import EngineImage
 from services.core.images.manifests import sha256
 from services.core.images.references import Reference
 from services.errors import BadReference, LayerUnreadable, RedisUnavailable, TransferFailed
 from services.ports import Engine, LayerSource
+from services.runtime.host_identity import HostIdentity
 from services.runtime.readiness import ping_bus
 from services.runtime.telemetry import get_logger
 
@@ -49,6 +52,7 @@ class Announcer:
         streams: Streams,
         source: str,
         sources: Sequence[LayerSource] = (),
+        identity: HostIdentity | None = None,
         pause_seconds: float = 0.5,
     ) -> None:
         self._engine = engine
@@ -56,6 +60,8 @@ class Announcer:
         self._streams = streams
         self._source = source
         self._sources = sources
+        self._identity = identity
+        self._held = HeldKeys(streams.prefix)
         self._pause_seconds = pause_seconds
         self._log = get_logger(role=source.partition("@")[0])
 
@@ -83,6 +89,7 @@ class Announcer:
         image = await self._engine.inspect(reference)
         if image is None:
             raise TransferFailed(f"the engine said that {reference} is there, but does not have it; try again")
+        host = await self._identity.get() if self._identity is not None else None
         message = kind(
             reference=reference,
             image_id=await self._image_id(image),
@@ -90,9 +97,11 @@ class Announcer:
             platform=image.platform,
             origin=origin,
             push=push,
+            host=host,
         )
         envelope = Envelope(message=message, source=self._source, subject=reference, correlation_id=correlation_id)
-        await self._publish(envelope, reference)
+        held = HeldImage.of(image, since=envelope.time, image_id=message.image_id)
+        await self._publish(envelope, reference, host, held)
         self._log.info(
             "image appeared",
             image=reference,
@@ -112,11 +121,17 @@ class Announcer:
         except LayerUnreadable as problem:
             raise TransferFailed(f"{problem}, so its image id is not known; try again") from problem
 
-    async def _publish(self, envelope: Envelope, reference: str) -> None:
-        """Publish, trying again with the same envelope, so that it is added once."""
+    async def _publish(self, envelope: Envelope, reference: str, host: str | None, held: HeldImage) -> None:
+        """Publish, trying again with the same envelope, so that it is added once.
+
+        That the host holds the image is recorded in the same step: who hears of it can find it.
+        """
         for attempt in range(PUBLISH_TRIES):
             try:
-                await self._bus.publish(self._streams.images, envelope)
+                if host is None:
+                    await self._bus.publish(self._streams.images, envelope)
+                else:
+                    await self._bus.commit(await self._noted(envelope, str(Reference.parse(reference)), host, held))
                 return
             except BusError as problem:
                 if attempt + 1 == PUBLISH_TRIES:
@@ -125,3 +140,9 @@ class Announcer:
                         f" published; when Redis is back: cyroid-images images push {reference}"
                     ) from problem
             await asyncio.sleep(self._pause_seconds * 2**attempt)
+
+    async def _noted(self, envelope: Envelope, reference: str, host: str, held: HeldImage) -> Outcome:
+        stored = await self._held.images(reference).load(self._bus)
+        after = (stored.value or HeldImages(reference=reference)).announced(host, held)
+        noted = self._held.written(stored, after, host, held.since)
+        return replace(noted, posts=(Post(self._streams.images, envelope),))

@@ -32,6 +32,7 @@ from services.core.images.reclaim_rules import ReclaimRules, reclaim_key
 from services.errors import BadInput, TransferFailed
 from services.registry_pusher.adoption import FoundTag, HostAdoption, RegistryAdoption, summed
 from services.registry_pusher.host_reclaim import HostReclaim
+from services.registry_pusher.host_routing import HostRouting
 from services.runtime.telemetry import get_logger
 
 GROUP = "host-images"
@@ -54,8 +55,10 @@ class HostImages:
         bus: BusClient,
         streams: Streams,
         source: str,
+        hosts: HostRouting | None = None,
         lease_seconds: float = 30.0,
     ) -> None:
+        self._hosts = hosts
         self._host = host
         self._registry = registry
         self._reclaim = reclaim
@@ -69,7 +72,7 @@ class HostImages:
     def subscription(self) -> Subscription:
         return Subscription(
             group=GROUP,
-            streams=lambda: (self._streams.images,),
+            streams=lambda: (self._streams.images, *(self._hosts.inbox if self._hosts is not None else ())),
             handlers=Handlers()
             .on(AdoptRequested, self._adopt, key=lambda _: "adopt", give_up=self._adopt_failed)
             .on(ReclaimRequested, self._reclaim_requested, key=lambda _: "reclaim", give_up=self._reclaim_failed)
@@ -83,6 +86,8 @@ class HostImages:
     # ---- adoption ----
 
     async def _adopt(self, delivery: Delivery[AdoptRequested]) -> Outcome:
+        if (elsewhere := await self._elsewhere(delivery)) is not None:
+            return elsewhere
         request, posts = delivery.message, list[Post]()
         found: list[tuple[Adoption, FoundTag | None]] = []
         if request.origin != "registry":
@@ -95,7 +100,7 @@ class HostImages:
             if request.dry_run:
                 images.append(said)
             elif tag is None:
-                posts.append(self._push_command(delivery, said.reference))
+                posts.append(await self._push_command(delivery, said.reference))
                 images.append(said)
             else:
                 images.append(await self._take_up(delivery, said, tag, posts))
@@ -130,9 +135,10 @@ class HostImages:
         posts.append(self._post(delivery, pushed, pushed.reference))
         return said
 
-    def _push_command(self, delivery: Delivery[AdoptRequested], reference: str) -> Post:
+    async def _push_command(self, delivery: Delivery[AdoptRequested], reference: str) -> Post:
         """With an id of its own for each image, so that a command that is repeated asks once."""
-        envelope = self._post(delivery, PushRequested(reference=reference, why="auto"), reference).envelope
+        host = await self._hosts.mine() if self._hosts is not None else None
+        envelope = self._post(delivery, PushRequested(reference=reference, why="auto", host=host), reference).envelope
         name = f"adopt/{delivery.envelope.id}/{reference}"
         return Post(self._streams.images, envelope.with_id(str(uuid5(NAMESPACE_URL, name))))
 
@@ -153,13 +159,15 @@ class HostImages:
         days = (await self._rules()).after_days(pushed.reference)
         if days is None:
             return NOTHING
-        command = ReclaimRequested(patterns=(glob.escape(pushed.reference),), why="pushed")
+        command = ReclaimRequested(patterns=(glob.escape(pushed.reference),), why="pushed", host=pushed.host)
         envelope = delivery.envelope.causes(command, source=self._source, subject=pushed.reference)
         envelope = envelope.with_id(str(uuid5(NAMESPACE_URL, f"reclaim/{delivery.envelope.id}")))
         due = delivery.envelope.time + timedelta(days=days) if days else None
         return Outcome(posts=(Post(self._streams.images, envelope, due=due),))
 
     async def _reclaim_requested(self, delivery: Delivery[ReclaimRequested]) -> Outcome:
+        if (elsewhere := await self._elsewhere(delivery)) is not None:
+            return elsewhere
         request = delivery.message
         rules = await self._rules()
         named = await self._reclaim.named(request.patterns)
@@ -178,6 +186,8 @@ class HostImages:
         return Outcome(posts=(self._post(delivery, answer),))
 
     async def _fetch(self, delivery: Delivery[FetchRequested]) -> Outcome:
+        if (elsewhere := await self._elsewhere(delivery)) is not None:
+            return elsewhere
         answer = await self._reclaim.fetch(delivery.message)
         self._log.info("fetched", image=answer.reference, present=answer.present, seconds=answer.seconds)
         return Outcome(posts=(self._post(delivery, answer, answer.reference),))
@@ -187,6 +197,13 @@ class HostImages:
         return Outcome(posts=(self._post(delivery, ImageFetched(reference=reference, error=failure), reference),))
 
     # ---- inside ----
+
+    async def _elsewhere(self, delivery: _AnyDelivery) -> Outcome | None:
+        """What is for another host goes to its inbox, under its id; None for what is done here."""
+        host = delivery.message.host
+        if self._hosts is None or host is None or host == await self._hosts.mine():
+            return None
+        return Outcome(posts=(Post(self._streams.host_inbox(host), delivery.envelope),))
 
     async def _rules(self) -> ReclaimRules:
         return (await reclaim_key(self._streams.prefix).load(self._bus)).value or ReclaimRules()

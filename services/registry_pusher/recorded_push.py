@@ -33,6 +33,7 @@ async def recorded_push(
     image_id: str | None = None,
     actor: str = "",
     source: str = "",
+    host: str | None = None,
     keep: Callable[[ImagePushed], Awaitable[None]] = _keep,
 ) -> ImagePushed:
     """Push, and `keep` the outcome; a failure of either is recorded as the push's.
@@ -48,7 +49,7 @@ async def recorded_push(
 
     try:
         pushed = await push.push(reference, image_id=image_id, changed=changed)
-        pushed = replace(pushed, actor=actor, source=source)
+        pushed = replace(pushed, actor=actor, source=source, host=host)
         await keep(pushed)
     except (CyroidError, BusError) as problem:
         report(ProgressCounters(), "failed")

@@ -4,7 +4,8 @@ Consumes `image.built.v1`, `image.imported.v1`, `image.promoted.v1` and `image.p
 (group `registry-pusher`); emits `image.pushed.v1` and `image.push_failed.v1` to it.
 
 One push per reference at a time, over all replicas: whoever comes later finds the image `present` and publishes that.
-`host_images` has the second group, `host-images`: adoption, and the host engine's copies.
+`host_images` has the second group, `host-images`: adoption, and the host engine's copies. `host_routing` hands on what
+another host's engine has; `host_presence` says that this host is there, and what its engine holds.
 An image that came with `push: ask` becomes a prompt (`services.core.images.prompts`), which any push of it answers.
 """
 
@@ -29,9 +30,11 @@ from events.streams import Streams
 from events.subscription import Handlers, Subscription
 from services.core.images import prompts
 from services.core.images.references import Reference
-from services.errors import BadReference, RegistryUnavailable
+from services.errors import BadReference, NotFound, Rebuilt, RegistryUnavailable
 from services.ports import Registry
 from services.registry_pusher.host_images import HostImages
+from services.registry_pusher.host_presence import HostPresence
+from services.registry_pusher.host_routing import HostRouting
 from services.registry_pusher.image_push import ImagePush
 from services.registry_pusher.layer_encodings import LayerEncodings
 from services.registry_pusher.outcome import pushed_outcome
@@ -59,6 +62,8 @@ class RegistryPusher:
         source: str,
         auto_push: Callable[[str], Awaitable[bool]],
         host_images: HostImages | None = None,
+        hosts: HostRouting | None = None,
+        presence: HostPresence | None = None,
         pushes_limit: int = 2,
         lease_seconds: float = 30.0,
     ) -> None:
@@ -69,18 +74,20 @@ class RegistryPusher:
         self._source = source
         self._auto_push = auto_push
         self._host_images = host_images
+        self._hosts = hosts
+        self._presence = presence
         self._slots = pushes_limit
         self._lease_seconds = lease_seconds
         self._log = get_logger(role=self.name)
 
     def subscriptions(self) -> Sequence[Subscription]:
-        pushes = self._pushes()
-        return (pushes,) if self._host_images is None else (pushes, self._host_images.subscription())
+        parts = [part for part in (self._host_images, self._presence) if part is not None]
+        return (self._pushes(), *(part.subscription() for part in parts))
 
     def _pushes(self) -> Subscription:
         return Subscription(
             group=GROUP,
-            streams=lambda: (self._streams.images,),
+            streams=lambda: (self._streams.images, *(self._hosts.inbox if self._hosts is not None else ())),
             handlers=Handlers()
             .on(ImageBuilt, self._appeared, key=_reference, give_up=self._failed)
             .on(ImageImported, self._appeared, key=_reference, give_up=self._failed)
@@ -93,7 +100,9 @@ class RegistryPusher:
         )
 
     async def run(self) -> None:
-        """Nothing: the role only handles messages."""
+        """Says that the host is there; all else is handling messages."""
+        if self._presence is not None:
+            await self._presence.run()
 
     # ---- handlers ----
 
@@ -105,17 +114,38 @@ class RegistryPusher:
             return NOTHING
         if message.push == "auto" and not await self._auto_push(_full_name(message.reference)):
             return NOTHING
-        return await self._do(delivery, message.reference, None)
+        image_id = message.image_id if self._hosts is not None else None
+        request = PushRequested(reference=message.reference, image_id=image_id, why="auto", host=message.host)
+        return await self._route(delivery, request)
 
     async def _requested(self, delivery: Delivery[PushRequested]) -> Outcome:
         message = delivery.message
         if message.why != "on_demand":
-            return await self._do(delivery, message.reference, message.image_id)
+            return await self._route(delivery, message)
         try:
             await self._registry.ping()
-            return await self._do(delivery, message.reference, message.image_id)
+            return await self._route(delivery, message)
         except RegistryUnavailable as problem:  # a deployment waits for this, and has another way to go
             return self._failed(delivery, problem.failure())
+
+    async def _route(self, delivery: Delivery[PushCause], request: PushRequested) -> Outcome:
+        """Push it here, or hand it on to the host that has it."""
+        hosts = self._hosts
+        if hosts is None:
+            return await self._do(delivery, request.reference, request.image_id)
+        there = await hosts.elsewhere(delivery.stream, request)
+        if there is not None:
+            return hosts.handed_on(delivery.envelope, request, there)
+        try:
+            return await self._do(delivery, request.reference, request.image_id)
+        except (NotFound, Rebuilt) as problem:
+            further = await hosts.next_host(request) if request.host is None else None
+            if further is not None:
+                return hosts.handed_on(delivery.envelope, further[1], further[0])
+            ours = request.host is not None or await hosts.is_alone()
+            if not (ours and request.why == "auto" and isinstance(problem, Rebuilt)):
+                raise
+        return await self._do(delivery, request.reference, None)  # it was announced, and built again since
 
     def _ask(self, envelope: Envelope, message: ImageAppeared) -> Outcome:
         reference = str(Reference.parse(message.reference))
@@ -127,6 +157,7 @@ class RegistryPusher:
             size_bytes=message.size_bytes,
             origin=message.origin,
             correlation_id=envelope.correlation_id,
+            host=message.host,
         )
         self._log.info("asking whether to push", image=reference, correlation_id=envelope.correlation_id)
         return prompts.asked(self._streams.prefix, prompt)
@@ -141,6 +172,7 @@ class RegistryPusher:
             source=envelope.source,
             log=self._log,
             correlation_id=envelope.correlation_id,
+            host=await self._hosts.mine() if self._hosts is not None else None,
             report=_reporter(delivery, reference),
         )
         said = envelope.causes(pushed, source=self._source, subject=pushed.reference)

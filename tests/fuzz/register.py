@@ -51,6 +51,9 @@ from services.core.deployments.idempotency import Claim
 from services.core.deployments.offers import Offer
 from services.core.deployments.plans import Plan
 from services.core.deployments.pull_tokens import repository_of
+from services.core.hosts.held_images import HeldImages
+from services.core.hosts.hosts import HostRecord
+from services.core.hosts.looks import LookAnswer
 from services.core.images.bundles import BundleIndex, BundleList
 from services.core.images.encodings import LayerEncoding
 from services.core.images.indexes import Index
@@ -253,6 +256,8 @@ RECORDS: tuple[type[msgspec.Struct], ...] = (
     KnownRange,
     DesiredImages,
     EnginePlace,
+    HostRecord,
+    HeldImages,
     StoreFigures,
 )
 RECORD_SEEDS: dict[type[Any], tuple[bytes, ...]] = {
@@ -304,6 +309,12 @@ def _letter(payload: bytes) -> object:
 def _ranges() -> Iterator[Decoder]:
     beat = _json({"engine_id": "e", "incarnation": "i", "engine_version": "28.5.2", "at": "2026-01-01T00:00:00Z"})
     yield Decoder("heartbeat", AgentHeartbeat.read, (beat,), ("services/core/ranges/heartbeat.py:AgentHeartbeat.read",))
+    host = HostRecord(host="h1", machine="m", since=datetime(2026, 1, 1), seen_at=datetime(2026, 1, 1))
+    yield Decoder(
+        "host heartbeat", HostRecord.read, (host.encode(),), ("services/core/hosts/hosts.py:HostRecord.read",)
+    )
+    look = LookAnswer(away="the engine did not answer").encode()
+    yield Decoder("host look", LookAnswer.read, (look,), ("services/core/hosts/looks.py:LookAnswer.read",))
     cursor = Cursor("name", "asc", "a", "a").encode().encode()
     yield Decoder(
         "cursor",

@@ -23,6 +23,7 @@ from services.core.deployments.deployment import Deployment
 from services.core.deployments.index import DeploymentKeys
 from services.deployer.role import Deployer
 from services.errors import DuplicateDeployment
+from services.registry_pusher.host_look import HostLook
 from tests.contract.buses import open_bus
 from tests.laboratory import RedisServer
 
@@ -45,7 +46,7 @@ async def deployers(bus: Bus, streams: Streams) -> AsyncIterator[None]:
         for number in range(2):
             role = Deployer(
                 bus=bus,
-                engine=MemoryEngine(),
+                hosts=HostLook(MemoryEngine()),
                 registry=MemoryRegistry("registry:5000"),
                 streams=streams,
                 source=f"deployer@{number}",

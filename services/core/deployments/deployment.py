@@ -91,6 +91,7 @@ class Policy:
 class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One image of a deployment. Times are aware.
 
+    host                whose engine has the content, as far as it is known
     image_id, diff_ids  the wanted content, once resolved; `pinned` if it was given and not resolved
     source              `host:port/repository@sha256:…` if the registry has it
     by_tar              the archive's path is taken; `pull_failed`: because pulling was tried often enough
@@ -115,6 +116,7 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference: str
     state: State
     since: datetime
+    host: str = ""
     deadline: datetime | None = None
     image_id: str | None = None
     diff_ids: tuple[str, ...] = ()
@@ -192,6 +194,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     asked_digest    of all references asked for, where they are too many to keep
     actor           who asked for it, where that is known
+    host            where the range is; for one with `engine_url` whose agent pool drives it. Empty: not known
     """
 
     deployment_id: str
@@ -212,6 +215,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     asked_digest: str | None = None
     actor: str = ""
+    host: str = ""
 
     @property
     def open(self) -> bool:
@@ -233,12 +237,13 @@ def parse_transfer_id(transfer_id: str) -> tuple[str, int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostImage:
-    """What the host's engine has under a name; `image_id` None where that engine cannot tell."""
+    """What a host's engine has under a name; `image_id` None where that engine cannot tell, `host` whose it is."""
 
     image_id: str | None
     diff_ids: tuple[str, ...]
     size_bytes: int
     platform: str
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +286,8 @@ class ImageFacts:
 class AgentFacts:
     """What is known of the range: whether its agent is alive, and what it last reported of its engine.
 
-    `contested` says why it is not known which engine is the range's, while two agents publish for it.
+    `contested` says why it is not known which engine is the range's, while two agents publish for it. `host` is where
+    the range is, empty where that is not known.
     """
 
     alive: bool
@@ -289,6 +295,7 @@ class AgentFacts:
     platform: str | None = None
     known: bool = True
     contested: str | None = None
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

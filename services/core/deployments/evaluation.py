@@ -76,7 +76,7 @@ def evaluate(deployment: Deployment, facts: Facts, now: datetime, policy: Policy
             _check_transfer(draft, index, found or _NO_FACTS, agent)
     speaks = agent.alive and agent.contested is None
     engine_id = agent.engine_id if speaks and agent.engine_id else deployment.engine_id
-    return draft.done(engine_id=engine_id)
+    return draft.done(engine_id=engine_id, host=agent.host or deployment.host)
 
 
 def _meet(draft: TransitionBuilder, agent: AgentFacts) -> None:
@@ -102,7 +102,8 @@ def _resolve(draft: TransitionBuilder, index: int, facts: ImageFacts, agent: Age
         draft.fail(index, "unknown or refused", "platform_mismatch", f"{image.reference} {mismatch}")
         return
     error = None if image.error and image.error.code == "unavailable" else image.error
-    draft.change(index, image_id=wanted, diff_ids=diff_ids, size_bytes=size, platform=platform, error=error)
+    host = facts.host.host if facts.host is not None else image.host
+    draft.change(index, image_id=wanted, diff_ids=diff_ids, size_bytes=size, platform=platform, error=error, host=host)
     if facts.registry is not None and facts.registry.image_id == wanted:
         _enqueue(draft, index, facts, source=facts.registry.source, by_tar=image.pull_failed)
     elif wanted is not None and facts.registry_away is not None and not may_go_unseen(draft, index):
@@ -114,7 +115,7 @@ def _resolve(draft: TransitionBuilder, index: int, facts: ImageFacts, agent: Age
         _enqueue(draft, index, facts, source=None, by_tar=True)
     else:
         draft.move(index, "not in the registry", "pushing", deadline=_soon(draft, index))
-        draft.say(PushEffect(image.reference, wanted))
+        draft.say(PushEffect(image.reference, wanted, host))
 
 
 def _soon(draft: TransitionBuilder, index: int) -> datetime:
@@ -240,7 +241,7 @@ def _check_push(draft: TransitionBuilder, index: int, facts: ImageFacts, agent: 
     else:
         draft.change(index, deadline=_soon(draft, index))
         if facts.push_heard_at is None:
-            draft.say(PushEffect(image.reference, image.image_id))
+            draft.say(PushEffect(image.reference, image.image_id, image.host))
 
 
 def _check_queued(draft: TransitionBuilder, index: int, agent: AgentFacts) -> None:

@@ -26,10 +26,11 @@ from services.core.deployments.state_table import Cause, check_move
 
 @dataclass(frozen=True, slots=True)
 class PushEffect:
-    """Effect: request a push of this content."""
+    """Effect: request a push of this content, from the host that has it (empty: it is not known which)."""
 
     reference: str
     image_id: str | None
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from events.records import ANY, Key
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One open question. `correlation_id` ties the answer to the event that asked."""
+    """One open question. `correlation_id` ties the answer to the event that asked; `host` has the image."""
 
     id: str
     reference: str
@@ -30,6 +30,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size_bytes: int = 0
     origin: str = ""
     correlation_id: str = ""
+    host: str | None = None
 
 
 Verdict = Literal["push", "skip"]

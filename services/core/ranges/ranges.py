@@ -77,7 +77,8 @@ class EnginePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent of a range said when it came up. `engine_id` changes when the range is recreated empty.
 
-    `images` are those of `listed_at`, by the range's clock: of when it came up, or of a later look.
+    `images` are those of `listed_at`, by the range's clock: of when it came up, or of a later look. `host` is where it
+    runs, empty where that was not said.
     """
 
     range_id: str
@@ -92,6 +93,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mounts_layers: bool = False
     proxy: str = ""
     no_proxy: str = ""
+    host: str = ""
 
     @classmethod
     def said(cls, message: AgentStarted, at: datetime) -> KnownRange:
@@ -107,6 +109,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             mounts_layers=message.mounts_layers,
             proxy=message.proxy,
             no_proxy=message.no_proxy,
+            host=message.host or "",
         )
 
 

@@ -20,6 +20,7 @@ from services.core.images.manifests import sha256
 from services.core.ranges.ranges import KnownRange, RangeKeys
 from services.deployer.facts import FactFinder
 from services.deployer.liveness import Liveness
+from services.registry_pusher.host_look import HostLook
 from services.registry_pusher.layer_encodings import LayerEncodings
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -35,7 +36,7 @@ KNOWN = KnownRange(
 def finder(bus: MemoryBus) -> FactFinder:
     return FactFinder(
         bus=bus,
-        engine=MemoryEngine(),
+        hosts=HostLook(MemoryEngine()),
         registry=MemoryRegistry(),
         streams=STREAMS,
         liveness=Liveness(bus=bus, stream=STREAMS.progress, clock=lambda: NOW),

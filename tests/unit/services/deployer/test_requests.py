@@ -88,7 +88,6 @@ async def test_a_request_that_was_given_up_has_one_outcome(known: bool) -> None:
             await world.until(lambda found: found.images[0].state == "pulling", "d1")
         deployer = Deployer(
             bus=world.bus,
-            engine=world.host,
             registry=world.registry,
             streams=world.streams,
             source="deployer@given-up",

@@ -10,8 +10,8 @@ from services.adapters.memory_engine import MemoryEngine
 from services.adapters.save_stream import SaveStream
 from services.core.images.image import EngineImage
 from services.core.images.manifests import sha256
-from services.deployer.host_content import HostContent
 from services.errors import LayerUnreadable
+from services.registry_pusher.host_content import HostContent
 from tests.unit.services.layer_twins import TwinSource, layer
 
 pytestmark = pytest.mark.faked_time

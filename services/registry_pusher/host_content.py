@@ -20,7 +20,7 @@ from services.ports import LayerSource
 from services.runtime.telemetry import get_logger
 
 _AT_ONCE = 2
-log = get_logger(role="deployer")
+log = get_logger(role="registry-pusher")
 
 
 class HostContent:

@@ -1,0 +1,83 @@
+"""`cyroid-images hosts …`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from services.cli.command_group import run
+from services.cli.output import ago, json_flag, plain, print_json, print_page, print_table, size, talk
+
+if TYPE_CHECKING:
+    from services.queries.known_hosts import HostRow
+    from services.resources import Resources
+
+
+@click.group()
+def hosts() -> None:
+    """List and forget the hosts of an installation."""
+
+
+@hosts.command("ls")
+@json_flag
+@click.pass_context
+def list_(context: click.Context, /, *, as_json: bool) -> None:
+    """List hosts: whether each is there, its engine, its images and ranges, and its free disk.
+
+    A host reports through its registry-pusher. Its id is CYROID_HOST_ID, or the id of its engine.
+    """
+
+    async def work(resources: Resources) -> list[HostRow]:
+        from services.queries.known_hosts import known_hosts
+
+        return await known_hosts(await resources.bus(), resources.streams)
+
+    rows = run(context, work)
+    if as_json:
+        print_page(rows)
+        return
+    print_table(
+        ("HOST", "STATE", "MACHINE", "ENGINE", "STORE", "IMAGES", "RANGES", "FREE", "SEEN"),
+        [
+            (
+                row.host,
+                row.state,
+                row.machine,
+                row.engine_version or "-",
+                row.store or "-",
+                f"{row.images} ({size(row.images_bytes)})",
+                str(row.ranges),
+                "-" if row.free_bytes is None else size(row.free_bytes),
+                ago(row.seen_at),
+            )
+            for row in rows
+        ],
+    )
+    for row in rows:
+        if row.error:
+            talk(plain(f"the engine of host {row.host} does not answer: {row.error}"))
+
+
+@hosts.command()
+@click.argument("host", metavar="HOST")
+@click.option("--force", is_flag=True, help="Even while it is there, and reports again.")
+@json_flag
+@click.pass_context
+def forget(context: click.Context, /, *, host: str, force: bool, as_json: bool) -> None:
+    """Forget a host that no longer exists, and which images it held.
+
+    \b
+    Examples:
+      cyroid-images hosts forget host-2
+    """
+
+    async def work(resources: Resources) -> None:
+        from services.commands.forget_host import forget_host
+
+        await forget_host(await resources.bus(), resources.streams, host, force=force)
+
+    run(context, work)
+    if as_json:
+        print_json({"host": host})
+    talk(f"host {host} is forgotten")

@@ -1,0 +1,1 @@
+"""Hosts of an installation: their records, and what each one's engine holds."""
