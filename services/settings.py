@@ -19,6 +19,7 @@ from services.core.setting_types import (
     Count,
     EngineUrl,
     FrameAncestors,
+    HostId,
     HostNames,
     HostPort,
     HostPortOrNothing,
@@ -61,14 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host_engine_url: EngineUrl = "unix:///var/run/docker.sock"
     """The engine on which images are built, imported and promoted."""
 
-    host_id: Annotated[
-        str,
-        Meta(
-            pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,127})?$", description="letters, digits, dots and dashes, or nothing"
-        ),
-    ] = ""
-    """The id of this host, the same for all its roles and ranges, and no other host's. Empty: what `host-id` in
-    the data folder says, else the engine's id; roles without an engine then count as on the host `local`."""
+    host_id: HostId = ""
+    """The id of this host, the same for all its roles and ranges. Empty: the engine's id (docs/hosts.md)."""
 
     data_folder: str = ""
     """Where this host's id is kept, so that it stays the same when its engine is made anew. Empty: nowhere."""

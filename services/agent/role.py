@@ -88,6 +88,8 @@ class HeartbeatInterval:
 class Agent:
     """The agent of one range. One per range runs at a time; two on one engine do each other no harm."""
 
+    name = "agent"
+
     def __init__(
         self,
         *,
@@ -102,8 +104,7 @@ class Agent:
         placer: LayerPlacer | None = None,
         host: str = "",
     ) -> None:
-        self._range_id = range_id
-        self._host = host
+        self._range_id, self._host = range_id, host
         self._engine = engine
         self._bus = bus
         self._streams = streams
@@ -125,10 +126,6 @@ class Agent:
         #: Transfer that ended well → the entry that did it.
         self._answered: dict[str, str] = {}
         self._log = get_logger(role="agent", range=range_id)
-
-    @property
-    def name(self) -> str:
-        return "agent"
 
     def subscriptions(self) -> Sequence[Subscription]:
         transfers = Subscription(

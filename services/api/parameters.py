@@ -26,6 +26,7 @@ PATH_TYPES: Mapping[str, Any] = {
     "plan_id": Id,
     "push_id": Id,
     "prompt_id": Id,
+    "host": Id,
     "letter_id": Annotated[
         str,
         msgspec.Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$", description="an entry's id, such as 1795442944833-0"),

@@ -46,6 +46,10 @@ RegistryAddress = Annotated[
 HttpUrl = Annotated[
     str, Meta(pattern=r"^https?://[^\s/]+(/\S*)?$", description="a URL such as http://127.0.0.1:5000"), URL
 ]
+HostId = Annotated[
+    str,
+    Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,127})?$", description="letters, digits, dots and dashes, or nothing"),
+]
 EngineUrl = Annotated[
     str,
     Meta(

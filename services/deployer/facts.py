@@ -17,15 +17,8 @@ from events.streams import Streams
 from events.task_group import TaskGroup
 from services.content.registry_config import registry_config
 from services.content.registry_image import layers_of, platform_manifest
-from services.core.deployments.deployment import (
-    AgentFacts,
-    Deployment,
-    Facts,
-    HostImage,
-    ImageFacts,
-    ImageState,
-    RegistryImage,
-)
+from services.core.deployments.deployment import Deployment, ImageState
+from services.core.deployments.facts import AgentFacts, Facts, HostImage, ImageFacts, RegistryImage
 from services.core.images.encodings import encoding_key
 from services.core.images.image import Store
 from services.core.images.manifests import (

@@ -14,7 +14,7 @@ from events.bus import BusClient
 from events.envelope import Envelope, new_id
 from events.messages import HostLookRequested
 from events.streams import Streams
-from services.core.deployments.deployment import HostImage
+from services.core.deployments.facts import HostImage
 from services.core.hosts.held_images import HeldKeys
 from services.core.hosts.hosts import HostKeys, HostRecord
 from services.core.hosts.looks import LookAnswer

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
@@ -15,7 +12,6 @@ from events.bus import IndexWrite, Outcome, Post
 from events.envelope import Envelope
 from events.messages import (
     DeploymentAdvance,
-    Layer,
     LoadOffered,
     Message,
     PullRequested,
@@ -41,6 +37,7 @@ from services.core.deployments.transition_builder import (
     Transition,
 )
 from services.core.ranges.ranges import EnginePlace, RangeKeys
+from services.deployer.archive_origins import NO_ORIGINS, Origin, Origins
 from services.deployer.end_log import log_ends
 from services.runtime import metrics
 from services.runtime.telemetry import get_logger
@@ -48,20 +45,6 @@ from services.runtime.telemetry import get_logger
 #: Said by whichever replica: the same command from several of them within this time is one.
 SHARED_SOURCE = "deployer"
 ASK_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an archive comes from: the image's layers as the registry has them, and the tar server of the host that
-    has the content (None: the deployer's own)."""
-
-    layers: tuple[Layer, ...] = ()
-    tar_url: str | None = None
-
-
-#: An image's number → where its archive comes from.
-Origins = Mapping[int, Origin]
-NO_ORIGINS: Origins = MappingProxyType({})
 
 
 def shared_id(*parts: object) -> str:

@@ -45,7 +45,7 @@ from services.core.deployments.deployment import Deployment, Policy, parse_trans
 from services.core.deployments.evaluation import due, evaluate
 from services.core.deployments.pull_tokens import PullTokens
 from services.core.deployments.transfer_start import mount_ended
-from services.core.deployments.transition_builder import OfferEffect, Transition
+from services.core.deployments.transition_builder import Transition
 from services.core.deployments.transitions import (
     COMMANDS_REFUSED,
     agent_back,
@@ -57,11 +57,12 @@ from services.core.deployments.transitions import (
 )
 from services.core.images.references import Reference
 from services.core.ranges.ranges import believed
+from services.deployer.archive_origins import origins_of
 from services.deployer.context import DeployerContext
 from services.deployer.facts import FactFinder, HostFinder
 from services.deployer.host_lookup import HostLookup
 from services.deployer.liveness import Liveness
-from services.deployer.outcomes import NEW, Origin, Origins, OutcomeWriter, merged
+from services.deployer.outcomes import NEW, OutcomeWriter, merged
 from services.deployer.push_wakeups import woken
 from services.deployer.range_records import RangeRecords
 from services.deployer.reconciler import Reconciler
@@ -282,19 +283,9 @@ class Deployer:
         afresh: bool = False,
     ) -> Outcome:
         step, claim = await self._slots.admitted(stored.value, step, now)
-        origins = await self._origins(step)
+        origins = await origins_of(step, self._finder)
         outcome = self._writer.outcome(stored, step, now, cause=delivery.envelope, afresh=afresh, origins=origins)
         return merged(outcome, claim)
-
-    async def _origins(self, step: Transition) -> Origins:
-        """Where offered archives come from. The layers are as an engine pulled them from the registry: an archive in
-        OCI layout has to name them so."""
-        offered = [effect.index for effect in step.effects if isinstance(effect, OfferEffect)]
-        images = {index: step.deployment.images[index] for index in offered}
-        return {
-            index: Origin(await self._finder.blobs(image), await self._finder.tar_url(image.host))
-            for index, image in images.items()
-        }
 
     async def _known(self, deployment_id: str) -> tuple[Stored[Deployment], Deployment]:
         stored = await self._requests.stored(deployment_id)

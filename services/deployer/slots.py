@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from events.bus import BusError, BusRefused, IndexWrite, Outcome, RecordConflict, RecordWrite
 from events.records import load_all
 from services.core.deployments.admission import Ticket, choose
-from services.core.deployments.deployment import Deployment, RegistryImage
+from services.core.deployments.deployment import Deployment
+from services.core.deployments.facts import RegistryImage
 from services.core.deployments.index import ticket_of
 from services.core.deployments.transfer_start import admit
 from services.core.deployments.transition_builder import Transition

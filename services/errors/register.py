@@ -35,6 +35,7 @@ def _entries(
 def _all() -> Iterable[ErrorEntry]:
     yield from _of_requests()
     yield from _of_builds()
+    yield from _of_conflicts()
     yield from _of_transfers()
     yield from _unforeseen()
     yield from _http()
@@ -83,6 +84,10 @@ def _of_requests() -> Iterable[ErrorEntry]:
         False,
         [("not_found", "Not found", "Check the name: the lists show what there is.")],
     )
+
+
+def _of_conflicts() -> Iterable[ErrorEntry]:
+    """Errors of a request that contradicts what is there."""
     yield from _entries(
         409,
         2,

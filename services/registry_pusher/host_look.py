@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from services.core.deployments.deployment import HostImage
+from services.core.deployments.facts import HostImage
 from services.core.images.image import EngineImage
 from services.errors import CyroidError
 from services.ports import Engine, LayerSource

@@ -51,7 +51,7 @@ class HostIdentity:
             return None
         try:
             text = self._file.read_text(errors="replace").strip()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as problem:
             raise BadInput(f"{self._file} cannot be read: {problem.strerror}", code="bad_setting") from problem

@@ -14,6 +14,19 @@ COVERED_BY = {
         "services/commands/many_pushes.py",
         "services/queries/push_preview.py",
     ),
+    "tests/unit/services/core/deployments/test_evaluation.py": ("services/core/deployments/facts.py",),
+    "tests/unit/services/core/hosts/test_hosts.py": ("services/core/hosts/looks.py",),
+    "tests/unit/services/api/test_hosts.py": (
+        "services/commands/forget_host.py",
+        "services/queries/known_hosts.py",
+    ),
+    "tests/unit/services/deployer/test_many_hosts.py": (
+        "services/deployer/archive_origins.py",
+        "services/deployer/host_lookup.py",
+        "services/registry_pusher/host_look.py",
+        "services/registry_pusher/host_presence.py",
+        "services/registry_pusher/host_routing.py",
+    ),
     "tests/unit/services/api/test_session.py": ("services/api/page_sessions.py",),
     "tests/contract/test_layer_mounts.py": (
         "services/adapters/kernel_mounts.py",

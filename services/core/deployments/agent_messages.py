@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from events.messages import Failure, TarRequested
-from services.core.deployments.deployment import ACTIVE, AgentFacts
+from services.core.deployments.deployment import ACTIVE
+from services.core.deployments.facts import AgentFacts
 from services.core.deployments.transition_builder import OfferEffect, TransitionBuilder
 from services.errors import retry_helps
 

@@ -17,14 +17,8 @@ from services.core.deployments.agent_messages import (
     transfer_failed,
     wait_for_agent,
 )
-from services.core.deployments.deployment import (
-    ACTIVE,
-    AgentFacts,
-    Deployment,
-    Facts,
-    ImageFacts,
-    Policy,
-)
+from services.core.deployments.deployment import ACTIVE, Deployment, Policy
+from services.core.deployments.facts import AgentFacts, Facts, ImageFacts
 from services.core.deployments.signature_rule import is_refused, may_go_unseen
 from services.core.deployments.state_table import Cause
 from services.core.deployments.transfer_start import is_overdue, pull_unmounted

@@ -6,7 +6,7 @@ goes only for content whose signature in the registry this deployment has seen.
 
 from __future__ import annotations
 
-from services.core.deployments.deployment import ImageFacts
+from services.core.deployments.facts import ImageFacts
 from services.core.deployments.state_table import Cause
 from services.core.deployments.transition_builder import TransitionBuilder
 

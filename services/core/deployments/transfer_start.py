@@ -10,14 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from events.messages import Failure, LayersMounted, MountFailed, MountRequested, PullRequested, UnmountRequested
-from services.core.deployments.deployment import (
-    Deployment,
-    ImageState,
-    Policy,
-    RegistryImage,
-    State,
-    parse_transfer_id,
-)
+from services.core.deployments.deployment import Deployment, ImageState, Policy, State, parse_transfer_id
+from services.core.deployments.facts import RegistryImage
 from services.core.deployments.state_table import Cause
 from services.core.deployments.transition_builder import CommandEffect, MountEffect, Transition, TransitionBuilder
 from services.core.images.image import Store

@@ -14,7 +14,8 @@ from events.records import ANY
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.core.deployments.deployment import AgentFacts, Deployment, ImageState
+from services.core.deployments.deployment import Deployment, ImageState
+from services.core.deployments.facts import AgentFacts
 from services.core.images.encodings import LayerEncoding
 from services.core.images.manifests import sha256
 from services.core.ranges.ranges import KnownRange, RangeKeys

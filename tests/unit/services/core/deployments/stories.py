@@ -13,17 +13,9 @@ from events.messages import (
     Layer,
     TarRequested,
 )
-from services.core.deployments.deployment import (
-    AgentFacts,
-    Deployment,
-    Facts,
-    HostImage,
-    ImageFacts,
-    ImageState,
-    Policy,
-    RegistryImage,
-)
+from services.core.deployments.deployment import Deployment, ImageState, Policy
 from services.core.deployments.evaluation import due, evaluate
+from services.core.deployments.facts import AgentFacts, Facts, HostImage, ImageFacts, RegistryImage
 from services.core.deployments.transfer_start import admit
 from services.core.deployments.transition_builder import (
     Effect,

@@ -16,15 +16,9 @@ from events.messages import (
     Provenance,
     PullRequested,
 )
-from services.core.deployments.deployment import (
-    AgentFacts,
-    Deployment,
-    Facts,
-    HostImage,
-    ImageFacts,
-    ImageState,
-)
+from services.core.deployments.deployment import Deployment, ImageState
 from services.core.deployments.evaluation import due, evaluate
+from services.core.deployments.facts import AgentFacts, Facts, HostImage, ImageFacts
 from services.core.deployments.transfer_start import admit
 from services.core.deployments.transition_builder import (
     CommandEffect,

@@ -9,7 +9,8 @@ import pytest
 
 from events.messages import Failure, ImageFailed, TarRequested
 from services.core.deployments.agent_messages import FINAL_OFFERS
-from services.core.deployments.deployment import Deployment, ImageFacts
+from services.core.deployments.deployment import Deployment
+from services.core.deployments.facts import ImageFacts
 from services.core.deployments.transfer_start import admit
 from services.core.deployments.transition_builder import OfferEffect
 from services.core.deployments.transitions import FromAgent, agent_said

@@ -11,10 +11,7 @@ from events.messages import (
     ImageReady,
     TransferCancelled,
 )
-from services.core.deployments.deployment import (
-    AgentFacts,
-    ImageFacts,
-)
+from services.core.deployments.facts import AgentFacts, ImageFacts
 from services.core.deployments.transition_builder import (
     CommandEffect,
     LogEffect,

@@ -16,9 +16,7 @@ from events.messages import (
     TarRequested,
     UnmountRequested,
 )
-from services.core.deployments.deployment import (
-    ImageFacts,
-)
+from services.core.deployments.facts import ImageFacts
 from services.core.deployments.transfer_start import admit, mount_ended
 from services.core.deployments.transition_builder import (
     CommandEffect,

@@ -13,10 +13,8 @@ from events.messages import (
     ImageReady,
     TarRequested,
 )
-from services.core.deployments.deployment import (
-    ImageFacts,
-    parse_transfer_id,
-)
+from services.core.deployments.deployment import parse_transfer_id
+from services.core.deployments.facts import ImageFacts
 from services.core.deployments.transition_builder import (
     CommandEffect,
     OfferEffect,

@@ -1,0 +1,69 @@
+"""Hosts over HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from events.bus import IndexWrite, Outcome
+from events.records import ANY, Stored
+from services.core.hosts.held_images import HeldImage, HeldImages, HeldKeys
+from services.core.hosts.hosts import HostKeys, HostRecord
+from services.core.ranges.ranges import KnownRange, RangeKeys
+from tests.unit.services.api.site import Service
+from tests.unit.services.twins import STREAMS
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+KEYS, HELD = HostKeys(STREAMS.prefix), HeldKeys(STREAMS.prefix)
+WEB = "docker.io/library/web:1"
+
+
+async def _hosts(service: Service) -> None:
+    """One that is there and has a range, one that is away; both hold an image."""
+    bus, ranges = service.world.bus, RangeKeys(STREAMS.prefix)
+    held = HeldImage(local_id="i", image_id="i", diff_ids=(), since=NOW)
+    both = HeldImages(reference=WEB, hosts={"a": held, "b": held})
+    known = KnownRange(
+        range_id="r1",
+        engine_id="e",
+        engine_version="28",
+        store="classic",
+        platform="linux/amd64",
+        started_at=NOW,
+        host="a",
+    )
+    await bus.commit(HELD.written(Stored(None, 0), both, "b", NOW))
+    for number, host in enumerate("ab"):
+        record = HostRecord(host=host, machine=f"machine-{host}", since=NOW, seen_at=NOW, free_bytes=number)
+        await bus.commit(
+            Outcome(
+                records=(KEYS.record(host).write(record, expected=ANY), ranges.known("r1").write(known, expected=ANY)),
+                index=(IndexWrite(KEYS.all, host, 1.0), IndexWrite(ranges.known_index, "r1", 1.0)),
+            )
+        )
+        if host == "a":
+            await bus.beat(STREAMS.host_alive(host), record.encode(), 60.0)
+
+
+async def test_hosts_are_listed_with_what_they_last_reported(service: Service) -> None:
+    """Also one that is away."""
+    await _hosts(service)
+    rows = (await service.get("/api/v1/hosts"))["items"]
+    assert [(row["host"], row["state"], row["machine"], row["ranges"], row["free_bytes"]) for row in rows] == [
+        ("a", "alive", "machine-a", 1, 0),
+        ("b", "away", "machine-b", 0, 1),
+    ]
+
+
+async def test_a_host_that_is_gone_is_forgotten_with_what_it_held(service: Service) -> None:
+    """One that is there only by force; one that nobody knows is not found."""
+    await _hosts(service)
+    bus = service.world.bus
+    async with service.client.delete("/api/v1/hosts/b") as reply:
+        assert reply.status == 204
+    assert await bus.members(KEYS.all) == ["a"]
+    left = (await HELD.images(WEB).load(bus)).value
+    assert left is not None
+    assert list(left.hosts) == ["a"]
+    for path, status in (("/api/v1/hosts/b", 404), ("/api/v1/hosts/a", 409), ("/api/v1/hosts/a?force=true", 204)):
+        async with service.client.delete(path) as reply:
+            assert reply.status == status, await reply.text()
