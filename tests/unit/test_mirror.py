@@ -14,7 +14,6 @@ COVERED_BY = {
         "services/commands/many_pushes.py",
         "services/queries/push_preview.py",
     ),
-    "tests/unit/services/core/deployments/test_evaluation.py": ("services/core/deployments/facts.py",),
     "tests/unit/services/core/hosts/test_hosts.py": ("services/core/hosts/looks.py",),
     "tests/unit/services/api/test_hosts.py": (
         "services/commands/forget_host.py",
@@ -243,7 +242,10 @@ COVERED_BY = {
         "services/registry_pusher/progress.py",
         "services/registry_pusher/recorded_push.py",
     ),
-    "tests/unit/services/core/deployments/test_evaluation.py": ("services/core/deployments/signature_rule.py",),
+    "tests/unit/services/core/deployments/test_evaluation.py": (
+        "services/core/deployments/facts.py",
+        "services/core/deployments/signature_rule.py",
+    ),
     "tests/unit/services/core/deployments/test_transitions.py": (
         "services/core/deployments/agent_messages.py",
         "services/core/deployments/transition_builder.py",
