@@ -258,6 +258,7 @@ class Resources:
                 engine=await self.host_engine(),
                 bus=await self.bus(),
                 streams=self.streams,
+                identity=self.identity(),
                 source=self.source("build"),
                 read_dockerfile=with_checked_dockerfile,
             ),

@@ -19,6 +19,7 @@ from services.core.images.read_model import ReadModelKeys
 from services.errors import BadInput, BuildFailed
 from services.ports import Chunks, Engine
 from services.runtime.heartbeat import serving
+from services.runtime.host_identity import HostIdentity
 
 #: How long one image may take; the engine waits so long for the rest of the context.
 WITHIN_SECONDS = 1500.0
@@ -30,8 +31,16 @@ class BaseImages:
     """Brings base images back. `read_dockerfile` finds the Dockerfile in a context that streams by."""
 
     def __init__(
-        self, *, engine: Engine, bus: BusClient, streams: Streams, source: str, read_dockerfile: ReadDockerfile
+        self,
+        *,
+        engine: Engine,
+        bus: BusClient,
+        streams: Streams,
+        source: str,
+        read_dockerfile: ReadDockerfile,
+        identity: HostIdentity | None = None,
     ) -> None:
+        self._identity = identity
         self._engine = engine
         self._bus = bus
         self._streams = streams
@@ -65,7 +74,8 @@ class BaseImages:
         try:
             if "registry-pusher" not in await serving(self._bus, self._streams.prefix):
                 raise BadInput("no process serves the role registry-pusher (cyroid-images serve registry-pusher)")
-            answer = await fetched(self._ask, FetchRequested(reference=reference))
+            host = await self._identity.get() if self._identity is not None else None
+            answer = await fetched(self._ask, FetchRequested(reference=reference, host=host))
         except (BadInput, BusError) as problem:
             raise _not_fetched(reference, str(problem)) from problem
         if not answer.ended:
