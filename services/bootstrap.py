@@ -7,12 +7,10 @@ ports, `services.serving` runs what is composed here. Imports are inside the fun
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from events.bus import BusClient
-from services.core.deployments.deployment import Policy
 from services.core.hosts.hosts import LOCAL
 from services.errors import BadInput
 from services.ports import Engine, LayerPlacer, Registry
@@ -20,7 +18,6 @@ from services.resources import Resources
 from services.runtime.listening import listening
 from services.runtime.runner import Role, run_roles
 from services.runtime.shutdown import Stop
-from services.settings import Settings
 
 if TYPE_CHECKING:
     from services.content.image_signatures import ImageSignatures
@@ -52,6 +49,7 @@ async def _api(resources: Resources) -> Role:
 
 async def _deployer(resources: Resources) -> Role:
     from services.core.deployments.pull_tokens import PullTokens
+    from services.deployer.policy import policy_of
     from services.deployer.role import Deployer
 
     settings = resources.settings
@@ -78,20 +76,6 @@ def _signatures(registry: Registry, keys: str) -> ImageSignatures | None:
         return None
     read_keys(Path(keys))
     return ImageSignatures(registry, Path(keys))
-
-
-def policy_of(settings: Settings, limits: Policy) -> Policy:
-    """The deployer's policy: limits from the settings, the others from `limits`."""
-    return replace(
-        limits,
-        push_patience_seconds=settings.push_wait_seconds,
-        silence_seconds=2 * settings.stall_seconds,
-        agent_grace_seconds=settings.agent_grace_seconds,
-        pulls_per_host=settings.extractions_limit,
-        pulls_per_range=settings.pulls_per_range_limit,
-        large_bytes=settings.large_image_bytes,
-        signatures=bool(settings.signature_keys),
-    )
 
 
 async def _registry_pusher(resources: Resources) -> Role:

@@ -28,11 +28,11 @@ from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_layers import MemoryLayers
 from services.adapters.memory_registry import MemoryRegistry
 from services.adapters.openers import Adapters, host_layer_sources
-from services.bootstrap import policy_of
 from services.core.deployments.deployment import Deployment, Policy
 from services.core.deployments.index import DeploymentKeys
 from services.core.images.image import Store
 from services.core.ranges.ranges import RangeKeys
+from services.deployer.policy import policy_of
 from services.ports import Engine, LayerSource
 from services.settings import Settings
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.bootstrap import policy_of
 from services.core.deployments.deployment import Policy
+from services.deployer.policy import policy_of
 from services.settings import Settings
 
 
