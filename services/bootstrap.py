@@ -44,6 +44,7 @@ async def _api(resources: Resources) -> Role:
         source=resources.source("api"),
         doctor=doctor_of(resources),
         storage=settings.registry_storage,
+        ingest=await resources.ingest_jobs(),
     )
 
 

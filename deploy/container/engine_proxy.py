@@ -5,9 +5,9 @@ the proxy alone holds it. Every role has a socket of its own, in a folder that n
 the calls that its code makes; everything else is answered 403 in the engine's own form and goes no further.
 
     deployer, tar-server    look at images, and save them
-    api, tracker            look at images
+    tracker                 look at images
     registry-pusher         look, save; push and pull under the registry's own name; load, tag, untag
-    ingest                  look, save; build, import, load, commit, tag, untag
+    ingest, api             look, save; build, import, load, commit, tag, untag
 
 A call is its method, its path and, where it changes something, every word of its query: a name that is written
 otherwise than our client writes it (encoded, doubled, with dots, with a host before it) is no call that is known. What
@@ -98,7 +98,7 @@ SESSION = "/session"
 
 #: Who may what. A role's folder under `FOLDER` has its name.
 RIGHTS: dict[str, tuple[Call, ...]] = {
-    "api": LOOK,
+    "api": (*LOOK, *SAVE, *INGEST),
     "tracker": LOOK,
     "deployer": (*LOOK, *SAVE),
     "tar-server": (*LOOK, *SAVE),

@@ -4,13 +4,13 @@ Host      A page of evil.example can give its own name this server's address (DN
           The name stays in `Host`, so only known names are answered. An address or `localhost` cannot be given away.
 Origin    A page may send simple requests anywhere (CSRF). Browsers say where a request comes from, in `Origin` and in
           `Sec-Fetch-Site`; a request that changes something must come from this server's own pages, or from none.
-content   A form or `text/plain` needs no permission of ours to be sent; JSON does.
+content   A form, `text/plain` or a body without a type needs no permission of ours to be sent; JSON and archives do.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -22,8 +22,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
-def guards(host_names: Collection[str]) -> Middleware:
-    """The middleware of these checks; `host_names` are accepted beside addresses and `localhost`."""
+def guards(host_names: Collection[str], uploads: Mapping[str, Collection[str]] | None = None) -> Middleware:
+    """The middleware of these checks; `host_names` are accepted beside addresses and `localhost`.
+
+    uploads  the media types that a path takes in place of JSON
+    """
+    uploaded = uploads or {}
     known = {name.lower() for name in host_names}
 
     @web.middleware
@@ -33,7 +37,7 @@ def guards(host_names: Collection[str]) -> Middleware:
             raise RequestRefused("this server is not known under the name in the Host header", code="unknown_host")
         if request.method not in SAFE_METHODS:
             _check_origin(request, host)
-            _check_content_type(request)
+            _check_content_type(request, uploaded)
         return await handler(request)
 
     return guard
@@ -77,7 +81,15 @@ def _place(origin: str) -> str | None:
         return None
 
 
-def _check_content_type(request: web.Request) -> None:
+def _check_content_type(request: web.Request, uploads: Mapping[str, Collection[str]]) -> None:
+    resource = request.match_info.route.resource
+    kinds = uploads.get(resource.canonical) if resource is not None else None
+    if kinds is not None:
+        if "Content-Type" not in request.headers or request.content_type not in kinds:
+            raise RequestRefused(f"an upload has a Content-Type: {', '.join(kinds)}", code="unsupported_media_type")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise RequestRefused("an upload has no Content-Encoding: send it as it is", code="unsupported_media_type")
+        return
     if not request.body_exists or request.content_length == 0:
         return
     if request.content_type != "application/json":

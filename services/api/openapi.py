@@ -71,6 +71,9 @@ def _operation(route: AnyRoute, references: JsonObject) -> JsonObject:
     if route.has_body:
         schema = references[str(route.body)]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if route.upload:
+        content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in route.upload}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from services.api.lists import deployments, images, operations, pushes, ranges
+from services.api.lists import deployments, images, ingests, operations, pushes, ranges
 from services.api.lists.read import Read
 from services.api.route import Call, NoBody, Reply, Route
 
@@ -34,5 +34,12 @@ def route_of(read: Read[Q, A]) -> Route[Q, NoBody, A]:
     )
 
 
-READS: tuple[Read[Any, Any], ...] = (*images.READS, *deployments.READS, *ranges.READS, *pushes.READS, *operations.READS)
+READS: tuple[Read[Any, Any], ...] = (
+    *images.READS,
+    *deployments.READS,
+    *ranges.READS,
+    *pushes.READS,
+    *ingests.READS,
+    *operations.READS,
+)
 ROUTES: tuple[Route[Any, Any, Any], ...] = tuple(map(route_of, READS))

@@ -1,4 +1,6 @@
-"""The role `api`: serves HTTP, consumes no stream, publishes the commands that callers request."""
+"""The role `api`: serves HTTP, consumes no stream, publishes the commands that callers request.
+
+Builds, imports and promotes run in its process (services/ingest/jobs.py)."""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from services.api.lists.read import ReadContext
 from services.api.login import LoginSettings, open_authenticator
 from services.api.route import ApiContext, DoctorFinding
 from services.api.server import application
+from services.commands.ingest import IngestJobs, NoIngest
 from services.errors import BadInput
 from services.ports import Engine, Registry
 from services.queries.disk_use import measure_often
@@ -47,6 +50,7 @@ class ApiRole:
         doctor: Callable[[], Awaitable[Sequence[DoctorFinding]]],
         storage: str = "",
         settings: Sequence[SettingView] = (),
+        ingest: IngestJobs | None = None,
     ) -> None:
         self._listen = listen
         self._login = login or LoginSettings()
@@ -67,6 +71,7 @@ class ApiRole:
             engine_networks=engine_networks,
             settings=settings,
             doctor=doctor,
+            ingest=ingest or NoIngest(),
         )
 
     def subscriptions(self) -> Sequence[Subscription]:
@@ -95,6 +100,7 @@ class ApiRole:
                 async with TaskGroup() as tasks:
                     tasks.create_task(self._mirror.run())
                     tasks.create_task(self._feed.run())
+                    tasks.create_task(self._context.ingest.run())
                     tasks.create_task(measure_often(self._storage, self._mirror.measured))
         except (OSError, OverflowError) as problem:
             reason = getattr(problem, "strerror", None) or problem

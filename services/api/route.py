@@ -14,7 +14,8 @@ from events.lease import Bus
 from events.streams import Streams
 from services.api.events.feed import Feed
 from services.api.lists.read import ReadContext
-from services.ports import Engine, Registry
+from services.commands.ingest import IngestJobs, NoIngest
+from services.ports import Chunks, Engine, Registry
 from services.queries.settings import SettingView
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class ApiContext:
     settings         of this process, as they are shown
     doctor           runs the checks of all dependencies
     engine_networks  where the engine of a deployment's `engine_url` may be; empty: anywhere
+    ingest           builds, imports and promotes on the host's engine
     answer_seconds   how long a request waits for the collector; later it is answered 202, and what it asked for goes on
     """
 
@@ -69,10 +71,19 @@ class ApiContext:
     engine_networks: str = ""
     settings: Sequence[SettingView] = ()
     answer_seconds: float = 30.0
+    ingest: IngestJobs = field(default_factory=NoIngest)
 
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A route without query parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The body of a route that takes uploads: read once, piece by piece. `total_bytes` is 0 where it was not said."""
+
+    chunks: Chunks
+    total_bytes: int = 0
 
 
 class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +105,7 @@ class Call(Generic[Q, B]):
 
     client     the caller's address
     token      gives the bearer's or the session's, not checked yet; `access` checks it
+    upload     the body, where the route takes uploads
     is_secure  whether it came by TLS, to this server or to a reverse proxy that reports TLS (X-Forwarded-Proto)
     """
 
@@ -107,6 +119,7 @@ class Call(Generic[Q, B]):
     client: str = ""
     token: Callable[[], Awaitable[str | None]] = _no_token
     is_secure: bool = False
+    upload: Upload | None = None
 
     def keyed_id(self) -> str | None:
         """The same id for the same Idempotency-Key. A key may hold any text; an id may not."""
@@ -143,6 +156,7 @@ class Route(Generic[Q, B, A]):
     answer          the type of the body of `status`; None where the answer has no body
     errors          codes of `services.errors.register` beyond those that every route has
     streamed        the reply's body is `Streamed`
+    upload          the media types of a body that is streamed and no JSON; at most `body_limit_bytes` of it
     other_statuses  statuses with the body `answer` beside `status`
     """
 
@@ -161,6 +175,7 @@ class Route(Generic[Q, B, A]):
     body_limit_bytes: int = BODY_LIMIT_BYTES
     idempotent_by_key: bool = False
     streamed: bool = False
+    upload: Sequence[str] = ()
 
     @property
     def conditional(self) -> bool:

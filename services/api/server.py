@@ -17,6 +17,7 @@ from services.api.parameters import read_body, read_path, read_query
 from services.api.responses import respond
 from services.api.route import ApiContext, Call, Route, Streamed
 from services.api.routes import ROUTES
+from services.api.uploads import pass_over_rest, upload_of
 from services.errors import RequestRefused
 from services.runtime.problem_middleware import problems
 
@@ -34,7 +35,9 @@ def application(
     routes: Sequence[Route[Any, Any, Any]] = ROUTES,
 ) -> web.Application:
     """The application, ready to be served."""
-    app = web.Application(middlewares=[problems, guards(host_names)])
+    app = web.Application(
+        middlewares=[problems, guards(host_names, {route.path: route.upload for route in routes if route.upload})]
+    )
     access = CallerAccess(
         auth=auth,
         login=FailedLogins(authenticator),
@@ -64,7 +67,7 @@ def _endpoint(route: Route[Any, Any, Any], context: ApiContext, access: CallerAc
         if route.access != "open":
             token = await access.sessions.token(request)
             actor = (await authorize(token, client, route.access, access.login)).name
-        content = await _content(request, route.body_limit_bytes)
+        content = b"" if route.upload else await _content(request, route.body_limit_bytes)
         call = Call(
             context=context,
             access=access,
@@ -75,9 +78,14 @@ def _endpoint(route: Route[Any, Any, Any], context: ApiContext, access: CallerAc
             actor=actor,
             client=client,
             token=lambda: access.sessions.token(request),
+            upload=upload_of(request, route.body_limit_bytes) if route.upload else None,
             is_secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
-        reply = await route.handler(call)
+        try:
+            reply = await route.handler(call)
+        finally:
+            if route.upload:
+                await pass_over_rest(request)
         if route.streamed:
             streamed: Streamed = reply.body
             return await streamed.respond(request)

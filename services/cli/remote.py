@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from services.errors.register import REGISTER
 
 F = TypeVar("F", bound=Callable[..., Any])
 ANSWER_SECONDS = 60.0
+UPLOAD_SECONDS = 6 * 3600.0
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -42,14 +44,29 @@ def full_url(api_url: str, path: str) -> str:
     return api_url.rstrip("/") + whole
 
 
+async def send(url: str, query: Sequence[tuple[str, str]], chunks: AsyncIterator[bytes], content_type: str) -> Any:
+    """Upload a stream; its JSON. Empty parameters are left out. Raises CyroidError."""
+    import aiohttp
+
+    headers = {"Accept": "application/json", "Content-Type": content_type, **_authorization()}
+    params = [(name, value) for name, value in query if value]
+    try:
+        async with (
+            asyncio.timeout(UPLOAD_SECONDS),
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
+            session.post(url, params=params, data=chunks, headers=headers, allow_redirects=False) as answer,
+        ):
+            content = await answer.content.read(ANSWER_LIMIT_BYTES)
+            return decoded(answer.status, answer.content_type, content)
+    except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+        raise Unavailable(f"the upload broke off: {problem}; see: cyroid-images api get ingests") from problem
+
+
 async def ask(method: str, url: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
     """One request; its JSON, or its text. Raises CyroidError."""
     import aiohttp
 
-    headers = {"Accept": "application/json"}
-    token = _token()
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
+    headers = {"Accept": "application/json", **_authorization()}
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session,
@@ -76,6 +93,11 @@ def decoded(status: int, content_type: str, content: bytes) -> Any:
     problem_found = ApiProblem(str(told.get("detail") or f"the API answered {status}"), code=code)
     problem_found.entry = REGISTER.get(code, REGISTER["error"])
     raise problem_found
+
+
+def _authorization() -> dict[str, str]:
+    token = _token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _token() -> str:

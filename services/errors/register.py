@@ -190,12 +190,19 @@ def _http() -> Iterable[ErrorEntry]:
         ("offer_used", "The offer is used", 409, "Ask for an archive again to get a new offer."),
         ("offer_expired", "The offer has expired", 410, "Ask for an archive again to get a new offer."),
         ("too_large", "Too large", 413, "Send a smaller request."),
-        ("unsupported_media_type", "Unsupported media type", 415, "Send `Content-Type: application/json`."),
+        (
+            "unsupported_media_type",
+            "Unsupported media type",
+            415,
+            "Send `Content-Type: application/json`, or an archive's to a route that takes one.",
+        ),
         ("unknown_host", "Unknown host name", 421, "Use a host name of the setting CYROID_API_HOSTS."),
         ("bad_request", "Malformed HTTP request", 400, "Send a request that follows the HTTP standard."),
     ):
         yield ErrorEntry(code, title, status, 2, False, advice)
     yield ErrorEntry("too_many_logins", "Too many wrong tokens", 429, 4, True, "Wait, then show a token that is known.")
+    yield ErrorEntry("ingests_busy", "Too many builds and imports", 503, 4, True, "Wait until one of them ends.")
+    yield ErrorEntry("interrupted", "The API ended meanwhile", 503, 4, True, "Request it again.")
     yield ErrorEntry("too_many", "Too many connections", 503, 4, True, "Close connections that are not used.")
 
 

@@ -84,6 +84,7 @@ class Announcer:
         origin: str,
         push: Push,
         correlation_id: str = "",
+        actor: str = "",
     ) -> ImageAppeared:
         """Publish that `reference` appeared, as the engine has it now. Returns what was published."""
         image = await self._engine.inspect(reference)
@@ -99,9 +100,16 @@ class Announcer:
             push=push,
             host=host,
         )
+<<<<<<< HEAD
         envelope = Envelope(message=message, source=self._source, subject=reference, correlation_id=correlation_id)
         held = HeldImage.of(image, since=envelope.time, image_id=message.image_id)
         await self._publish(envelope, reference, host, held)
+=======
+        envelope = Envelope(
+            message=message, source=self._source, subject=reference, correlation_id=correlation_id, actor=actor
+        )
+        await self._publish(envelope, reference)
+>>>>>>> 922b56d (Build, import and promote over HTTP, streamed, with a record of each; blueprint zips)
         self._log.info(
             "image appeared",
             image=reference,

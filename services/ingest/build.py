@@ -37,6 +37,7 @@ class BuildService:
         push: Push = "auto",
         on_line: Callable[[str], None] = lambda line: None,
         correlation_id: str = "",
+        actor: str = "",
     ) -> ImageAppeared:
         """Build the tar `context`; every line of the engine's log goes to `on_line` as it comes.
 
@@ -53,7 +54,9 @@ class BuildService:
         async with self._engine.build(bounded, reference=name, options=options) as lines:
             async for line in lines:
                 tell(line)
-        return await self._announcer.announce(ImageBuilt, name, origin=origin, push=push, correlation_id=correlation_id)
+        return await self._announcer.announce(
+            ImageBuilt, name, origin=origin, push=push, correlation_id=correlation_id, actor=actor
+        )
 
 
 async def _bounded(context: Chunks, limit_bytes: int) -> AsyncIterator[bytes]:

@@ -7,7 +7,6 @@ images stream.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from events.messages import ImageAppeared, ImageImported, Push
 from services.core.archives.entry_rules import ArchiveLimits
@@ -24,15 +23,6 @@ OnProgress = Callable[[EngineProgress], None]
 
 def _ignore(progress: EngineProgress) -> None:
     """Discard progress."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """The result for one item of a list: its images, or the error."""
-
-    item: str
-    images: tuple[ImageAppeared, ...] = ()
-    error: CyroidError | None = None
 
 
 class Importer:
@@ -52,26 +42,14 @@ class Importer:
         self._free_bytes = free_bytes
         self._log = get_logger(role="importer")
 
-    async def import_many(
-        self, items: list[Archive | str], *, push: Push = "auto", on_progress: OnProgress = _ignore
-    ) -> list[Imported]:
-        """Import each item by itself, in order: one that fails does not stop the others."""
-        results = []
-        for item in items:
-            name = item if isinstance(item, str) else item.origin
-            try:
-                if isinstance(item, str):
-                    images = [await self.import_reference(item, push=push, on_progress=on_progress)]
-                else:
-                    images = await self.import_archive(item, push=push, on_progress=on_progress)
-            except CyroidError as problem:
-                results.append(Imported(item=name, error=problem))
-            else:
-                results.append(Imported(item=name, images=tuple(images)))
-        return results
-
     async def import_reference(
-        self, reference: str, *, push: Push = "auto", on_progress: OnProgress = _ignore, correlation_id: str = ""
+        self,
+        reference: str,
+        *,
+        push: Push = "auto",
+        on_progress: OnProgress = _ignore,
+        correlation_id: str = "",
+        actor: str = "",
     ) -> ImageAppeared:
         """Have the host's engine pull the reference. Raises NotFound, RegistryUnavailable."""
         name = str(Reference.parse(reference))
@@ -81,11 +59,17 @@ class Importer:
             async for line in lines:
                 tell(line)
         return await self._announcer.announce(
-            ImageImported, name, origin=name, push=push, correlation_id=correlation_id
+            ImageImported, name, origin=name, push=push, correlation_id=correlation_id, actor=actor
         )
 
     async def import_archive(
-        self, archive: Archive, *, push: Push = "auto", on_progress: OnProgress = _ignore, correlation_id: str = ""
+        self,
+        archive: Archive,
+        *,
+        push: Push = "auto",
+        on_progress: OnProgress = _ignore,
+        correlation_id: str = "",
+        actor: str = "",
     ) -> list[ImageAppeared]:
         """Load the archive; one event for each name in it, or the one for the name that was asked for.
 
@@ -101,7 +85,7 @@ class Importer:
             raise
         return [
             await self._announcer.announce(
-                ImageImported, name, origin=archive.origin, push=push, correlation_id=correlation_id
+                ImageImported, name, origin=archive.origin, push=push, correlation_id=correlation_id, actor=actor
             )
             for name in flow.before
         ]

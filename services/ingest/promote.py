@@ -29,6 +29,7 @@ class PromoteService:
         changes: Sequence[str] = (),
         push: Push = "auto",
         correlation_id: str = "",
+        actor: str = "",
     ) -> ImageAppeared:
         """`docker commit`: the container stands still while its file system is read. Raises NotFound, BadInput.
 
@@ -38,11 +39,11 @@ class PromoteService:
         await self._announcer.check()
         await self._engine.commit(container, reference=name, changes=changes)
         return await self._announcer.announce(
-            ImagePromoted, name, origin=container, push=push, correlation_id=correlation_id
+            ImagePromoted, name, origin=container, push=push, correlation_id=correlation_id, actor=actor
         )
 
     async def promote_image(
-        self, source: str, *, reference: str, push: Push = "auto", correlation_id: str = ""
+        self, source: str, *, reference: str, push: Push = "auto", correlation_id: str = "", actor: str = ""
     ) -> ImageAppeared:
         """Give the image `source` the name `reference` as well. Raises NotFound."""
         name = target_reference(reference)
@@ -53,5 +54,5 @@ class PromoteService:
             raise NotFound(f"the host's engine has no image {source}", hint="cyroid-images images ls")
         await self._engine.tag(image.local_id, name)
         return await self._announcer.announce(
-            ImagePromoted, name, origin=origin, push=push, correlation_id=correlation_id
+            ImagePromoted, name, origin=origin, push=push, correlation_id=correlation_id, actor=actor
         )

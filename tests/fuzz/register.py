@@ -42,6 +42,7 @@ from services.core.archives.archive_documents import docker_images, index_of
 from services.core.archives.dockerignore import Dockerignore
 from services.core.archives.packings import packing_of, unpacker
 from services.core.archives.tar_parser import TarParser
+from services.core.archives.zip_stream import ZipParser
 from services.core.builds import protobuf
 from services.core.builds.base_images import base_images
 from services.core.builds.dockerfile import needs_buildkit
@@ -51,12 +52,17 @@ from services.core.deployments.idempotency import Claim
 from services.core.deployments.offers import Offer
 from services.core.deployments.plans import Plan
 from services.core.deployments.pull_tokens import repository_of
+<<<<<<< HEAD
 from services.core.hosts.held_images import HeldImages
 from services.core.hosts.hosts import HostRecord
 from services.core.hosts.looks import LookAnswer
+=======
+from services.core.images.blueprints import read_manifest
+>>>>>>> 922b56d (Build, import and promote over HTTP, streamed, with a record of each; blueprint zips)
 from services.core.images.bundles import BundleIndex, BundleList
 from services.core.images.encodings import LayerEncoding
 from services.core.images.indexes import Index
+from services.core.images.ingests import IngestRecord
 from services.core.images.manifests import ImageConfig, Manifest
 from services.core.images.p256 import PublicKey
 from services.core.images.prompts import Prompt, PromptAnswer
@@ -84,6 +90,7 @@ from services.queries.read_model.listing import Cursor
 from services.runtime.environment import read_settings
 from services.settings import Settings
 from tests.unit.services.core.archives.tars import CONFIG, docker, oci, tar
+from tests.unit.services.core.archives.test_zip_stream import zipped
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "1" * 64
@@ -250,6 +257,7 @@ RECORDS: tuple[type[msgspec.Struct], ...] = (
     HostImageEntry,
     ScanReport,
     PushRecord,
+    IngestRecord,
     Transfer,
     RangeInventory,
     UnreferencedSummary,
@@ -579,6 +587,13 @@ _PLAIN = b"layer " * 200
 _TAR_SPLIT = b'{"type":2,"payload":"QUJD"}\n{"type":1,"name":"a","size":3,"payload":"AAAA"}\n'
 
 
+def _zip(payload: bytes) -> object:
+    parser = ZipParser()
+    found = [event for event in parser.feed(payload) if isinstance(event, bytes)]
+    parser.finish()
+    return found
+
+
 def _archives() -> Iterator[Decoder]:
     parser = ("services/core/archives/tar_headers.py:_number", "services/core/archives/tar_headers.py:_octal")
     documents = tuple(
@@ -600,6 +615,23 @@ def _archives() -> Iterator[Decoder]:
         ),
         ("services/core/archives/packings.py:unpacker",),
         (ValueError,),
+    )
+    yield Decoder(
+        "zip",
+        _zip,
+        (zipped({"a": b"1" * 300, "b": b""}), zipped({"images/a": b"1" * 300}, piped=True)),
+        (
+            "services/core/archives/zip_stream.py:_size",
+            "services/core/archives/zip_stream.py:ZipParser._header",
+        ),
+        (ValueError,),
+    )
+    yield Decoder(
+        "blueprint manifest",
+        lambda payload: (read_manifest(payload, "x").files(), read_manifest(payload, "x").pulled()),
+        (_json({"format": "cyroid-blueprint", "version": 1, "images": [{"file": "a"}, {"reference": "b:1"}]}),),
+        ("services/core/images/blueprints.py:read_manifest",),
+        (BadArchive,),
     )
     yield Decoder("tar-split", _split, (_TAR_SPLIT,), ("services/core/archives/tar_split.py:_checked",), (ValueError,))
     yield Decoder(

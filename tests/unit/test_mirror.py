@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 #: which the suite tests (a conformance suite, a role, the command line, the HTTP API).
 COVERED_BY = {
     "tests/unit/services/cli/test_api.py": ("services/cli/remote.py",),
+    "tests/unit/services/cli/images/test_images.py": ("services/cli/images/sources.py",),
     "tests/unit/services/api/test_pushing.py": (
         "services/commands/many_pushes.py",
         "services/queries/push_preview.py",
@@ -26,6 +27,17 @@ COVERED_BY = {
         "services/registry_pusher/host_look.py",
         "services/registry_pusher/host_presence.py",
         "services/registry_pusher/host_routing.py",
+    "tests/unit/services/api/test_ingests.py": (
+        "services/api/lists/ingests.py",
+        "services/api/uploads.py",
+        "services/commands/ingest.py",
+        "services/core/images/blueprints.py",
+        "services/core/images/ingests.py",
+        "services/ingest/blueprint.py",
+        "services/ingest/files.py",
+        "services/ingest/jobs.py",
+        "services/ingest/work.py",
+        "services/queries/read_model/ingests.py",
     ),
     "tests/unit/services/api/test_session.py": ("services/api/page_sessions.py",),
     "tests/contract/test_layer_mounts.py": (

@@ -174,7 +174,7 @@ class EventStream:
 #: Rows have no ids to go on from: whoever was away asks for its lists again.
 _ALL: tuple[Mapping[str, Any], ...] = tuple(
     {"kind": kind, "ids": [], "rows": [], "all": True}
-    for kind in ("images", "host_images", "deployments", "ranges", "pushes", "prompts", "plans")
+    for kind in ("images", "host_images", "deployments", "ranges", "pushes", "prompts", "plans", "ingests")
 )
 
 

@@ -3,6 +3,7 @@
 import { useState } from "./vendor/preact-hooks.js";
 import { fresh_key, get, offers, path_of, post, remove, useCommand, useGet, useList, with_query } from "./net.js";
 import { useLive } from "./live.js";
+import { Add } from "./ingest.js";
 import { link, set_query } from "./router.js";
 import { bytes, number, percent, plain, plural, short_name } from "./text.js";
 import { Age, Badge, Card, Dialog, Digest, Failure, html, Name, Pager, Search, Section, Select, State, Table, Text, Transfer } from "./ui.js";
@@ -13,6 +14,7 @@ export function Registry({ place, may }) {
   if (place.id) return html`<${OneImage} reference=${place.id} may=${may} />`;
   return html`<${Cards} />
     ${may("operator") && html`<${Push} />`}
+    ${may("operator") && html`<${Add} />`}
     <${Running} />
     <${Stored} place=${place} may=${may} />
     <${Host} place=${place} may=${may} />

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from services.cli.command_group import alias, complain, run
-from services.cli.images import build_options
+from services.cli.command_group import alias, complain, run, user
+from services.cli.images import build_options, over_api
 from services.cli.images.push import prompts, push
+from services.cli.images.sources import chunks_of, item_of, path_of
 from services.cli.images.unreferenced import unreferenced
 from services.cli.output import json_flag, print_page, print_table, progress, size, talk
+from services.cli.remote import api_option
 
 if TYPE_CHECKING:
     from events.messages import ImageAppeared, Push
-    from services.ingest.archive_flow import Archive
-    from services.ingest.importer import Imported
+    from services.core.images.ingests import IngestedImage
+    from services.ingest.files import Imported
     from services.queries.images import HostImage
     from services.resources import Resources
 
 F = TypeVar("F", bound=Callable[..., Any])
-_ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 
 
 def _push_choice(command: F) -> F:
@@ -75,6 +76,7 @@ def images() -> None:
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not show the engine's log.")
 @_push_choice
+@api_option
 @json_flag
 @click.pass_context
 def build(
@@ -86,6 +88,7 @@ def build(
     dockerfile: str | None,
     quiet: bool,
     push: Push,
+    api_url: str | None,
     as_json: bool,
     **chosen: Any,
 ) -> None:
@@ -101,6 +104,18 @@ def build(
       tar -c . | cyroid-images images build - -t web:1.0
     """
     options = build_options.read(**chosen)
+    if api_url:
+        asked = over_api.build(
+            api_url,
+            context_path,
+            dockerfile=dockerfile,
+            reference=reference,
+            options=options,
+            push=push,
+            quiet=quiet,
+        )
+        _print_images(asyncio.run(asked), as_json)
+        return
     source = build_options.ContextSource(context_path, dockerfile)
     on_line = _say_nothing if quiet else talk
     built = run(
@@ -118,12 +133,22 @@ def _say_nothing(line: str) -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="ARCHIVE|REFERENCE|-…")
 @click.option("--as", "name", metavar="REFERENCE", help="The name for the archive's one image, instead of its own.")
 @_push_choice
+@api_option
 @json_flag
 @click.pass_context
-def import_(context: click.Context, /, *, sources: Sequence[str], name: str | None, push: Push, as_json: bool) -> None:
-    """Import image archives, or pull references.
+def import_(
+    context: click.Context,
+    /,
+    *,
+    sources: Sequence[str],
+    name: str | None,
+    push: Push,
+    api_url: str | None,
+    as_json: bool,
+) -> None:
+    """Import image archives and blueprints, or pull references.
 
-    What exists as a file, or is written like one (./x, /x, x.tar, x.tar.gz, x.tgz), is an archive; - is one on
+    What exists as a file, or is written like one (./x, /x, x.tar, x.tar.gz, x.zip), is an archive; - is one on
     standard input. One that fails does not stop the others.
 
     \b
@@ -133,15 +158,22 @@ def import_(context: click.Context, /, *, sources: Sequence[str], name: str | No
     """
     if name and len(sources) > 1:
         raise click.UsageError("--as names one image, so give one archive with it")
-    if name and _path(sources[0]) is None:
+    if name and path_of(sources[0]) is None:
         raise click.UsageError("--as is for archives; `images promote` gives a pulled image another name")
+    if api_url:
+        context.exit(_import_over_api(api_url, sources, name, push, as_json=as_json))
 
     async def work(resources: Resources) -> list[Imported]:
+        from services.ingest.files import import_many
+
         importer = await resources.importer()
         with progress() as shown:
-            return await importer.import_many(
-                [_item(source, name) for source in sources],
+            return await import_many(
+                [item_of(source, name) for source in sources],
+                importer=importer,
+                limit_bytes=resources.settings.import_limit_bytes,
                 push=push,
+                actor=user(),
                 on_progress=lambda step: shown.show(
                     step.layer or "import", step.status, step.done_bytes, step.total_bytes
                 ),
@@ -156,6 +188,13 @@ def import_(context: click.Context, /, *, sources: Sequence[str], name: str | No
         context.exit(max(result.error.entry.exit_status for result in failed if result.error))
 
 
+def _import_over_api(api_url: str, sources: Sequence[str], name: str | None, push: Push, *, as_json: bool) -> int:
+    named = [(source, None if path_of(source) is None else chunks_of(source)) for source in sources]
+    found, status = asyncio.run(over_api.import_each(api_url, named, name, push))
+    _print_images(found, as_json)
+    return status
+
+
 @images.command()
 @click.argument("source", metavar="CONTAINER|IMAGE")
 @click.argument("reference", metavar="REFERENCE")
@@ -168,6 +207,7 @@ def import_(context: click.Context, /, *, sources: Sequence[str], name: str | No
 )
 @click.option("--image", "as_image", is_flag=True, help="SOURCE is an image, even if a container has that name.")
 @_push_choice
+@api_option
 @json_flag
 @click.pass_context
 def promote(
@@ -179,6 +219,7 @@ def promote(
     changes: Sequence[str],
     as_image: bool,
     push: Push,
+    api_url: str | None,
     as_json: bool,
 ) -> None:
     """Make an image of a container, or add a name.
@@ -188,6 +229,10 @@ def promote(
       cyroid-images images promote my-container web:configured --change 'CMD ["nginx"]'
       cyroid-images images promote --image web:1.0 web:stable
     """
+    if api_url:
+        asked = over_api.promote(api_url, source, reference, changes, push, is_image=as_image)
+        _print_images(asyncio.run(asked), as_json)
+        return
 
     async def work(resources: Resources) -> ImageAppeared:
         from services.errors import BadInput, NotFound
@@ -196,9 +241,11 @@ def promote(
         if as_image:
             if changes:
                 raise BadInput("--change changes what a container became; another name for an image changes nothing")
-            return await service.promote_image(source, reference=reference, push=push)
+            return await service.promote_image(source, reference=reference, push=push, actor=user())
         try:
-            return await service.promote_container(source, reference=reference, changes=changes, push=push)
+            return await service.promote_container(
+                source, reference=reference, changes=changes, push=push, actor=user()
+            )
         except NotFound as problem:
             raise NotFound(f"{problem}; if {source} is an image, say --image") from problem
 
@@ -226,33 +273,12 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
     )
 
 
-def _print_images(found: Sequence[ImageAppeared], as_json: bool) -> None:
+def _print_images(found: Sequence[ImageAppeared | IngestedImage], as_json: bool) -> None:
     if as_json:
         print_page(found)
         return
     for image in found:
         click.echo(f"{image.image_id} {image.reference}")
-
-
-def _path(source: str) -> Path | None:
-    """The file that `source` names; None where it is a reference."""
-    path = Path(source)
-    if source == "-" or path.is_file() or source.startswith(("./", "../", "/")) or source.endswith(_ARCHIVE_ENDINGS):
-        return path
-    return None
-
-
-def _item(source: str, name: str | None) -> Archive | str:
-    from services.adapters.files import file_chunks, stdin_chunks
-    from services.content.decompression import unpacked
-    from services.ingest.archive_flow import Archive
-
-    path = _path(source)
-    if path is None:
-        return source
-    origin = "standard input" if source == "-" else path.name
-    chunks = stdin_chunks() if source == "-" else file_chunks(path)
-    return Archive(chunks=unpacked(chunks, source), origin=origin, reference=name)
 
 
 for command in (push, prompts, unreferenced, alias(unreferenced, "unwanted")):

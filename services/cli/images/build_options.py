@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from services.cli.command_group import user
+
 if TYPE_CHECKING:
     from events.messages import ImageAppeared, Push
     from services.core.builds.options import Builder, BuildOptions, Network
@@ -162,4 +164,5 @@ async def build(
         options=dataclasses.replace(options, dockerfile=opened.dockerfile),
         push=push,
         on_line=on_line,
+        actor=user(),
     )

@@ -26,6 +26,7 @@ from services.queries.disk_use import DiskUse
 from services.queries.read_model.deployments import Deployments
 from services.queries.read_model.host_images import HostImages
 from services.queries.read_model.images import RegistryImages
+from services.queries.read_model.ingests import Ingests
 from services.queries.read_model.plans import Plans
 from services.queries.read_model.pushes import Prompts, Pushes
 from services.queries.read_model.ranges import Ranges
@@ -36,7 +37,7 @@ from services.queries.read_model.transfers import Transfers
 from services.runtime.telemetry import get_logger
 
 log = get_logger(role="read-model")
-Kind = Literal["images", "host_images", "deployments", "ranges", "pushes", "prompts", "plans"]
+Kind = Literal["images", "host_images", "deployments", "ranges", "pushes", "prompts", "plans", "ingests"]
 LOOK_SECONDS = 1.0
 FULL_SECONDS = 300.0
 #: Rows are stale when no look ended for so long.
@@ -78,6 +79,7 @@ class Mirror:
         self.transfers = Transfers(bus, prefix)
         self.pushes = Pushes(bus, prefix, self.transfers)
         self.prompts = Prompts(bus, prefix)
+        self.ingests = Ingests(bus, prefix)
         self.plans = Plans(bus, prefix, self.images, self.deployments, self.pushes)
         self.figures: StoreFigures | None = None
         self.disk: DiskUse | None = None
@@ -106,6 +108,7 @@ class Mirror:
             "ranges": self.ranges.table,
             "prompts": self.prompts.table,
             "plans": self.plans.table,
+            "ingests": self.ingests.table,
         }
         row: Row | None = tables[kind].rows.get(ident)
         return row
@@ -186,6 +189,7 @@ class Mirror:
         pushes = await self.pushes.sync(now, full=full)
         prompts = await self.prompts.sync()
         plans = await self.plans.sync()
+        ingests = await self.ingests.sync(now, full=full)
         host_images = await self.host_images.sync()
         reports = await load_all(self._bus, [self._scans.registry, self._scans.host])
         self.registry_scan, self.host_scan = (report.value for report in reports)
@@ -199,6 +203,7 @@ class Mirror:
         self._tell("pushes", pushes)
         self._tell("prompts", prompts)
         self._tell("plans", plans)
+        self._tell("ingests", ingests)
         self._tell("host_images", host_images)
 
     def _tell(self, kind: Kind, ids: set[str]) -> None:

@@ -13,6 +13,7 @@ from services.adapters.files import file_chunks
 from services.content.decompression import unpacked
 from services.errors import BadArchive, BadInput, NotFound
 from services.ingest.archive_flow import Archive
+from services.ingest.files import import_many
 from tests.images import tar_of
 from tests.integration.services.conftest import Host
 from tests.laboratory import EngineServer, RegistryServer
@@ -185,7 +186,9 @@ async def test_a_list_of_both_is_done_item_by_item(
     host.docker("push", "-q", pulled)
     host.docker("rmi", pulled)
     missing = f"{registry_server.address}/missing-{unique}:1"
-    results = await (await host.resources.importer()).import_many([_archive(saved), pulled, missing])
+    results = await import_many(
+        [_archive(saved), pulled, missing], importer=await host.resources.importer(), limit_bytes=1 << 30
+    )
     assert [len(result.images) for result in results] == [1, 1, 0]
     assert isinstance(results[2].error, NotFound)
     assert [message.reference for result in results for message in result.images] == [

@@ -155,9 +155,9 @@ async def test_a_reader_reads_and_names_nothing(role: str, guarded: Guarded, uni
             await engine.tag(BASE, f"named-{unique}:1")
 
 
-async def test_the_api_looks_and_saves_nothing(guarded: Guarded) -> None:
+async def test_the_tracker_looks_and_saves_nothing(guarded: Guarded) -> None:
     """It lists what is there; content is not its business."""
-    async with DockerEngine.open(guarded.url("api")) as engine:
+    async with DockerEngine.open(guarded.url("tracker")) as engine:
         await engine.ping()
         assert await engine.inspect(BASE) is not None
         with pytest.raises(BadInput, match="engine-proxy"):

@@ -10,11 +10,19 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from events.task_group import TaskGroup
 from services.api.authentication import NoAuthentication
 from services.api.events.feed import Feed
 from services.api.lists.read import ReadContext
 from services.api.route import ApiContext
 from services.api.server import application
+from services.commands.ingest import IngestJobs, NoIngest
+from services.core.archives.entry_rules import ArchiveLimits
+from services.ingest.build import BuildService
+from services.ingest.importer import Importer
+from services.ingest.jobs import EngineIngestJobs
+from services.ingest.promote import PromoteService
+from services.ingest.work import IngestWork
 from services.queries.read_model.mirror import Mirror
 from services.tracker.host_scan import HostScanner
 from services.tracker.registry_scan import Scanner
@@ -75,7 +83,24 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def api_context(cluster: Cluster, *, engine_networks: str = "") -> ApiContext:
+#: Of archives and contexts that the tests upload, unpacked.
+UPLOAD_LIMIT_BYTES = 8 * 1024 * 1024
+
+
+def ingest_jobs(cluster: Cluster) -> EngineIngestJobs:
+    """Builds, imports and promotes on the cluster's engine."""
+    announcer = cluster.announcer()
+    limits = ArchiveLimits(unpacked_bytes=UPLOAD_LIMIT_BYTES)
+    work = IngestWork(
+        build=BuildService(engine=cluster.engine, announcer=announcer, context_limit_bytes=UPLOAD_LIMIT_BYTES),
+        importer=Importer(engine=cluster.engine, announcer=announcer, limits=limits),
+        promote=PromoteService(engine=cluster.engine, announcer=announcer),
+        import_limit_bytes=UPLOAD_LIMIT_BYTES,
+    )
+    return EngineIngestJobs(bus=cluster.bus, prefix=STREAMS.prefix, work=work)
+
+
+def api_context(cluster: Cluster, *, engine_networks: str = "", ingest: IngestJobs | None = None) -> ApiContext:
     """The context of an API over a cluster of fakes."""
     mirror = Mirror(bus=cluster.bus, streams=STREAMS)
     feed = Feed(bus=cluster.bus, streams=STREAMS, mirror=mirror)
@@ -88,6 +113,7 @@ def api_context(cluster: Cluster, *, engine_networks: str = "") -> ApiContext:
         feed=feed,
         source="api@t",
         engine_networks=engine_networks,
+        ingest=ingest or NoIngest(),
     )
 
 
@@ -95,6 +121,9 @@ def api_context(cluster: Cluster, *, engine_networks: str = "") -> ApiContext:
 async def open_service() -> AsyncIterator[Service]:
     """A running API over fakes."""
     world = Cluster()
-    context = api_context(world)
-    async with TestClient(TestServer(application(context, authenticator=NoAuthentication()))) as client:
+    context = api_context(world, ingest=ingest_jobs(world))
+    server = TestServer(application(context, authenticator=NoAuthentication()))
+    async with TaskGroup() as tasks, TestClient(server) as client:
+        running = tasks.create_task(context.ingest.run())
         yield Service(client, world, context)
+        running.cancel()

@@ -10,6 +10,7 @@ from services.adapters.memory_archives import tar_of
 from services.adapters.memory_engine import MemoryEngine
 from services.errors import BadArchive, BadInput, NotFound, RedisUnavailable
 from services.ingest.archive_flow import Archive
+from services.ingest.files import import_many
 from services.ingest.importer import Importer
 from services.ports import Chunks, EngineProgress
 from tests.unit.services.twins import Cluster, chunks
@@ -172,12 +173,14 @@ async def test_a_reference_is_pulled_by_the_engine() -> None:
 async def test_one_bad_item_does_not_stop_the_others() -> None:
     """A list is done item by item, each with its own result."""
     world = Cluster()
-    results = await _importer(world).import_many(
+    results = await import_many(
         [
             Archive(chunks=chunks(b"junk" * 1000), origin="junk.tar"),
             f"{world.registry.address}/nothing:1",
             Archive(chunks=chunks(await _saved("web:1")), origin="good.tar"),
-        ]
+        ],
+        importer=_importer(world),
+        limit_bytes=1 << 20,
     )
     assert [type(result.error) for result in results] == [BadArchive, NotFound, type(None)]
     assert [len(result.images) for result in results] == [0, 0, 1]
