@@ -211,14 +211,13 @@ async def _tracker(resources: Resources) -> Role:
 async def _layer_mounter(resources: Resources) -> Role:
     from services.layer_mounter import LayerMounter
 
-    settings = resources.settings
     return LayerMounter(
         bus=await resources.bus(),
         mounts=resources.layer_mounts(),
         streams=resources.streams,
         host=resources.identity().known or LOCAL,
         source=resources.source("layer-mounter"),
-        lease_seconds=settings.lease_seconds,
+        lease_seconds=resources.settings.lease_seconds,
     )
 
 

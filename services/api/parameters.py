@@ -26,11 +26,8 @@ PATH_TYPES: Mapping[str, Any] = {
     "plan_id": Id,
     "push_id": Id,
     "prompt_id": Id,
-<<<<<<< HEAD
     "host": Id,
-=======
     "ingest_id": Id,
->>>>>>> 922b56d (Build, import and promote over HTTP, streamed, with a record of each; blueprint zips)
     "letter_id": Annotated[
         str,
         msgspec.Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$", description="an entry's id, such as 1795442944833-0"),

@@ -11,11 +11,8 @@ from services.api import (
     event_stream,
     health,
     host_images,
-<<<<<<< HEAD
     hosts,
-=======
     ingests,
->>>>>>> 922b56d (Build, import and promote over HTTP, streamed, with a record of each; blueprint zips)
     operations,
     plans,
     process_settings,
@@ -47,11 +44,8 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
     *reads.ROUTES,
     *event_stream.ROUTES,
     *host_images.ROUTES,
-<<<<<<< HEAD
     *hosts.ROUTES,
-=======
     *ingests.ROUTES,
->>>>>>> 922b56d (Build, import and promote over HTTP, streamed, with a record of each; blueprint zips)
     *prompts.ROUTES,
     *operations.ROUTES,
     *registry.ROUTES,

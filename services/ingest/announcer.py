@@ -100,16 +100,11 @@ class Announcer:
             push=push,
             host=host,
         )
-<<<<<<< HEAD
-        envelope = Envelope(message=message, source=self._source, subject=reference, correlation_id=correlation_id)
-        held = HeldImage.of(image, since=envelope.time, image_id=message.image_id)
-        await self._publish(envelope, reference, host, held)
-=======
         envelope = Envelope(
             message=message, source=self._source, subject=reference, correlation_id=correlation_id, actor=actor
         )
-        await self._publish(envelope, reference)
->>>>>>> 922b56d (Build, import and promote over HTTP, streamed, with a record of each; blueprint zips)
+        held = HeldImage.of(image, since=envelope.time, image_id=message.image_id)
+        await self._publish(envelope, reference, host, held)
         self._log.info(
             "image appeared",
             image=reference,

@@ -52,13 +52,10 @@ from services.core.deployments.idempotency import Claim
 from services.core.deployments.offers import Offer
 from services.core.deployments.plans import Plan
 from services.core.deployments.pull_tokens import repository_of
-<<<<<<< HEAD
 from services.core.hosts.held_images import HeldImages
 from services.core.hosts.hosts import HostRecord
 from services.core.hosts.looks import LookAnswer
-=======
 from services.core.images.blueprints import read_manifest
->>>>>>> 922b56d (Build, import and promote over HTTP, streamed, with a record of each; blueprint zips)
 from services.core.images.bundles import BundleIndex, BundleList
 from services.core.images.encodings import LayerEncoding
 from services.core.images.indexes import Index

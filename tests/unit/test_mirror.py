@@ -27,6 +27,7 @@ COVERED_BY = {
         "services/registry_pusher/host_look.py",
         "services/registry_pusher/host_presence.py",
         "services/registry_pusher/host_routing.py",
+    ),
     "tests/unit/services/api/test_ingests.py": (
         "services/api/lists/ingests.py",
         "services/api/uploads.py",
