@@ -20,6 +20,7 @@ from services.runtime.runner import Role, run_roles
 from services.runtime.shutdown import Stop
 
 if TYPE_CHECKING:
+    from services.commands.ingest import IngestJobs
     from services.content.image_signatures import ImageSignatures
 
 
@@ -44,8 +45,21 @@ async def _api(resources: Resources) -> Role:
         source=resources.source("api"),
         doctor=doctor_of(resources),
         storage=settings.registry_storage,
-        ingest=await resources.ingest_jobs(),
+        ingest=await _ingest(resources),
     )
+
+
+async def _ingest(resources: Resources) -> IngestJobs:
+    from services.ingest.jobs import EngineIngestJobs
+    from services.ingest.work import IngestWork
+
+    work = IngestWork(
+        build=await resources.build(),
+        importer=await resources.importer(),
+        promote=await resources.promote(),
+        import_limit_bytes=resources.settings.import_limit_bytes,
+    )
+    return EngineIngestJobs(bus=await resources.bus(), prefix=resources.streams.prefix, work=work)
 
 
 async def _deployer(resources: Resources) -> Role:

@@ -22,7 +22,6 @@ from services.settings import Settings
 
 if TYPE_CHECKING:
     from events.redis.preflight import Concern
-    from services.commands.ingest import IngestJobs
     from services.ingest.announcer import Announcer
     from services.ingest.build import BuildService
     from services.ingest.importer import Importer
@@ -278,18 +277,6 @@ class Resources:
             limits=ArchiveLimits(unpacked_bytes=self.settings.import_limit_bytes),
             free_bytes=lambda: free_bytes(root) if root else None,
         )
-
-    async def ingest_jobs(self) -> IngestJobs:
-        from services.ingest.jobs import EngineIngestJobs
-        from services.ingest.work import IngestWork
-
-        work = IngestWork(
-            build=await self.build(),
-            importer=await self.importer(),
-            promote=await self.promote(),
-            import_limit_bytes=self.settings.import_limit_bytes,
-        )
-        return EngineIngestJobs(bus=await self.bus(), prefix=self.streams.prefix, work=work)
 
     async def promote(self) -> PromoteService:
         from services.ingest.promote import PromoteService
