@@ -1,11 +1,11 @@
 """Garbage collection of a registry in use: content lost to concurrent pulls, pushes, kills and deletions, and its cost.
 
 A storm (`bench.collect.storm`) runs pushers that announce and strangers that do not, pullers (some slower than the
-grace, with a pin), deletions by tag and by digest, and a collector that also scrubs and is killed between any two
-steps; pushers and the registry's writing process are killed too. The control is the same storm without grace and
-intents: it must fail, or the storm proves nothing. A third one kills nobody: the time that pushes of the project lose
-there to refusals is `blocked_push_ms`. `bench.collect.exactness` compares what is said with what is done,
-`bench.collect.cost` measures what a collection costs.
+grace, with a pin), deletions by tag and by digest, a collector, a scrubber, and a reclaimer on a real engine, which are
+killed between any two steps; pushers and the registry's writing process are killed too. The control is the same storm
+without grace and intents: it must fail, or the storm proves nothing. A third one kills nobody: the time that pushes of
+the project lose there to refusals is `blocked_push_ms`. `bench.collect.exactness` compares what is said with what is
+done, `bench.collect.cost` measures what a collection costs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ from deploy.lab import Lab
 
 #: What has to be nothing, and what has to be at most or at least so much.
 _NOTHING = (
-    *("failed", "wrong", "lost_blobs", "broken_manifests", "left_over_blobs", "acknowledged_lost", "blocked_push_ms"),
+    *(
+        "failed",
+        "wrong",
+        "lost_blobs",
+        "broken_manifests",
+        "left_over_blobs",
+        "acknowledged_lost",
+        "reclaim_lost",
+        "blocked_push_ms",
+    ),
     *("bytes_error", "figures_vs_files", "full_disk_failed"),
 )
 _AT_MOST = {"mark_seconds": 4, "mark_peak_bytes": 64 * 1024**2, "stats_p99_ms": 20, "pull_ratio": 1.1}
@@ -110,6 +119,7 @@ def _figures(storm: StormReport) -> dict[str, Any]:
         "broken_manifests": storm.broken_manifests,
         "left_over_blobs": storm.left_over_blobs,
         "acknowledged_lost": storm.acknowledged_lost,
+        "reclaim_lost": storm.reclaim_lost,
     }
 
 

@@ -1,6 +1,7 @@
-"""The collector of a storm as a process that can be killed: collections and scrubs without a pause, a JSON line each.
+"""The collector, or the scrubber, of a storm as a process that can be killed: without a pause, a JSON line each time.
 
-Run as `python -m bench.collect.collector_process STORAGE REDIS_URL PREFIX GRACE KEEP INTENTS(0|1) CRASH`. CRASH is the
+Run as `python -m bench.collect.collector_process STORAGE REDIS_URL PREFIX GRACE KEEP INTENTS(0|1) CRASH collect|scrub`;
+the scrubber checks sizes and hashes, beside the collections, as it does after a push that met damage. CRASH is the
 chance that the process kills itself at any one change of the storage, so that every step is hit in time.
 """
 
@@ -20,9 +21,9 @@ from typing import Any
 
 from events.redis.bus import RedisBus
 from events.streams import Streams
-from services.collector.scrub import Scrub
+from services.collector.scrub import Scrub, ScrubResult
 from services.collector.storage import RegistryStorage
-from services.collector.sweep import CollectionPolicy, Sweep
+from services.collector.sweep import CollectionPolicy, CollectionResult, Sweep
 from services.core.store.intents import intents_key
 
 PINS = "pins"
@@ -62,7 +63,7 @@ class FragileStorage(RegistryStorage):
 
 
 async def collect_for_ever(
-    storage: FragileStorage, url: str, prefix: str, policy: CollectionPolicy, *, reads_intents: bool
+    storage: FragileStorage, url: str, prefix: str, policy: CollectionPolicy, *, reads_intents: bool, scrubs: bool
 ) -> None:
     """Until it is killed."""
     async with RedisBus.open(url, streams=Streams(prefix)) as bus:
@@ -76,20 +77,24 @@ async def collect_for_ever(
         sweep = Sweep(storage, pins=pins, intents=intents, policy=policy)
         scrub = Scrub(storage)
         while True:
-            result = await sweep.collect()
-            mark, blobs, _ = await sweep.plan()
-            await scrub.scrub(mark, blobs)
+            result: CollectionResult | ScrubResult
+            if scrubs:
+                mark, blobs, _ = await sweep.plan()
+                result = (await scrub.check_sizes(mark, blobs)).and_also(await scrub.scrub(mark, blobs))
+            else:
+                result = await sweep.collect()
             sys.stdout.write(json.dumps(dataclasses.asdict(result)) + "\n")
             sys.stdout.flush()
             await asyncio.sleep(0.05)
 
 
 def main(arguments: list[str]) -> None:
-    root, url, prefix, grace, keep, reads_intents, crash = arguments
+    root, url, prefix, grace, keep, reads_intents, crash, what = arguments
     storage = FragileStorage(Path(root))
     storage.crash = float(crash)
     policy = CollectionPolicy(grace_seconds=float(grace), keep_seconds=float(keep), batch=50)
-    asyncio.run(collect_for_ever(storage, url, prefix, policy, reads_intents=reads_intents == "1"))
+    reads = reads_intents == "1"
+    asyncio.run(collect_for_ever(storage, url, prefix, policy, reads_intents=reads, scrubs=what == "scrub"))
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ async def _collecting(redis: RedisServer, generated: Path) -> AsyncIterator[None
     """Collections of a store of generated images, one after the other, in a process of their own."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.collect.collector_process", str(generated), redis.url),
-        *("pulled", "60", "600", "1", "0"),
+        *("pulled", "60", "600", "1", "0", "collect"),
         stdout=asyncio.subprocess.PIPE,
     )
     try:

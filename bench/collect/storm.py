@@ -1,4 +1,5 @@
-"""A storm on one registry: pushers, pullers and deletions beside a collector that is killed at every step."""
+"""A storm on one registry: pushers, pullers, deletions and host reclaims beside a collector and a scrubber; all of them
+are killed at every step."""
 
 from __future__ import annotations
 
@@ -7,11 +8,12 @@ import contextlib
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bench.collect.clients import Clients, Ledger
 from bench.collect.collector_process import PINS
+from bench.collect.host import StormHost
+from bench.collect.kills import killed_at_random
 from deploy.lab import Lab
 from events.redis.bus import RedisBus
 from events.streams import Streams
@@ -35,6 +37,7 @@ class StormReport:
     lost_blobs: int
     broken_manifests: int
     left_over_blobs: int
+    reclaim_lost: int
 
 
 class Storm:
@@ -53,7 +56,8 @@ class Storm:
         self._dice = random.Random(seed)
         self._careless = careless
         self._calm = calm
-        self.kills = {"collector": 0, "registry": 0, "pusher": 0}
+        self.kills = {"collector": 0, "scrubber": 0, "reclaimer": 0, "registry": 0, "pusher": 0}
+        self.host = None if careless or calm else StormHost(lab, name)
 
     async def run(self) -> StormReport:
         storage = RegistryStorage(self.writer.storage)
@@ -72,14 +76,16 @@ class Storm:
                 pins=f"{self.prefix}:{PINS}",
                 dice=random.Random(self._dice.random()),
             )
+            if self.host is not None:
+                await self.host.fill()
             await self._storm(clients)
-            return await self._settled(storage, clients.ledger, pull)
+            return await self._settled(storage, clients.ledger, plain)
 
     async def _storm(self, clients: Clients) -> None:
         pushers = [self._pusher(clients, stranger=stranger) for stranger in (False, False, True, True)]
         pullers = [clients.pull_for_ever() for _ in range(8)]
-        begun: list[Callable[[], Awaitable[None]]] = [self._collect, self._kill_registry]
-        work = [*pushers, *pullers, clients.delete_for_ever(), *(part() for part in begun)]
+        collectors = [self._collect("collect"), self._collect("scrub")]
+        work = [*pushers, *pullers, clients.delete_for_ever(), *collectors, self._kill_registry(), self._reclaim()]
         tasks = [asyncio.ensure_future(one) for one in work]
         done, _ = await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:
@@ -97,24 +103,19 @@ class Storm:
                     await clients.push_for_ever(stranger=stranger)
             self.kills["pusher"] += 1
 
-    async def _collect(self) -> None:
-        """Collections without a pause in a process that dies by itself, or is killed at a random moment."""
-        while True:
-            grace, keep = ("0", "0") if self._careless else (str(GRACE_SECONDS), str(KEEP_SECONDS))
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bench.collect.collector_process", str(self.writer.storage), self.redis.url),
-                *(self.prefix, grace, keep, "0" if self._careless else "1", "0" if self._calm else "0.01"),
-                stdout=asyncio.subprocess.DEVNULL,
-            )
-            try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if self._calm else self._dice.uniform(2, 6)):
-                        await process.wait()
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
-                self.kills["collector"] += 1
+    async def _collect(self, what: str) -> None:
+        """Collections or scrubs without a pause in a process that dies by itself, or is killed at a random moment."""
+        grace, keep = ("0", "0") if self._careless else (str(GRACE_SECONDS), str(KEEP_SECONDS))
+        command = (sys.executable, "-m", "bench.collect.collector_process", str(self.writer.storage), self.redis.url)
+        more = (self.prefix, grace, keep, "0" if self._careless else "1", "0" if self._calm else "0.01", what)
+        between = None if self._calm else (2.0, 6.0) if what == "collect" else (4.0, 9.0)
+        async for _ in killed_at_random((*command, *more), self._dice, between):
+            self.kills["collector" if what == "collect" else "scrubber"] += 1
+
+    async def _reclaim(self) -> None:
+        if self.host is not None:
+            async for _ in self.host.reclaim(self.writer.url, self.redis.url, self.prefix, self._dice):
+                self.kills["reclaimer"] += 1
 
     async def _kill_registry(self) -> None:
         """The process that writes is killed now and then; a careless storm has enough without it."""
@@ -126,7 +127,7 @@ class Storm:
 
     # ---- afterwards ----
 
-    async def _settled(self, storage: RegistryStorage, ledger: Ledger, pull: HttpRegistry) -> StormReport:
+    async def _settled(self, storage: RegistryStorage, ledger: Ledger, registry: HttpRegistry) -> StormReport:
         """Quiet collections until nothing changes; then the storage against what was acknowledged."""
         broken = lost = 0
         mark = await self._quiet(storage)
@@ -148,6 +149,7 @@ class Storm:
             lost_blobs=lost,
             broken_manifests=broken + len(mark.damaged),
             left_over_blobs=len(left),
+            reclaim_lost=0 if self.host is None else await self.host.lost(registry),
         )
 
     async def _quiet(self, storage: RegistryStorage) -> Mark:

@@ -52,6 +52,7 @@ class HostReclaim:
             reason = f"{', '.join(others)} keep the content" if others else "the registry has it"
             return Reclaim(reference=name, freed=True, reason=reason, freed_bytes=0 if others else image.size_bytes)
         try:
+            await self._drop_own_names(image)
             await self._engine.untag(name)
         except BadInput as problem:
             return Reclaim(reference=name, freed=False, reason=f"it is in use: {problem}")
@@ -76,6 +77,7 @@ class HostReclaim:
         name = str(reference)
         there = await self._engine.inspect(name)
         if there is not None:
+            await self._drop_own_names(there)
             return ImageFetched(reference=name, image_id=there.image_id, present=True)
         info = await self._engine.info()
         found = await platform_manifest(self._registry, reference.repository, reference.registry_tag, info.platform)
@@ -109,6 +111,13 @@ class HostReclaim:
         async with aclosing(archive), self._engine.load(archive) as lines:
             async for _ in lines:
                 pass
+
+    async def _drop_own_names(self, image: EngineImage) -> None:
+        """Names by digest under the registry's address are ours: a fetch that was killed leaves one, and an image that
+        has one would never be freed."""
+        for name in image.repo_digests:
+            if name.startswith(f"{self._engine_registry}/"):
+                await self._engine.untag(name)
 
     async def _read_back(self, reference: Reference, image: EngineImage) -> bool:
         """Whether the registry gives every byte of this image. Raises WrongContent for bytes that are others."""

@@ -3,10 +3,11 @@
 import { useEffect, useState } from "./vendor/preact-hooks.js";
 import { path_of, post, useCommand, useGet } from "./net.js";
 import { plain } from "./text.js";
+import { Reclaim, Retention } from "./rules.js";
 import { Failure, html, Search, Section, State, Table, Text } from "./ui.js";
 
 export function Settings({ may }) {
-  return html`<${AutoPush} may=${may} /><${Retention} /><${Variables} />`;
+  return html`<${AutoPush} may=${may} /><${Retention} may=${may} /><${Reclaim} may=${may} /><${Variables} />`;
 }
 
 const CHOICES = [["", "as CYROID_AUTO_PUSH says"], ["true", "yes"], ["false", "no"]];
@@ -31,12 +32,6 @@ function AutoPush({ may }) {
       <div class="buttons"><button type="button" onClick=${() => set({ ...draft, rules: [...draft.rules, { pattern: "", push: true }] })}>Add a pattern</button><button class="primary" disabled=${save.busy}>Save</button></div></fieldset>
       ${fixed && html`<p class="quiet">Only an administrator can change it.</p>`}
       ${save.result && html`<p class="done" role="status">Saved.</p>`}<${Failure} error=${save.error} /></form>`}</${Section}>`;
-}
-
-function Retention() {
-  const found = useGet(path_of("registry", "retention"), { every: 0 });
-  return html`<${Section} title="Retention" id="retention"><${State} found=${found} noun="The rules" />
-    ${found.data && (found.data.rules?.length ? html`<ul class="plain">${found.data.rules.map((rule, at) => html`<li key=${at}><code><${Text} value=${JSON.stringify(rule)} limit=${400} /></code></li>`)}</ul>` : html`<p class="empty">There are no rules: every image is kept. <code>cyroid-images registry retention</code> changes them.</p>`)}</${Section}>`;
 }
 
 function Variables() {

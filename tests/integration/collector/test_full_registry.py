@@ -14,16 +14,25 @@ from pathlib import Path
 import pytest
 
 from deploy.machine.polling import poll
+from events.redis.bus import RedisBus
+from events.streams import Streams
+from services.adapters.memory_engine import MemoryEngine
 from services.adapters.registry import HttpRegistry
+from services.adapters.save_stream import SaveStream
 from services.collector.scrub import Scrub
 from services.collector.storage import RegistryStorage
 from services.collector.uploads import ABANDONED_SECONDS, purge_uploads
 from services.content.bundle import BundleReader, load_bundle
 from services.core.images.manifests import sha256
+from services.core.images.references import Reference
 from services.errors import NoSpace
+from services.registry_pusher.image_push import ImagePush
+from services.registry_pusher.layer_encodings import LayerEncodings
+from services.registry_pusher.layer_push import LayerPush
+from tests.images import tar_of
 from tests.integration.collector.test_sweep import Store
 from tests.integration.test_bundles import Sites
-from tests.laboratory import Lab, RegistryServer
+from tests.laboratory import Lab, RedisServer, RegistryServer
 
 pytestmark = pytest.mark.real
 
@@ -129,6 +138,37 @@ async def test_a_scrub_and_a_bundle_on_a_full_disk(
         assert [one async for one in load_bundle(there, BundleReader(bundle))]
         assert hurt.storage.is_intact(digest)
         assert (await there.manifest(sites.name, "1") or (None, None))[1] == manifest
+
+
+async def test_a_push_onto_a_full_disk(small: RegistryServer, redis_server: RedisServer, unique: str) -> None:
+    """With no byte for a layer, and with none for the second tag of layers that are there: each push says that there is
+    no space, what was there stays whole, and the same push succeeds once there is room."""
+    filler, storage, engine = small.storage.parent / "filler", RegistryStorage(small.storage), MemoryEngine()
+    images = {name: engine.add_image(f"{unique}:{name}", [tar_of({"f": os.urandom(300_000)})]) for name in "12"}
+    streams = Streams(unique)
+    async with (
+        HttpRegistry.open(small.url) as registry,
+        RedisBus.open(redis_server.url, streams=streams) as bus,
+    ):
+        sources, encodings = [SaveStream(engine)], LayerEncodings(bus=bus, prefix=unique)
+        layers = LayerPush(registry=registry, sources=sources, encodings=encodings)
+        push = ImagePush(engine=engine, registry=registry, sources=sources, layers=layers, engine_registry=None)
+        await push.push(f"{unique}:1")
+        await engine.tag(images["1"].local_id, f"{unique}:again")
+        await asyncio.to_thread(_fill, filler)
+        for name in ("2", "again"):
+            with pytest.raises(NoSpace):
+                await push.push(f"{unique}:{name}")
+        purge_uploads(storage, now=time.time() + 2 * ABANDONED_SECONDS)
+        assert await push.verified(Reference.parse(f"{unique}:1"), images["1"])
+        assert storage.is_intact(images["1"].diff_ids[0].removeprefix("sha256:"))
+        filler.unlink()
+        for name, image in (("2", images["2"]), ("again", images["1"])):
+            await push.push(f"{unique}:{name}")
+            assert await push.verified(Reference.parse(f"{unique}:{name}"), image)
+        mark, blobs, _ = await Store(registry, small.storage).sweep.plan()
+        assert (await Scrub(storage).scrub(mark, blobs)).damaged == []
+        assert mark.broken_tags == []
 
 
 def _flip(path: Path) -> None:
