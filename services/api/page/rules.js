@@ -40,7 +40,7 @@ function Rules({ id, title, path, fields, fresh, about, trial, may }) {
   const [draft, set] = useState(null);
   const [trying, set_trying] = useState(false);
   const saved = found.data?.rules ?? [];
-  useEffect(() => { if (found.data) set(saved); }, [found.data]);
+  useEffect(() => { if (found.data) set(saved); }, [JSON.stringify(found.data)]); // asked again, the same rules leave the draft alone
   const save = useCommand(async () => { const now = await post(path, { rules: draft }); found.reload(); return now; });
   const change = (at, part) => set(draft.map((rule, index) => (index === at ? JSON.parse(JSON.stringify({ ...rule, ...part })) : rule)));
   const changed = draft && JSON.stringify(draft) !== JSON.stringify(saved);

@@ -17,7 +17,7 @@ const chosen = (text) => (text === "true" ? true : text === "false" ? false : nu
 function AutoPush({ may }) {
   const found = useGet(path_of("settings", "auto-push"), { every: 0 });
   const [draft, set] = useState(null);
-  useEffect(() => { if (found.data) set({ push: found.data.push ?? null, rules: found.data.rules ?? [] }); }, [found.data]);
+  useEffect(() => { if (found.data) set({ push: found.data.push ?? null, rules: found.data.rules ?? [] }); }, [JSON.stringify(found.data)]);
   const save = useCommand((body) => post(path_of("settings", "auto-push"), body));
   const change = (at, part) => set({ ...draft, rules: draft.rules.map((rule, index) => (index === at ? { ...rule, ...part } : rule)) });
   const submit = (event) => { event.preventDefault(); save.run(draft.push === null ? { rules: draft.rules } : draft); };
