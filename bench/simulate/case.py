@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         "faults": faults.total(),
         **bad,
         "ended": ends,
-        "images": {how: total[how] for how in ("pulled", "loaded", "retagged", "present")},
+        "images": {how: total[how] for how in ("pulled", "mounted", "loaded", "retagged", "present")},
         "failures_by_reason": dict(sorted(reasons.items())),
         "rounds": rounds,
         "steps_hit": sweep.rounds,

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from bench.simulation.cluster import Cluster
 from events.messages import DeploymentFailed, ImageReady
+from services.adapters.memory_layer_placer import missing
+from services.collector.pins import mounted_digests
 from services.core.deployments.deployment import Deployment, parse_transfer_id
 from services.core.images.read_model import RangeInventory, ReadModelKeys
 from services.core.ranges.ranges import DesiredImages
@@ -34,8 +36,8 @@ class Checker:
 
     lost    deployments that nobody knows, or whose end was never told
     wrong   ready without the right content; ended in two ways; something pushed twice; a name, a slot, a place in a
-            queue, a spool, an operation of an engine left behind; content that a recreated range did not get back; a
-            read model that is not what is
+            queue, a spool, an operation of an engine, a mounted layer left behind; one that an engine uses and the
+            host does not show; content that a recreated range did not get back; a read model that is not what is
     """
 
     def __init__(self, findings: Findings, cluster: Cluster, contents: Mapping[str, Set[str]]) -> None:
@@ -52,6 +54,7 @@ class Checker:
             elif not found.open:
                 await self._at_deployment(found)
         await self._at_ranges()
+        await self._at_mounts()
         self._at_host()
         self._at_processes()
         for digest, times in Counter(one[:2] for one in cluster.registry.uploaded).items():
@@ -116,6 +119,23 @@ class Checker:
                     bad("wrong", f"{range_id} should have {due}, it has {there}")
                 elif there.diff_ids == due.diff_ids and held.images.get(reference) not in (due.image_id, None):
                     bad("wrong", f"the tracker says that {range_id} has {held.images.get(reference)} as {reference}")
+
+    async def _at_mounts(self) -> None:
+        """Each engine is shown what its layers stand on, and nothing else; the collector knows the blobs."""
+        cluster, bad = self._cluster, self._findings.bad
+        shown = await cluster.mounts.shown()
+        for range_id, engine in cluster.engines.items():
+            if lacking := await missing(engine, range_id, cluster.mounts):
+                bad("wrong", f"layers of {range_id} stand on what is not shown: {lacking}")
+            held = set(shown[range_id].layers) if range_id in shown else set[str]()
+            if leaked := held - set(engine.store.mounted):
+                bad("wrong", f"{range_id} is shown layers that it does not use: {leaked}")
+            if engine.store.placed.open:
+                bad("wrong", f"{range_id} holds mounted layers for {list(engine.store.placed.open)}")
+        needed = {digest for one in shown.values() for digest in one.digests}
+        pinned = {f"sha256:{digest}" for digest in await mounted_digests(cluster.bus, cluster.streams.prefix)}
+        if needed != pinned:
+            bad("wrong", f"the collector is told to keep {pinned}, mounted are {needed}")
 
     def _delivered(self, everything: Sequence[Deployment | None], range_id: str) -> set[str]:
         """References that a deployment brought there which succeeded."""

@@ -25,6 +25,8 @@ from events.memory.bus import MemoryBus
 from events.messages import DeploymentEnded, Message
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
+from services.adapters.memory_layer_mounts import MemoryLayerMounts
+from services.adapters.memory_layer_placer import MemoryLayerPlacer
 from services.adapters.memory_layers import MemoryLayers
 from services.adapters.memory_registry import MemoryRegistry
 from services.adapters.openers import Adapters, host_layer_sources
@@ -33,7 +35,7 @@ from services.core.deployments.index import DeploymentKeys
 from services.core.images.image import Store
 from services.core.ranges.ranges import RangeKeys
 from services.deployer.policy import policy_of
-from services.ports import Engine, LayerSource
+from services.ports import Engine, LayerPlacer, LayerSource
 from services.settings import Settings
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -85,7 +87,8 @@ class Cluster:
     `others` are further hosts, each with an engine (`hosts[name]`), registry-pushers and a tar server of its own.
 
     `stores` says which engines keep images as containerd does: `host`, or a range's id. `at_hand`: the host's layers
-    can be read where they lie, not only by `save`. A pooled range's engine is at `engine_url(range_id)`.
+    can be read where they lie, not only by `save`. A pooled range's engine is at `engine_url(range_id)`. `mounting`:
+    a layer-mounter shows layers to the ranges that have an agent.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Cluster:
         limits: Policy = LIMITS,
         stores: Mapping[str, Store] | None = None,
         at_hand: bool = False,
+        mounting: bool = False,
         proxy: Proxy = direct,
         others: Sequence[str] = (),
     ) -> None:
@@ -107,7 +111,9 @@ class Cluster:
         self.bus = MemoryBus(clock=loop_clock)
         self.policy = policy_of(settings, limits)
         self.registry = MemoryRegistry(REGISTRY)
-        self.at_hand = at_hand
+        #: What the host mounts, which is there whatever becomes of the role.
+        self.mounts = MemoryLayerMounts(self.registry.blobs.keys())
+        self.at_hand, self.mounting = at_hand, mounting
         self._settings, self._limits, self._proxy = settings, limits, proxy
         self._stores = dict(stores or {})
         self.host = MemoryEngine(engine_id="host", url="memory://host", store=self._stores.get("host", "classic"))
@@ -130,6 +136,8 @@ class Cluster:
             made |= {f"pusher-{host}-{n}": self._serving("registry-pusher", host=host) for n in range(replicas)}
         if self.pooled:
             made["agent-pool"] = self._serving("agent-pool")
+        if self.mounting:
+            made["layer-mounter"] = self._serving("layer-mounter")
         return made | {f"agent-{range_id}": self._serving("agent", range_id) for range_id in self.agents}
 
     def _serving(self, role: str, range_id: str = "", host: str = "host") -> Program:
@@ -166,7 +174,14 @@ class Cluster:
             at_hand = MemoryLayers(self.hosts[settings.host_engine_url.partition("://")[2]])
             return [self._proxy(at_hand, process), *saved] if self.at_hand else saved
 
+        def placer(settings: Settings, _: Engine) -> LayerPlacer | None:
+            if not self.mounting or settings.range_id not in self.agents:
+                return None
+            return self._proxy(self._placer(settings.range_id), process)  # type: ignore[no-any-return]
+
         return Adapters(
+            layer_placer=placer,
+            layer_mounts=lambda _: self._proxy(self.mounts, process),
             bus=lambda _: opened(self.bus),
             engine=engine,
             registry=lambda _: opened(self.registry),
@@ -177,6 +192,14 @@ class Cluster:
             policy=self._limits,
         )
 
+    def _placer(self, range_id: str) -> MemoryLayerPlacer:
+        return MemoryLayerPlacer(
+            range_id=range_id,
+            engine=lambda: self.engines[range_id],
+            mounts=self.mounts,
+            content=lambda digest: self.registry.blobs[digest],
+        )
+
     def new_engine(self, range_id: str, life: int) -> MemoryEngine:
         """An empty engine, as a range that is made (again) has it."""
         return MemoryEngine(
@@ -185,6 +208,11 @@ class Cluster:
             url=self.engine_url(range_id),
             store=self._stores.get(range_id, "classic"),
         )
+
+    @property
+    def host_inbox(self) -> str:
+        """The stream of requests to the layer-mounter."""
+        return self.streams.host_inbox(self._settings.host_id)
 
     def engine_url(self, range_id: str) -> str:
         """How the agent pool reaches an engine."""

@@ -1,7 +1,8 @@
 """Fault proxies between a process and everything outside it: any call may fail, or be the last that it makes.
 
-A call is one on the bus, on an engine, on the registry or on a layer source, and each piece of what streams through
-one: a chunk of a blob on its way into the registry, a line of an engine's progress. `Faults` says what happens to it.
+A call is one on the bus, an engine, the registry, a layer source or mounted layers, and each piece of what streams
+through one: a chunk of a blob on its way into the registry, a line of an engine's progress. `Faults` says what happens
+to it.
 
     lost call       it never reached the other side
     lost reply      it took effect, and that is not known
@@ -22,9 +23,11 @@ from bench.simulation.cluster import LEASE_SECONDS, EngineAt
 from bench.simulation.processes import Process, Proxy
 from events.bus import BusUnavailable
 from services.adapters.memory_engine import MemoryEngine
+from services.adapters.memory_layer_mounts import MemoryLayerMounts
+from services.adapters.memory_layer_placer import MemoryLayerPlacer
 from services.adapters.memory_layers import MemoryLayers
 from services.adapters.memory_registry import MemoryRegistry
-from services.errors import EngineUnavailable, LayerUnreadable, RegistryUnavailable
+from services.errors import EngineUnavailable, LayersNotMounted, LayerUnreadable, RegistryUnavailable
 
 Kind = Literal["lost call", "lost reply", "late", "very late", "killed before", "killed after"]
 KINDS: tuple[Kind, ...] = ("lost call", "lost reply", "late", "very late", "killed before", "killed after")
@@ -32,6 +35,8 @@ VERY_LATE_SECONDS = 1.5 * LEASE_SECONDS
 #: Calls that give a stream, and where calls take one.
 _STREAMING = frozenset({"pull", "push", "load", "save", "open_blob", "layer"})
 _TAKING = {"put_blob": 3, "load": 0}
+#: Calls on files of the process's own machine, which no connection breaks.
+_OF_FILES = frozenset({"placer.available", "placer.settle", "placer.unused", "placer.forget", "mounts.shown"})
 
 
 class Faults(Protocol):
@@ -107,6 +112,8 @@ class _FaultProxy:
     async def _before(self, call: str) -> Kind | None:
         self._living()
         kind = self._faults.pick(self._process, call)
+        if kind in ("lost call", "lost reply") and call in _OF_FILES:
+            return None
         if kind == "lost call":
             raise self._away("the connection broke before the call")
         if kind == "killed before":
@@ -138,4 +145,6 @@ def _kind_of(thing: Any) -> tuple[str, Callable[[str], Exception]]:
         return "registry", RegistryUnavailable
     if isinstance(thing, MemoryLayers):
         return "layers", LayerUnreadable
+    if isinstance(thing, MemoryLayerMounts | MemoryLayerPlacer):
+        return ("mounts" if isinstance(thing, MemoryLayerMounts) else "placer"), LayersNotMounted
     return "bus", BusUnavailable

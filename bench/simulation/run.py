@@ -92,6 +92,7 @@ class SimulationRun:
             settings=workload.settings,
             stores=dict(workload.stores),
             at_hand=workload.at_hand,
+            mounting=workload.mounting,
             proxy=faulty(self.faults),
         )
         for number in range(IMAGES):
@@ -180,6 +181,7 @@ async def published(cluster: Cluster) -> dict[str, set[str]]:
     """By the source of each entry. The tracker copies progress of ranges under the source that it had."""
     streams, found = cluster.streams, dict[str, set[str]]()
     shared = [streams.images, streams.deployments, streams.deployer, streams.progress, streams.host_inbox("host")]
+    shared.append(cluster.host_inbox)
     of_ranges = [
         name(range_id)
         for name in (streams.inbox, streams.outbox, streams.range_progress)

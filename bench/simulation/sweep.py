@@ -1,6 +1,6 @@
 """Sweep: one fault at every call of every process, one after the other.
 
-A short workload (an image pulled with its layers, one by tar because the registry is down, one to a range that the
+A short workload (an image with mounted layers, one by tar because the registry is down, one pulled in a range that the
 agent pool drives, a cancel, a retry) is run once without a fault, to learn which calls are made. Then it is run again
 for each call and each kind of fault, with that fault alone.
 """
@@ -28,6 +28,7 @@ WORKLOAD = Workload(
         Ask(at=4.5, range_id="r0", images=(3,), cancel_after=0.3),
     ),
     nemesis_faults=(NemesisEvent(at=3.0, kind="registry down", range_id="", value=0.2),),
+    mounting=True,
 )
 _QUIET_SECONDS = 12.0
 

@@ -60,13 +60,17 @@ class NemesisEvent:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One round. `stores`: engines that keep images as containerd does. `at_hand`: layers can be read one by one."""
+    """One round. `stores`: engines that keep images as containerd does. `at_hand`: layers can be read one by one.
+
+    `mounting`: a layer-mounter shows layers to ranges that have an agent.
+    """
 
     asks: tuple[Ask, ...]
     nemesis_faults: tuple[NemesisEvent, ...] = ()
     settings: Settings = field(default_factory=lambda: round_settings(2))
     stores: tuple[tuple[str, Store], ...] = ()
     at_hand: bool = True
+    mounting: bool = False
 
 
 def round_settings(pulls_per_host: int) -> Settings:
@@ -99,6 +103,7 @@ def rolled(dice: random.Random) -> Workload:
         settings=round_settings(dice.choice((1, 2, 8))),
         stores=tuple((place, "containerd") for place in places),
         at_hand=dice.random() < 0.7,
+        mounting=dice.random() < 0.4,
     )
 
 

@@ -32,10 +32,13 @@ class InFlightEntry:
         return self.fate == "running" and (self.lease.holder, self.lease.deliveries) == (lease.holder, lease.deliveries)
 
     def end(self, fate: Literal["lost", "handed_back"]) -> None:
-        """Cancel the handler with a reason."""
+        """Cancel the handler with a reason.
+
+        After its first step: a task that is cancelled before runs none of its code, so it would keep its slot for ever.
+        """
         if self.task is not None and self.fate == "running":
             self.fate = fate
-            self.task.cancel()
+            asyncio.get_running_loop().call_soon(self.task.cancel)
 
 
 class InFlightEntries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from events.messages import Layer
 from services.core.images.image import Store
@@ -14,8 +14,8 @@ from services.errors import LayersNotMounted
 class MemoryLayerMounts:
     """Shows layers whose digests are among `blobs`; refuses others as a registry does that does not have them."""
 
-    def __init__(self, blobs: Sequence[str] = ()) -> None:
-        self.blobs = set(blobs)
+    def __init__(self, blobs: Set[str] = frozenset()) -> None:
+        self.blobs = blobs
         self._records: dict[str, ShownLayers] = {}
 
     async def show(

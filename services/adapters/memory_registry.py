@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -39,6 +39,11 @@ class MemoryRegistry:
     @property
     def address(self) -> str:
         return self._address
+
+    @property
+    def blobs(self) -> Mapping[str, bytes]:
+        """Every blob by its digest, as the storage has it: also while the registry is away."""
+        return self._content
 
     def lose(self, digest: str) -> None:
         """Lose a blob as a broken disk does: no repository has it any more, and every manifest stays."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.adapters.memory_archives import StoredImage, manifest_of
+from services.adapters.placed_layers import PlacedLayers
 from services.core.images.image import EngineImage, Store
 from services.core.images.manifests import Manifest, sha256
 from services.core.images.references import Reference
@@ -14,13 +15,19 @@ from services.errors import BadReference, CyroidError, NotFound, WrongContent
 
 @dataclass(slots=True)
 class MemoryStore:
-    """`layers` by diff ID; `images` by what the engine calls them; `names` and `digests` by reference."""
+    """`layers` by diff ID; `images` by what the engine calls them; `names` and `digests` by reference.
+
+    `mounted` has the diff IDs of those layers that stand on folders of the host, by folder name; `placed` is the
+    agent's record of them, which lies with the engine's data.
+    """
 
     kind: Store
     layers: dict[str, bytes] = field(default_factory=dict)
     images: dict[str, StoredImage] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    mounted: dict[str, str] = field(default_factory=dict)
+    placed: PlacedLayers = field(default_factory=PlacedLayers)
 
     def add_layer(self, content: bytes, *, wanted: str | None = None, kind: type[CyroidError] = WrongContent) -> str:
         """Keep a layer; raises `kind` if it is not the wanted one. Returns its diff ID."""
@@ -90,8 +97,14 @@ class MemoryStore:
 
     def _remove(self, local_id: str) -> None:
         del self.images[local_id]
+        self.drop_unused(self.layers)
+
+    def drop_unused(self, diff_ids: Iterable[str]) -> None:
+        """Remove those of these layers that no image uses."""
         used = {one for image in self.images.values() for one in image.diff_ids}
-        self.layers = {one: content for one, content in self.layers.items() if one in used}
+        gone = set(diff_ids) - used
+        self.layers = {one: content for one, content in self.layers.items() if one not in gone}
+        self.mounted = {name: one for name, one in self.mounted.items() if one not in gone}
 
     def knows(self, diff_ids: Sequence[str]) -> bool:
         """Whether the top layer of this chain need not be sent: a classic store knows a layer by its whole chain."""

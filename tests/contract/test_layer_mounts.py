@@ -37,13 +37,13 @@ def layer_of(tar: bytes) -> Layer:
 async def subject(request: pytest.FixtureRequest, tmp_path: Path, lab: Lab) -> AsyncIterator[Subject]:
     """One kind in turn."""
     if request.param == "memory":
-        fake = MemoryLayerMounts()
+        blobs = set[str]()
 
         def remember(tar: bytes) -> Layer:
-            fake.blobs.add(layer_of(tar).digest)
+            blobs.add(layer_of(tar).digest)
             return layer_of(tar)
 
-        yield Subject(fake, remember)
+        yield Subject(MemoryLayerMounts(blobs), remember)
         return
     folder, storage = tmp_path / "mounts", tmp_path / "storage"
     storage.mkdir()

@@ -22,19 +22,16 @@ CLASSES = {kind.__name__: str(kind.__struct_config__.tag).rsplit(".", 1)[0] for 
 #: Simulated runs in which every type has to be seen; each has other faults, and it ends as soon as all were seen.
 SEEDS = (12, 11, *range(1, 11))
 #: Roles that the simulation runs: what they publish is observed.
-SIMULATED = {"registry-pusher", "deployer", "agent", "tracker"}
-#: Published only where a layer-mounter serves, and the simulation has none.
+SIMULATED = {"registry-pusher", "deployer", "agent", "tracker", "layer-mounter"}
 #: Published only where content of the registry is damaged, which no simulated run has.
 DAMAGE = {"registry.check_requested"}
 #: Published only where somebody asks, or a rule allows it, which is nobody in the simulation.
 HOST_IMAGES = {
     *("image.adopted", "image.push_requested", "image.reclaim_requested", "image.reclaimed", "image.fetched"),
 }
-MOUNTS = {"layers.mount_requested", "layers.unmount_requested", "layers.released"}
 #: For the others: the modules that make their messages, below services/.
 PLACES = {
     "build, import, promote": ("ingest/*.py",),
-    "layer-mounter": ("layer_mounter/answers.py",),
     "tar-server": ("tar_server/*.py",),
     "agent-pool": ("agent/pool.py", "registry_pusher/range_push.py"),
     "range-gateway": ("range_gateway/reports.py",),  # it also passes on what agents publish
@@ -97,11 +94,7 @@ def test_simulated_roles_publish_what_the_table_lists_and_nothing_else() -> None
     observed = loop.run_until_complete(unknown_image())
     loop.close()
     absent = {"registry-pusher": HOST_IMAGES | DAMAGE}
-    column = {
-        role: types - MOUNTS - absent.get(role, set())
-        for role, types in _published_column().items()
-        if role in SIMULATED
-    }
+    column = {role: types - absent.get(role, set()) for role, types in _published_column().items() if role in SIMULATED}
     for seed in SEEDS:
         for role, types in simulate(seed).published.items():
             observed.setdefault(role, set()).update(types)

@@ -41,6 +41,7 @@ COVERED_BY = {
         "services/queries/read_model/ingests.py",
     ),
     "tests/unit/services/api/test_session.py": ("services/api/page_sessions.py",),
+    "tests/unit/bench/simulation/test_workload.py": ("services/adapters/memory_layer_placer.py",),
     "tests/contract/test_layer_mounts.py": (
         "services/adapters/kernel_mounts.py",
         "services/adapters/memory_layer_mounts.py",

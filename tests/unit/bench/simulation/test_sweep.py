@@ -18,9 +18,10 @@ def test_no_single_fault_spoils_the_story() -> None:
 
 
 def test_every_role_makes_calls_in_the_story() -> None:
-    """The story has work for each of them: a layer on its way, an archive, a pull, a load, a wish, a record."""
+    """The story has work for each of them: a layer, an archive, a pull, a mounted layer, a load, a record."""
     calls = {call for made in steps().values() for call in made}
     assert {"registry.put_blob piece", "layers.layer piece", "engine.pull piece", "engine.load piece"} <= calls
+    assert {"mounts.show", "mounts.engine_is", "placer.accept", "placer.place", "placer.settle"} <= calls
     assert {"bus.finish", "bus.acquire", "registry.put_manifest", "engine.untag", "bus.load_many"} <= calls
 
 

@@ -11,7 +11,8 @@ from bench.simulation.run import SimulationRun
 from bench.simulation.workload import IMAGES, NEMESIS_FAULTS, RANGES, Ask, NemesisEvent, Workload, round_settings
 
 PROCESSES = (
-    "deployer-0", "deployer-1", "pusher-0", "pusher-1", "tar-server", "tracker", "agent-pool", "agent-r0", "agent-r1"
+    "deployer-0", "deployer-1", "pusher-0", "pusher-1", "tar-server", "tracker", "agent-pool", "agent-r0", "agent-r1",
+    "layer-mounter",
 )  # fmt: skip
 #: About as many calls as a process makes in a story of this length.
 CALLS = 400
@@ -42,6 +43,7 @@ workloads = st.builds(
         lambda some: tuple((one, "containerd") for one in sorted(some))
     ),
     at_hand=st.booleans(),
+    mounting=st.booleans(),
 )
 scripts = st.dictionaries(
     st.tuples(st.sampled_from(PROCESSES), st.integers(0, CALLS)), st.sampled_from(KINDS), max_size=12

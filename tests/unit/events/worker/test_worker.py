@@ -12,9 +12,10 @@ from events.bus import (
     Post,
 )
 from events.envelope import Envelope
-from events.lease import Holder
+from events.lease import Holder, Lease
 from events.messages import PushRequested
 from events.subscription import Handlers, Subscription
+from events.worker.in_flight import InFlightEntries, InFlightEntry
 from events.worker.worker import Worker
 from tests.unit.events.worker.scene import STREAMS, Scene, effect
 
@@ -114,6 +115,24 @@ async def test_a_growing_list_of_streams_is_followed() -> None:
         assert "new" in order
         await asyncio.sleep(60)
     assert len(order) == 51
+
+
+async def test_an_entry_that_is_lost_before_its_handler_began_frees_its_slot() -> None:
+    """A reply that came when its leases were over: all is cancelled at once, and the worker goes on."""
+    runs, holder = InFlightEntries(1), Holder("pusher", "w", 10.0)
+    run = InFlightEntry(Lease(stream="s", entry_id="1-0", holder=holder, fields={}, deliveries=1), confirmed=-15.0)
+    runs.add(run)
+
+    async def handle() -> None:
+        try:
+            await asyncio.sleep(1)
+        finally:
+            runs.remove(run)
+
+    run.task = asyncio.create_task(handle())
+    run.end("lost")
+    await runs.until_free()
+    assert run.fate == "lost"
 
 
 async def test_a_timer_fires_while_all_slots_are_taken() -> None:

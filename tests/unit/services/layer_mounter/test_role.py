@@ -75,7 +75,7 @@ async def _is_pinned_alone(here: Host, layer: Layer) -> bool:
 @asynccontextmanager
 async def host(*, known: bool = True) -> AsyncIterator[Host]:
     """No fixture: those are made in a time of their own."""
-    bus, mounts = MemoryBus(), MemoryLayerMounts([ONE.digest, TWO.digest])
+    bus, mounts = MemoryBus(), MemoryLayerMounts({ONE.digest, TWO.digest})
     if known:
         await bus.commit(Outcome(index=(IndexWrite(KEYS.known_index, "r-1", 1.0),)))
     role = LayerMounter(bus=bus, mounts=mounts, streams=STREAMS, host="local", source="layer-mounter@h")
