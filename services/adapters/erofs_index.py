@@ -1,5 +1,5 @@
 """EROFS images for a layer: an index that says where each file lies in the layer's own tar, made by `mkfs.erofs`; the
-tar as one file; and its tar-split, made by `services.adapters.tar_splitter`.
+tar as one file; and its tar-split (`services.adapters.tar_split_batches`).
 
 The tar is not trusted. So both programs read it as a user without any right, from an open
 descriptor, and within limits of time, memory and size; they write to a descriptor as well. An index is checked,
@@ -14,14 +14,14 @@ import asyncio
 import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+from services.adapters.tar_split_batches import TarSplitBatches
 from services.core.mounts.erofs_blob import single_file_image
 from services.core.mounts.erofs_files import files_image
 from services.core.mounts.erofs_root import (
@@ -61,6 +61,7 @@ class IndexMaker:
         self._index_limit = index_limit_bytes
         self._parallel = asyncio.Semaphore(parallel)
         self._making: dict[str, asyncio.Lock] = {}
+        self._splits = TarSplitBatches(self._run_splitter, self._parallel)
 
     async def check(self) -> None:
         """Raises LayersNotMounted, with what to do, where the program is missing or too old."""
@@ -132,17 +133,19 @@ class IndexMaker:
         scratch = made.with_suffix(f".{uuid4().hex}.new")
         try:
             with tar.open("rb") as source, tempfile.TemporaryFile(dir=made.parent) as target:
-                command = [*self._limits(), sys.executable, "-I", "-m", "services.adapters.tar_splitter"]
-                async with self._parallel:
-                    status, said = await self._run(command, stdin=source, stdout=target)
-                if status:
-                    raise LayersNotMounted(f"{tar} has no tar-split (status {status}): {said[-300:].strip()}")
+                try:
+                    size = await self._splits.split(source, target)
+                except LayersNotMounted as problem:
+                    raise LayersNotMounted(f"{tar} has no tar-split: {problem}") from problem
                 target.seek(0)
-                content = {SPLIT_NAME: target.read(), SIZE_NAME: str(int(said)).encode()}
+                content = {SPLIT_NAME: target.read(), SIZE_NAME: str(size).encode()}
                 await asyncio.to_thread(_write, scratch, files_image(content))
             scratch.rename(made)
         finally:
             scratch.unlink(missing_ok=True)
+
+    async def _run_splitter(self, command: list[str], descriptors: Sequence[int]) -> tuple[int, str]:
+        return await self._run([*self._limits(), *command], stdin=None, stdout=None, keep=descriptors)
 
     def _limits(self) -> list[str]:
         limits = [f"--as={self._memory}", f"--cpu={int(self._seconds)}", f"--fsize={self._index_limit}"]
@@ -162,13 +165,16 @@ class IndexMaker:
             *(self._program, *options, "/proc/self/fd/1"),
         ]
 
-    async def _run(self, command: list[str], *, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> tuple[int, str]:
+    async def _run(
+        self, command: list[str], *, stdin: IO[bytes] | None, stdout: IO[bytes] | None, keep: Sequence[int] = ()
+    ) -> tuple[int, str]:
         """Exit status and output of the program. It is killed when its time is over or the caller leaves."""
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=stdin or asyncio.subprocess.DEVNULL,
             stdout=stdout or asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            pass_fds=tuple(keep),
             env={"PATH": os.environ.get("PATH", "/usr/bin"), "LC_ALL": "C"},
         )
         try:

@@ -13,7 +13,7 @@ from tests.integration.test_layer_sources import files_of, load
 
 pytestmark = pytest.mark.real
 
-#: Range → inputs that are pulled there, and why. mkfs.erofs refuses entries below a symbolic link of the same layer, and
+#: Range → inputs pulled there, and why. mkfs.erofs refuses entries below a symbolic link of the same layer, and
 #: tars that end without their end.
 RANGES: dict[str, dict[str, str]] = {
     "m-28.5": {"behind_a_link": "mkfs.erofs cannot index", "ends": "mkfs.erofs cannot index"},

@@ -50,6 +50,7 @@ COVERED_BY = {
         "services/adapters/erofs_index.py",
         "services/adapters/layer_folder.py",
         "services/adapters/layer_views.py",
+        "services/adapters/tar_split_batches.py",
         "services/adapters/tar_splitter.py",
     ),
     "tests/e2e/test_mounted_layers.py": (

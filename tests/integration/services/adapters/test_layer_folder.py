@@ -46,7 +46,10 @@ class Host:
         return self.storage / "docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
 
     def view(self, layer: Layer, kind: str = "layers") -> Path:
-        return self.folder / "ranges/r-1" / kind / layer.diff_id.removeprefix("sha256:")
+        return self.view_of(layer.diff_id.removeprefix("sha256:"), kind)
+
+    def view_of(self, digits: str, kind: str = "layers") -> Path:
+        return self.folder / "ranges/r-1" / kind / digits
 
     def in_range(self, script: str) -> int:
         """Run a script as root of a range: in a namespace that gets the host's mounts and gives none back."""
@@ -153,6 +156,29 @@ async def test_a_layer_whose_blob_is_gone_is_told_and_has_no_mount_point(host: H
     assert not host.view(layer).exists()
 
 
+async def test_root_in_a_range_changes_no_tar_split(host: Host) -> None:
+    """An engine makes layers' tars with it, so a changed one would change what is saved and pushed, here alone."""
+    layer = host.add(a_tar())
+    await show(host, layer, store="classic")
+    split = host.view(layer, "splits")
+    name, content = split.name, (split / "tar-split.json.gz").read_bytes()
+    file = f"splits/{name}/tar-split.json.gz"
+    for attack in (
+        f"echo more >> {file}",
+        f"chmod u+w {file}",
+        f"rm -f {file}",
+        f"mv {file} splits/{name}/other",
+        f"mount -o remount,rw splits/{name} && touch splits/{name}/new",
+        f"mount -o remount,bind,rw splits/{name} && touch splits/{name}/new",
+    ):
+        assert host.in_range(attack) != 0, attack
+    # Its own view it may take away or cover; everybody else sees what was made.
+    assert host.in_range(f"umount splits/{name} && mkdir -p splits/{name} && echo lie > {file}") == 0
+    await host.make().restore()
+    assert (split / "tar-split.json.gz").read_bytes() == content
+    assert sorted(path.name for path in split.iterdir()) == ["size", "tar-split.json.gz"]
+
+
 async def test_root_in_a_range_changes_its_own_view_alone(host: Host) -> None:
     """It may mount: it writes, makes the view writable, covers and unmounts it; host and blob stay what they are."""
     layer = host.add(a_tar())
@@ -203,6 +229,38 @@ async def test_a_link_that_a_range_planted_is_not_followed(host: Host, tmp_path:
     assert list(elsewhere.iterdir()) == []
     assert not mounts_below(elsewhere)
     assert (host.view(layer) / "t/file").read_bytes() == b"right"
+
+
+async def test_a_layer_that_has_no_tar_split_takes_none_from_those_made_with_it(host: Host) -> None:
+    """The tar-splits of an image's layers share a program: thirty of them come, and the one that fails says why."""
+    layers = [host.add(LayerTar().add(f"t/{number}", b"x" * number).bytes()) for number in range(30)]
+    twice = host.add(LayerTar().add("t/file", b"one").add("./t/file", b"two").bytes())
+    with pytest.raises(LayersNotMounted, match="occurs twice"):
+        await show(host, *layers, twice, store="classic")
+    assert len(list((host.folder / "index").glob("*.split"))) == 30
+    await show(host, *layers, store="classic")
+    assert [(host.view(one, "splits") / "size").read_text() for one in layers] == [str(size) for size in range(30)]
+
+
+async def test_a_layer_beyond_eight_gigabytes_is_mounted(host: Host) -> None:
+    """Its size is in base 256 in the tar's header. The file is a hole, so that no disk is needed."""
+    header = tarfile.TarInfo("t-large")
+    header.size, header.mode = 9 << 30, 0o644
+    blocks = [header.tobuf(tarfile.GNU_FORMAT), bytes(1024)]
+    digits = "9" * 64
+    blob = host.blob(digits)
+    blob.parent.mkdir(parents=True)
+    with blob.open("wb") as file:
+        file.write(blocks[0])
+        file.seek(header.size - 6, 1)
+        file.write(b"at end" + blocks[1])
+    digest = f"sha256:{digits}"
+    await show(host, Layer(digest=digest, diff_id=digest, size_bytes=blob.stat().st_size))
+    for path, end in ((host.view_of(digits) / "t-large", 0), (host.view_of(digits, "blobs") / "data", 1024)):
+        with path.open("rb") as mounted:
+            mounted.seek(-end - 6, 2)
+            assert mounted.read(6) == b"at end"
+    assert (host.view_of(digits) / "t-large").stat().st_size == header.size
 
 
 @pytest.mark.parametrize(
