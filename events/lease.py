@@ -97,12 +97,14 @@ class DeadLetterReason:
 class Taken:
     """Entries leased, and how many duplicates of finished events were acknowledged instead.
 
-    `skipped` is how many keys were skipped because they are of another kind; the bus logs their names.
+    `skipped` is how many keys were skipped because they are of another kind; the bus logs their names. `due_seconds` is
+    how long until the next deferred entry or timer of the streams that were looked at is due; None: none is known.
     """
 
     leases: Sequence[Lease] = ()
     absorbed: int = 0
     skipped: int = field(default=0, kw_only=True)
+    due_seconds: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

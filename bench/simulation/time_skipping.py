@@ -30,11 +30,10 @@ class _Jumping(selectors.SelectSelector):
         self.moment = 0.0
 
     def select(self, timeout: float | None = None) -> Ready:
-        ready: Ready = super().select(0)
-        if not ready and timeout != 0 and len(self.get_map()) > _OWN_SOCKETS:
-            ready = super().select(_SOCKETS_SECONDS)
-        if ready:
-            return ready
+        if len(self.get_map()) > _OWN_SOCKETS:
+            ready: Ready = super().select(0) or (super().select(_SOCKETS_SECONDS) if timeout != 0 else [])
+            if ready:
+                return ready
         if timeout is None:
             raise RuntimeError("everybody waits and nobody will ever come: this installation is deadlocked")
         self.moment += max(timeout, 0.0)

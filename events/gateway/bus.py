@@ -28,8 +28,8 @@ from events.malformed import MALFORMED
 from events.messages import AgentStarted, ImagesChanged
 from events.streams import Streams
 
-#: A take that found nothing is repeated after so long, without news: an entry that was deferred may be due.
-IDLE_SECONDS = 1.0
+#: A take that found nothing is repeated after so long without news, or when the next deferred entry is due.
+IDLE_SECONDS = 2.0
 #: More of an entry that is given up is not sent back.
 _LETTER_BYTES = 48 * 1024
 _MARK_SECONDS = 86400.0
@@ -106,14 +106,17 @@ class GatewayBus:
         self._own_inbox(streams)
         idle = self._idle.setdefault(holder.owner, _Idle())
         clock = asyncio.get_running_loop().time
-        if count < 1 or (idle.news == self._count and clock() < idle.until):
-            return Taken()
+        left = idle.until - clock() if idle.news == self._count else 0.0
+        if count < 1 or left > 0:
+            return Taken(due_seconds=max(left, 0.0))
         heard = self._count
         request = protocol.Take(holder=_holder(holder), count=min(count, 64))
         found = await self._ask(request, Leased)
         if not found.entries and not found.absorbed:
-            idle.news, idle.until = heard, clock() + IDLE_SECONDS
-        return Taken(self._leases(holder, found), found.absorbed, skipped=found.skipped)
+            due = IDLE_SECONDS if found.due_seconds is None else min(found.due_seconds, IDLE_SECONDS)
+            idle.news, idle.until = heard, clock() + due
+        leases = self._leases(holder, found)
+        return Taken(leases, found.absorbed, skipped=found.skipped, due_seconds=found.due_seconds)
 
     async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
         self._own_inbox(streams)

@@ -259,10 +259,11 @@ class TakenEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Leased(msgspec.Struct, frozen=True, array_like=True):
-    """The answer to `Take` and `Recover`."""
+    """The answer to `Take` and `Recover`. `due_seconds`: until the next deferred entry is due, if one is known."""
 
     entries: tuple[TakenEntry, ...] = ()
     absorbed: int = 0
     takeovers: int = 0
     orphaned: int = 0
     skipped: int = 0
+    due_seconds: float | None = None

@@ -63,7 +63,16 @@ class MemoryBus(MemoryBusClient):
                 group.delivered = entry_id
                 group.pending[entry_id] = Pending(holder.owner, 0, now)
                 absorbed += not self._accept(taken, stream, group, entry_id, holder)
-        return Taken(taken, absorbed)
+        return Taken(taken, absorbed, due_seconds=self._next_due(holder.group, streams, now))
+
+    def _next_due(self, group: str, streams: Sequence[str], now: float) -> float | None:
+        """Seconds until the next deferred entry or timer of these streams is due."""
+        moments: list[float] = []
+        for name in streams:
+            stream, own = self._both(name, group)
+            moments += own.deferred.values()
+            moments += (moment for moment, _ in stream.timers)
+        return max(0.0, min(moments) - now) if moments else None
 
     async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
         changed = self._changed

@@ -115,9 +115,11 @@ class RedisBus(RedisBusClient):
         each = count if len(streams) <= FEW else max(1, count // len(chosen))
         share = fair_share(count)
         words: Words = [holder.group, holder.owner, count, min(each, count), share, len(chosen), *chosen]
-        found, absorbed, marks, skipped = await self._scripts["take"](chosen[0], words)
+        found, absorbed, marks, skipped, due_ms = await self._scripts["take"](chosen[0], words)
         watch.took(chosen, [mark.decode() for mark in marks])
-        return Taken([read_lease(holder, reply) for reply in found], absorbed, skipped=self._skipped.report(skipped))
+        leases = [read_lease(holder, reply) for reply in found]
+        due_seconds = None if due_ms < 0 else due_ms / 1000
+        return Taken(leases, absorbed, skipped=self._skipped.report(skipped), due_seconds=due_seconds)
 
     async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
         watch = self._watches[holder.owner]

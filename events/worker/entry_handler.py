@@ -149,6 +149,7 @@ class EntryHandler:
             return True
         single_flight = SingleFlightLock(self._home(), key)
         if not await self._insist(lambda: self._bus.acquire(run.lease, single_flight)):
+            run.deferred = True
             return False
         run.lease = run.lease.acquired(single_flight)
         return True
@@ -211,6 +212,7 @@ class EntryHandler:
         limit = self._sub.backoff_limit_seconds if counted else self._sub.unavailable_limit_seconds
         seconds = backoff(tries, base_seconds=self._sub.backoff_seconds, limit_seconds=limit)
         await self._insist(lambda: self._bus.defer(run.lease, seconds, "failed" if counted else "waited"))
+        run.deferred = True
 
     async def _dead_letter(self, run: InFlightEntry, failure: Failure, give_up: Callable[[Failure], Outcome]) -> None:
         try:

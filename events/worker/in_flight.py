@@ -13,7 +13,9 @@ from events.messages import TransferProgress
 
 @dataclass(slots=True, eq=False)
 class InFlightEntry:
-    """One entry being handled: its task, its latest progress, and when its lease was last confirmed."""
+    """One entry being handled: its task, its latest progress, when its lease was last confirmed, and whether it was
+    deferred.
+    """
 
     lease: Lease
     confirmed: float
@@ -21,6 +23,7 @@ class InFlightEntry:
     fate: Literal["running", "lost", "handed_back"] = "running"
     progress: TransferProgress | None = None
     told: TransferProgress | None = None
+    deferred: bool = False
     correlation_id: str = ""
 
     def report(self, progress: TransferProgress) -> None:

@@ -26,13 +26,9 @@ from events.worker.entry_handler import EntryHandler
 from events.worker.in_flight import InFlightEntries, InFlightEntry
 from events.worker.lease_renewal import LeaseRenewal
 from events.worker.observer import SILENT, Counter, Observer
+from events.worker.poll_interval import PollInterval
+from events.worker.stream_rotation import StreamRotation
 
-#: How long one wait for new entries lasts; entries deferred are looked for as often.
-POLL_SECONDS = 0.2
-#: Between two recoveries, at most; a quarter of a lease, if that is shorter.
-TEND_SECONDS = 1.0
-#: So many streams are looked through in one recovery; of more, each comes in its turn.
-RECOVERED_AT_ONCE = 500
 TRIM_SECONDS = 60.0
 #: A consumer that did nothing for so many leases, and for so long, is one of a worker that is gone.
 GONE_LEASES = 10
@@ -65,7 +61,7 @@ class Worker:
             bus,
             subscription,
             source=f"{subscription.group}@{self.name}",
-            home=lambda: self._streams()[0],
+            home=lambda: self._streams.all()[0],
             observer=observer,
             limit_bytes=limit_bytes,
         )
@@ -74,8 +70,8 @@ class Worker:
         self._ended = asyncio.Event()
         self._handed_back = asyncio.Event()
         self._landed = asyncio.Event()
-        self._turn = 0
-        self._recovered = 0
+        self._poll = PollInterval()
+        self._streams = StreamRotation(subscription.streams)
         self._away_at = float("-inf")
 
     @property
@@ -153,39 +149,20 @@ class Worker:
 
     # ---- reading ----
 
-    def _streams(self) -> list[str]:
-        return list(dict.fromkeys(self._sub.streams()))
-
-    def _rotated(self) -> list[str]:
-        """The streams, beginning with another one each time, so that a busy stream starves none."""
-        streams = self._streams()
-        self._turn += 1
-        start = self._turn % len(streams) if streams else 0
-        return streams[start:] + streams[:start]
-
-    def _to_recover(self) -> list[str]:
-        """All streams, or the next part of many."""
-        streams = self._streams()
-        if len(streams) <= RECOVERED_AT_ONCE:
-            return streams
-        start = self._recovered % len(streams)
-        self._recovered = start + RECOVERED_AT_ONCE
-        return (streams + streams)[start : start + RECOVERED_AT_ONCE]
-
     async def _fetch(self, tasks: TaskGroup) -> None:
         away = 0
         news: asyncio.Task[None] | None = None
         try:
             while not self._draining.is_set():
                 await self._runs.until_free()
-                streams = within_share(self._rotated(), self._runs.places, self._sub.slots)
+                streams = within_share(self._streams.rotated(), self._runs.places, self._sub.slots)
                 self._landed.clear()
                 try:
                     if not await self._take(tasks, streams):
                         if news is None or news.done():
-                            news = asyncio.create_task(self._bus.wait(self.holder, streams, POLL_SECONDS))
+                            news = asyncio.create_task(self._bus.wait(self.holder, streams, self._poll.longest))
                             news.add_done_callback(_seen)
-                        await self._news_or_released_lock(news)
+                        await self._news_or_settled(news)
                     away = 0
                 except BusError as error:
                     self._saw(error)
@@ -199,14 +176,22 @@ class Worker:
     def _saw(self, error: BusError) -> None:
         if isinstance(error, BusUnavailable):
             self._away_at = asyncio.get_running_loop().time()
+            self._poll.reset()
 
-    async def _news_or_released_lock(self, news: asyncio.Task[None]) -> None:
-        """Wait for a new entry, or for the end of a run whose lock others wait for: those are due now."""
+    async def _news_or_settled(self, news: asyncio.Task[None]) -> None:
+        """Wait for a new entry, for the due time of a deferred one, or for the end of a run that others wait for.
+
+        Each wait in which none of them comes makes the next one longer.
+        """
         landed = asyncio.create_task(self._landed.wait())
         try:
-            await asyncio.wait((news, landed), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((news, landed), timeout=self._poll.seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             landed.cancel()
+        if self._landed.is_set():
+            self._poll.reset()
+        else:
+            self._poll.grow()
         if news.done():
             news.result()
 
@@ -216,9 +201,13 @@ class Worker:
                 return True
             started = asyncio.get_running_loop().time()
             taken = await self._bus.take(self.holder, streams, self._runs.free)
+            self._poll.due_seconds = taken.due_seconds
             self._start(tasks, taken.leases, started)
         self._count({"duplicates": taken.absorbed, "spoilt": taken.skipped})
-        return bool(taken.leases or taken.absorbed)
+        found = bool(taken.leases or taken.absorbed)
+        if found:
+            self._poll.reset()
+        return found
 
     def _start(self, tasks: TaskGroup, leases: Sequence[Lease], started: float) -> None:
         for lease in leases:
@@ -249,35 +238,34 @@ class Worker:
                 run.fate = "lost"  # settled in the last moment: nothing to release
         finally:
             self._runs.remove(run)
-            if run.lease.single_flight is not None or is_outbox(run.lease.stream):
+            if run.deferred or run.lease.single_flight is not None or is_outbox(run.lease.stream):
                 self._landed.set()
 
     # ---- tending ----
 
     async def _tend(self, tasks: TaskGroup) -> None:
         clock = asyncio.get_running_loop().time
-        period = min(TEND_SECONDS, self.holder.lease_seconds / 4)
         trimmed, introduced = clock(), float("-inf")
         while not self._draining.is_set():
             try:
                 await self._recover(tasks)
                 if clock() - trimmed >= TRIM_SECONDS:
                     trimmed = clock()
-                    for stream in self._streams():
+                    for stream in self._streams.all():
                         await self._bus.trim(stream, self._sub.keep_seconds)
                 if clock() - introduced >= TRIM_SECONDS:
                     gone_seconds = max(GONE_SECONDS, GONE_LEASES * self.holder.lease_seconds)
-                    await self._bus.introduce(self.holder, self._streams(), gone_seconds)
+                    await self._bus.introduce(self.holder, self._streams.all(), gone_seconds)
                     introduced = clock()
             except BusError as error:
                 self._saw(error)  # fetch backs off, this just comes round again
-            await asyncio.sleep(period)
+            await asyncio.sleep(min(self._poll.tend_seconds, self.holder.lease_seconds / 4))
 
     async def _recover(self, tasks: TaskGroup) -> None:
-        streams = self._to_recover()
+        streams = self._streams.to_recover()
         async with self._taking:  # so that an entry on its way to us is not taken for an orphaned one
             if self._runs.free < 1:
-                await self._bus.take(self.holder, self._streams(), 0)  # timers fire even when all slots are taken
+                await self._bus.take(self.holder, self._streams.all(), 0)  # timers fire even when all slots are taken
                 return
             started = asyncio.get_running_loop().time()
             # While Redis was unavailable nobody could renew: leases that ran out by then are no sign of a crash.

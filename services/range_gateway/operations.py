@@ -87,7 +87,8 @@ class Operations:
         count = min(request.count, TAKEN_AT_ONCE)
         if isinstance(request, protocol.Take):
             taken = await self._bus.take(holder, [self._inbox], count)
-            return Leased(_entries(taken.leases), taken.absorbed, skipped=taken.skipped)
+            entries = _entries(taken.leases)
+            return Leased(entries, taken.absorbed, skipped=taken.skipped, due_seconds=taken.due_seconds)
         held = [(self._inbox, entry_id) for entry_id in request.held]
         found = await self._bus.recover(holder, [self._inbox], count, held, blameless=request.blameless)
         return Leased(_entries(found.leases), found.absorbed, found.takeovers, found.orphaned, found.skipped)

@@ -7,7 +7,8 @@
 -- A stream of a range is weighed before it is read: what is too heavy is cut from its oldest end.
 -- What is wrong with one stream or its helper keys keeps nothing from the others: it is skipped and named.
 -- Reply: { leases, how many duplicates were absorbed, per stream the last id there is (to wait behind), '+' where new
---          entries are left, '' where the count was reached before, or '!' where it cannot be read, skipped keys }
+--          entries are left, '' where the count was reached before, or '!' where it cannot be read, skipped keys,
+--          milliseconds until the next deferred entry or timer of these streams is due, -1 where there is none }
 local group, owner, count, each, share = arg(), arg(), number(), number(), number()
 local now = now_ms()
 local taken, absorbed, marks = {}, 0, {}
@@ -58,6 +59,14 @@ local function read(stream)
   return last and last[1] or '0-0'
 end
 
+local due = math.huge
+local function next_due(stream)
+  for _, key in ipairs({ stream .. ':timers', stream .. ':deferred:' .. group }) do
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if first[2] then due = math.min(due, math.max(0, tonumber(first[2]) - now)) end
+  end
+end
+
 local streams = {}
 for i = 1, count_of() do streams[i] = arg() end
 for _, stream in ipairs(streams) do
@@ -65,5 +74,8 @@ for _, stream in ipairs(streams) do
   guarded(stream, group, fire)
   if #taken < count then guarded(stream, group, wake) end
 end
-for i, stream in ipairs(streams) do marks[i] = guarded(stream, group, read) or '!' end
-return { taken, absorbed, marks, skipped }
+for i, stream in ipairs(streams) do
+  marks[i] = guarded(stream, group, read) or '!'
+  guarded(stream, group, next_due)
+end
+return { taken, absorbed, marks, skipped, due == math.huge and -1 or math.ceil(due) }

@@ -28,6 +28,19 @@ async def test_what_is_put_aside_is_nobodys_before_it_is_due(case: Case) -> None
     assert (found[0].failed, found[0].crashed, found[0].waited) == (1, 0, 0)
 
 
+async def test_a_take_tells_when_the_next_deferred_entry_is_due(case: Case) -> None:
+    """So a worker that has nothing to do need not look again before."""
+    assert (await case.bus.take(holder("w"), [case.images], 1)).due_seconds is None
+    for subject in ("late", "soon"):
+        await case.say(subject)
+    late, soon = await case.take("w")
+    await case.bus.defer(late, 900.0, "failed")
+    await case.bus.defer(soon, 60.0, "waited")
+    due = (await case.bus.take(holder("w"), [case.images], 1)).due_seconds
+    assert due is not None
+    assert 50.0 < due <= 60.0
+
+
 async def test_waiting_and_failing_are_counted_apart(case: Case) -> None:
     """So that an outage never uses up an entry's attempts."""
     await case.say("a")

@@ -16,6 +16,7 @@ from events.bus import (
 from events.lease import Holder, Lease, Recovered, Taken
 from events.memory.bus import MemoryBus
 from events.messages import PushRequested
+from events.worker.poll_interval import IDLE_POLL_SECONDS
 from tests.unit.events.worker.scene import STREAMS, Scene, effect
 
 pytestmark = pytest.mark.faked_time
@@ -84,7 +85,7 @@ async def test_an_entry_that_comes_back_under_another_lease_ends_its_former_run(
         group = scene.bus._stream(STREAMS.images).group("pusher")
         (entry_id,) = group.pending
         scene.bus._defer(Lease(STREAMS.images, entry_id, Holder("pusher", "x"), 1, {}), group.pending[entry_id], 0)
-        ended_by = asyncio.get_running_loop().time() + 0.5
+        ended_by = asyncio.get_running_loop().time() + IDLE_POLL_SECONDS
         while not ended:  # noqa: ASYNC110  the clock is faked: this is the waiting
             await asyncio.sleep(0.01)
         assert asyncio.get_running_loop().time() < ended_by

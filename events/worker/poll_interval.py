@@ -1,0 +1,49 @@
+"""Poll interval of an idle worker: it grows while nothing happens, and ends when a deferred entry is due.
+
+A new entry ends a wait at once. What may come late by an interval is an entry that waits for a lock of another process,
+and a timer that another process set.
+"""
+
+from __future__ import annotations
+
+#: How long one wait for new entries lasts after something happened, and after a long time in which nothing did.
+POLL_SECONDS = 0.2
+IDLE_POLL_SECONDS = 2.0
+#: How much longer each wait is than the one before.
+GROWTH = 1.5
+#: Between two recoveries at most, for a busy worker and for an idle one.
+TEND_SECONDS = 1.0
+IDLE_TEND_SECONDS = 4.0
+
+
+class PollInterval:
+    """How long the next wait may last. `due_seconds` is what the last take said of the next deferred entry."""
+
+    def __init__(self) -> None:
+        self._idle = POLL_SECONDS
+        self.due_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The next wait. An entry that is due and was not to be had is looked for again after the shortest one."""
+        if self.due_seconds is None:
+            return self._idle
+        return min(self._idle, self.due_seconds or POLL_SECONDS)
+
+    @property
+    def longest(self) -> float:
+        """The next wait if nothing that is deferred ends it before."""
+        return self._idle
+
+    @property
+    def tend_seconds(self) -> float:
+        """Between two recoveries."""
+        return IDLE_TEND_SECONDS if self._idle >= IDLE_POLL_SECONDS else TEND_SECONDS
+
+    def reset(self) -> None:
+        """Something happened, or the bus was away."""
+        self._idle = POLL_SECONDS
+
+    def grow(self) -> None:
+        """A wait ended without anything."""
+        self._idle = min(self._idle * GROWTH, IDLE_POLL_SECONDS)
