@@ -9,6 +9,8 @@ from __future__ import annotations
 #: How long one wait for new entries lasts after something happened, and after a long time in which nothing did.
 POLL_SECONDS = 0.2
 IDLE_POLL_SECONDS = 2.0
+#: A due time nearer than this is not aimed at: clocks are not that exact, and a wait of nothing would spin.
+SHORTEST_SECONDS = 0.005
 #: How much longer each wait is than the one before.
 GROWTH = 1.5
 #: Between two recoveries at most, for a busy worker and for an idle one.
@@ -28,7 +30,7 @@ class PollInterval:
         """The next wait. An entry that is due and was not to be had is looked for again after the shortest one."""
         if self.due_seconds is None:
             return self._idle
-        return min(self._idle, self.due_seconds or POLL_SECONDS)
+        return min(self._idle, max(self.due_seconds, SHORTEST_SECONDS) if self.due_seconds else POLL_SECONDS)
 
     @property
     def longest(self) -> float:
