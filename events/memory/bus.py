@@ -26,7 +26,7 @@ from events.lease import (
     Taken,
 )
 from events.memory.bus_client import MemoryBusClient
-from events.memory.store import DEFERRED, Group, Pending, Stream, parse
+from events.memory.store import DEFERRED, Group, Pending, Stream, next_due, parse
 
 
 class MemoryBus(MemoryBusClient):
@@ -63,16 +63,7 @@ class MemoryBus(MemoryBusClient):
                 group.delivered = entry_id
                 group.pending[entry_id] = Pending(holder.owner, 0, now)
                 absorbed += not self._accept(taken, stream, group, entry_id, holder)
-        return Taken(taken, absorbed, due_seconds=self._next_due(holder.group, streams, now))
-
-    def _next_due(self, group: str, streams: Sequence[str], now: float) -> float | None:
-        """Seconds until the next deferred entry or timer of these streams is due."""
-        moments: list[float] = []
-        for name in streams:
-            stream, own = self._both(name, group)
-            moments += own.deferred.values()
-            moments += (moment for moment, _ in stream.timers)
-        return max(0.0, min(moments) - now) if moments else None
+        return Taken(taken, absorbed, due_seconds=next_due((self._both(name, holder.group) for name in streams), now))
 
     async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
         changed = self._changed

@@ -137,3 +137,12 @@ def parse(entry_id: str) -> tuple[int, int]:
     """`123-4` as numbers, which sort as Redis sorts."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence or 0)
+
+
+def next_due(streams: Iterable[tuple[Stream, Group]], now: float) -> float | None:
+    """Seconds until the next deferred entry or timer of these streams is due; None: there is none."""
+    moments: list[float] = []
+    for stream, group in streams:
+        moments += group.deferred.values()
+        moments += (moment for moment, _ in stream.timers)
+    return max(0.0, min(moments) - now) if moments else None
