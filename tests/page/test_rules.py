@@ -1,4 +1,4 @@
-"""Rules of retention and reclaim, and deletion, as an operator works with them on the page."""
+"""Rules of retention and reclaim, deletion, and the doctor's lines about the store, as an operator sees them."""
 
 from __future__ import annotations
 
@@ -70,3 +70,13 @@ async def test_rules_are_written_tried_and_applied(operator: Operator, page_syst
     await expect(trial.get_by_text("deleted", exact=True)).to_be_visible()
     await trial.get_by_role("button", name="Close").click()
     await expect(page.get_by_text("No image fits the search.")).to_be_visible()
+
+
+async def test_the_doctor_names_each_check(operator: Operator) -> None:
+    """With its result: the collector that `serve all` started, and the registry's disk."""
+    await operator.open("doctor")
+    findings = operator.page.get_by_role("listitem")
+    for what, found in (("collector", "runs at"), ("disk pressure", "never seen"), ("tracker", "runs at")):
+        line = findings.filter(has=operator.page.get_by_text(what, exact=True))
+        await expect(line).to_contain_text(found)
+        await expect(line.locator(".badge")).to_have_text("ok")

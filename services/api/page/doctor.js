@@ -26,6 +26,6 @@ function Findings() {
   const items = found.data?.items ?? [];
   return html`<${Section} title="Doctor" id="doctor" actions=${html`<button onClick=${found.reload}>Look again</button>`}><${State} found=${found} noun="What the doctor found" />
     ${found.data && html`<p class="headline" role="status"><strong>${found.data.well ? "All is well." : "Something is wrong."}</strong> <span class="quiet">Looked at ${clock(found.at)}.</span></p>
-    <ul class="findings">${items.map((one) => html`<li key=${one.name}><${Badge} state=${one.level ?? (one.ok ? "ok" : "wrong")} /><div><strong><${Text} value=${one.name} limit=${80} /></strong> <${Text} value=${one.message} limit=${600} />
-      ${one.hint && html`<small><${Text} value=${one.hint} limit=${600} /></small>`}</div></li>`)}</ul>`}</${Section}>`;
+    <ul class="findings">${items.map((one) => html`<li key=${one.what}><${Badge} state=${one.state} /><div><strong><${Text} value=${one.what} limit=${80} /></strong> <${Text} value=${one.found} limit=${600} />
+      ${one.advice && html`<small><${Text} value=${one.advice} limit=${600} /></small>`}</div></li>`)}</ul>`}</${Section}>`;
 }
