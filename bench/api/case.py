@@ -117,16 +117,18 @@ async def _measured(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _complete(port: int, images: int) -> None:
-    """Wait until the API has read everything."""
-    wanted = f'"images":{images},'.encode()
+    """Wait until the API has read everything, its last records too (`as_of`)."""
+    wanted = f'"total":{images},'.encode()
     async with asyncio.timeout(120):
         while True:
             with suppress(OSError):  # it runs, and does not listen yet
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"GET /api/v1/registry/stats HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                writer.write(
+                    b"GET /api/v1/registry/images?limit=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+                )
                 found = await reader.read()
                 writer.close()
-                if wanted in found:
+                if wanted in found and b'"as_of":null' not in found:
                     return
             await asyncio.sleep(0.2)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from services.api.route import Call, NoBody, Reply, Route
-from services.queries.class_view import ClassView, class_view
+from services.queries.class_view import ClassView
 
 
 class ClassQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,7 +19,8 @@ class ClassQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def _class(call: Call[ClassQuery, NoBody]) -> Reply[ClassView]:
-    return Reply(await class_view(call.context.bus, call.context.streams, call.query.image))
+    reads = call.context.reads
+    return Reply(reads.mirror.deployments.class_view(call.query.image, reads.as_of or datetime.now(UTC)))
 
 
 ROUTES: tuple[Route[Any, Any, Any], ...] = (

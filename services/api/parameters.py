@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_origin
 
 import msgspec
@@ -28,6 +30,7 @@ PATH_TYPES: Mapping[str, Any] = {
     "prompt_id": Id,
     "host": Id,
     "ingest_id": Id,
+    "batch_id": Id,
     "letter_id": Annotated[
         str,
         msgspec.Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$", description="an entry's id, such as 1795442944833-0"),
@@ -47,9 +50,28 @@ def read_path(values: Mapping[str, str]) -> dict[str, str]:
     return {name: _convert(name, value, PATH_TYPES[name]) for name, value in values.items()}
 
 
+class QueryParser:
+    """Parses queries, and keeps the latest ones: the same lists are asked for again and again."""
+
+    def __init__(self, kept: int = 256) -> None:
+        self._kept = kept
+        self._known: OrderedDict[tuple[type[msgspec.Struct], str], msgspec.Struct] = OrderedDict()
+
+    def read(self, text: str, values: Callable[[], MultiMapping[str]], kind: type[S]) -> S:
+        """The query `text`, whose parsed `values` are asked for where they are needed. Raises BadInput."""
+        found = self._known.get((kind, text))
+        if isinstance(found, kind):
+            return found
+        parsed = read_query(values(), kind)
+        self._known[kind, text] = parsed
+        if len(self._known) > self._kept:
+            self._known.popitem(last=False)
+        return parsed
+
+
 def read_query(values: MultiMapping[str], kind: type[S]) -> S:
     """The query's parameters as a Struct. Unknown and repeated ones are errors, except where the type is a list."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields_of(kind)
     found: dict[str, object] = {}
     for name in dict.fromkeys(values):
         field = fields.get(name)
@@ -67,6 +89,12 @@ def read_query(values: MultiMapping[str], kind: type[S]) -> S:
     if missing:
         raise BadInput(f"the query lacks the parameter {missing[0]}")
     return msgspec.convert(found, kind)
+
+
+@cache
+def _fields_of(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    """Fields by name. To find them out takes longer than all else that a request does."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def read_body(content: bytes, kind: type[S]) -> S:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from services.api.route import LARGE_BODY_LIMIT_BYTES, Call, NoBody, NoQuery, Reply, Route
-from services.commands.many_pushes import RefusedPush, ask_for_pushes
-from services.commands.requests import PushAsked
-from services.errors import BadInput
+from services.commands.many_pushes import ask_for_pushes
+from services.core.images.push_batches import PushBatch, batch_key
+from services.errors import BadInput, NotFound
 from services.queries.push_preview import PushPreview, push_preview
+from services.queries.read_model.rows import PushRow
 
 ReferenceText = Annotated[str, Meta(min_length=1, max_length=1024, description="an image reference")]
 
@@ -29,11 +31,12 @@ class ManyPushesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     all_missing: bool = False
 
 
-class ManyPushes(msgspec.Struct, frozen=True, kw_only=True):
-    """The pushes that were requested, and the images that were refused with the reason."""
+class BatchView(PushBatch, frozen=True, kw_only=True):
+    """A batch, with its pushes as they are now. `counts` by state; `ended`: none of them is under way."""
 
-    pushes: list[PushAsked]
-    refused: list[RefusedPush]
+    items: tuple[PushRow, ...]
+    counts: dict[str, int]
+    ended: bool
 
 
 async def _preview(call: Call[PreviewQuery, NoBody]) -> Reply[PushPreview]:
@@ -48,11 +51,11 @@ async def _preview(call: Call[PreviewQuery, NoBody]) -> Reply[PushPreview]:
     return Reply(found)
 
 
-async def _push_many(call: Call[NoQuery, ManyPushesBody]) -> Reply[ManyPushes]:
+async def _push_many(call: Call[NoQuery, ManyPushesBody]) -> Reply[PushBatch]:
     context, body = call.context, call.body
     if bool(body.references) is body.all_missing:
         raise BadInput("name images in `references`, or say `all_missing`: one of the two")
-    asked, refused = await ask_for_pushes(
+    batch = await ask_for_pushes(
         body.references or None,
         engine=context.engine,
         registry=context.registry,
@@ -61,8 +64,26 @@ async def _push_many(call: Call[NoQuery, ManyPushesBody]) -> Reply[ManyPushes]:
         source=context.source,
         actor=call.actor,
         key=call.keyed_id(),
+        missing=context.reads.mirror.missing_in_registry(),
     )
-    return Reply(ManyPushes(pushes=asked, refused=refused), location="/api/v1/pushes")
+    context.reads.mirror.wake()
+    return Reply(batch, location=f"/api/v1/push-batches/{batch.id}")
+
+
+async def _batch(call: Call[NoQuery, NoBody]) -> Reply[BatchView]:
+    context, batch_id = call.context, call.path["batch_id"]
+    batch = (await batch_key(context.streams.prefix, batch_id).load(context.bus)).value
+    if batch is None:
+        raise NotFound(f"there is no push batch {batch_id}")
+    rows = context.reads.mirror.pushes.rows_of(batch)
+    counts = Counter(row.state for row in rows)
+    view = BatchView(
+        **msgspec.structs.asdict(batch),
+        items=rows,
+        counts=dict(sorted(counts.items())),
+        ended=all(row.ended_at is not None for row in rows),
+    )
+    return Reply(view)
 
 
 ROUTES: tuple[Route[Any, Any, Any], ...] = (
@@ -84,10 +105,20 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         access="operator",
         query=NoQuery,
         body=ManyPushesBody,
-        answer=ManyPushes,
+        answer=PushBatch,
         status=202,
         errors=("engine_unavailable", "transfer_failed"),
         body_limit_bytes=LARGE_BODY_LIMIT_BYTES,
         idempotent_by_key=True,
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/push-batches/{batch_id}",
+        summary="one push of many images: the push of each, and how many are in which state",
+        handler=_batch,
+        query=NoQuery,
+        body=NoBody,
+        answer=BatchView,
+        errors=("not_found",),
     ),
 )

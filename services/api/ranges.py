@@ -47,7 +47,9 @@ async def _verification(call: Call[VerificationQuery, NoBody]) -> Reply[RangeVer
         return context.registry
 
     verifier = Verifier(bus=context.bus, streams=context.streams, engine=engine, registry=registry)
-    return Reply(await verifier.verify(call.path["range_id"], call.query.image))
+    range_id, mirror = call.path["range_id"], context.reads.mirror
+    state = mirror.ranges.state(range_id, mirror.deployments.under_way().get(range_id, {}))
+    return Reply(await verifier.verify(range_id, call.query.image, state=state))
 
 
 ROUTES: tuple[Route[Any, Any, Any], ...] = (

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-from functools import lru_cache
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from services.api.route import Reply, Route
+from services.queries.class_view import ClassView
+from services.queries.read_model.listing import ListPage
 
 #: Shorter bodies are not worth it.
 _WORTH_BYTES = 1024
@@ -33,31 +36,56 @@ async def respond(request: web.Request, route: Route[Any, Any, Any], reply: Repl
     status = reply.status or route.status
     if route.answer is None:
         return web.Response(status=status, headers=headers)
-    body = reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
     headers["Content-Type"] = route.content_type
-    if conditional:
+    if not conditional:
+        body = reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
+    else:
         headers["Vary"] = "Accept-Encoding, Authorization, Cookie"
-        etag = f'W/"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+        encoded = _encoded(reply.body)
+        body, etag = encoded.body, encoded.etag
         headers["ETag"] = etag
         if status == 200 and _matches(request.headers.get("If-None-Match", ""), etag):
             del headers["Content-Type"]
             return web.Response(status=304, headers=headers)
         if len(body) >= _WORTH_BYTES and _takes_gzip(request.headers.get("Accept-Encoding", "")):
             headers["Content-Encoding"] = "gzip"
-            body = (
-                await asyncio.to_thread(_compressed, body) if len(body) > _IN_THREAD_BYTES else _compressed_once(body)
-            )
+            if encoded.compressed is None:
+                long = len(body) > _IN_THREAD_BYTES
+                encoded.compressed = await asyncio.to_thread(_compressed, body) if long else _compressed(body)
+            body = encoded.compressed
     return web.Response(status=status, body=body, headers=headers)
+
+
+@dataclass(slots=True)
+class _Encoded:
+    """A value as it is sent. It is held on to: as long as it is, no other value has its identity."""
+
+    value: Any
+    body: bytes
+    etag: str
+    compressed: bytes | None = None
+
+
+#: The same list is asked for by many, and is the same object until a row changes (services.queries.read_model.listing).
+_KNOWN: OrderedDict[int, _Encoded] = OrderedDict()
+
+
+def _encoded(value: Any) -> _Encoded:
+    """The value encoded, once for each frozen object."""
+    known = _KNOWN.get(id(value))
+    if known is not None and known.value is value:
+        return known
+    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    encoded = _Encoded(value, body, f'W/"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+    if isinstance(value, ListPage | ClassView):
+        _KNOWN[id(value)] = encoded
+        if len(_KNOWN) > _KEPT:
+            _KNOWN.popitem(last=False)
+    return encoded
 
 
 def _compressed(body: bytes) -> bytes:
     return gzip.compress(body, compresslevel=1, mtime=0)
-
-
-@lru_cache(maxsize=_KEPT)
-def _compressed_once(body: bytes) -> bytes:
-    """The same list is asked for by many."""
-    return _compressed(body)
 
 
 def _matches(header: str, etag: str) -> bool:

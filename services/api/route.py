@@ -95,6 +95,10 @@ B = TypeVar("B", bound=msgspec.Struct)
 A = TypeVar("A")
 
 
+async def _no_session() -> None:
+    """Of a call that is made without a request."""
+
+
 async def _no_token() -> None:
     """Of a call that is made without a request."""
 
@@ -106,6 +110,7 @@ class Call(Generic[Q, B]):
     client     the caller's address
     token      gives the bearer's or the session's, not checked yet; `access` checks it
     upload     the body, where the route takes uploads
+    end_session  ends the session of its cookie
     is_secure  whether it came by TLS, to this server or to a reverse proxy that reports TLS (X-Forwarded-Proto)
     """
 
@@ -118,6 +123,7 @@ class Call(Generic[Q, B]):
     actor: str = ""
     client: str = ""
     token: Callable[[], Awaitable[str | None]] = _no_token
+    end_session: Callable[[], Awaitable[None]] = _no_session
     is_secure: bool = False
     upload: Upload | None = None
 

@@ -13,7 +13,7 @@ from services.api.failed_logins import FailedLogins
 from services.api.guards import guards
 from services.api.page_files import add_page
 from services.api.page_sessions import PageSessions
-from services.api.parameters import read_body, read_path, read_query
+from services.api.parameters import QueryParser, read_body, read_path
 from services.api.responses import respond
 from services.api.route import ApiContext, Call, Route, Streamed
 from services.api.routes import ROUTES
@@ -62,6 +62,8 @@ def _end_of(context: ApiContext) -> Callable[[web.Application], Awaitable[None]]
 
 
 def _endpoint(route: Route[Any, Any, Any], context: ApiContext, access: CallerAccess) -> Handler:
+    queries = QueryParser()
+
     async def handle(request: web.Request) -> web.StreamResponse:
         client, actor = request.remote or "", ""
         if route.access != "open":
@@ -72,12 +74,13 @@ def _endpoint(route: Route[Any, Any, Any], context: ApiContext, access: CallerAc
             context=context,
             access=access,
             path=read_path(request.match_info),
-            query=read_query(request.query, route.query),
+            query=queries.read(request.rel_url.raw_query_string, lambda: request.query, route.query),
             body=read_body(content, route.body),
             idempotency_key=request.headers.get("Idempotency-Key"),
             actor=actor,
             client=client,
             token=lambda: access.sessions.token(request),
+            end_session=lambda: access.sessions.end(request),
             upload=upload_of(request, route.body_limit_bytes) if route.upload else None,
             is_secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
@@ -96,6 +99,8 @@ def _endpoint(route: Route[Any, Any, Any], context: ApiContext, access: CallerAc
 
 async def _content(request: web.Request, limit_bytes: int) -> bytes:
     """The body, at most as long as the route allows. Raises RequestRefused."""
+    if not request.body_exists:
+        return b""
     parts: list[bytes] = []
     size = 0
     try:

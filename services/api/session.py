@@ -46,6 +46,7 @@ async def _open(call: Call[NoQuery, LoginBody]) -> Reply[SessionView]:
 
 
 async def _end(call: Call[NoQuery, NoBody]) -> Reply[None]:
+    await call.end_session()
     return Reply(None, headers={"Set-Cookie": call.access.sessions.expired_cookie()})
 
 
@@ -75,12 +76,13 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
     Route(
         method="DELETE",
         path=_PATH,
-        summary="log out: ends the session of this browser",
+        summary="log out: ends the session, also for copies of its cookie",
         handler=_end,
         access="open",
         query=NoQuery,
         body=NoBody,
         answer=None,
         status=204,
+        errors=("redis_unavailable",),
     ),
 )

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
-import msgspec
-
-from events.bus import BusClient
+from events.bus import BusClient, Outcome
+from events.envelope import new_id
+from events.records import ANY
 from events.streams import Streams
-from services.commands.requests import PushAsked, ask_for_push
+from services.commands.requests import ask_for_push
+from services.core.images.push_batches import KEPT_SECONDS, BatchPush, PushBatch, RefusedPush, batch_key
 from services.core.images.references import Reference
 from services.errors import BadInput, BadReference, NotFound, RegistryUnavailable, TransferFailed
 from services.ports import Engine, Registry
-
-
-class RefusedPush(msgspec.Struct, frozen=True, kw_only=True):
-    """An image for which no push was requested, and why."""
-
-    reference: str
-    code: str
-    message: str
 
 
 async def ask_for_pushes(
@@ -32,13 +26,18 @@ async def ask_for_pushes(
     source: str,
     actor: str = "",
     key: str | None = None,
-) -> tuple[list[PushAsked], list[RefusedPush]]:
+    missing: Sequence[str] | None = None,
+) -> PushBatch:
     """Publish `image.push_requested` for each; None: for every tag of the host's engine that the registry lacks.
 
-    The same `key` again publishes the same events again, under the same ids. Raises Unavailable for the engine.
+    The batch is recorded. The same `key` again publishes the same events again, under the same ids. `missing` are the
+    tags that the registry lacks, where that is known; else both are asked. Raises Unavailable for the engine.
     """
-    names = list(dict.fromkeys(references)) if references is not None else await _missing(engine, registry)
-    asked: list[PushAsked] = []
+    if references is not None:
+        names = list(dict.fromkeys(references))
+    else:
+        names = list(missing) if missing is not None else await _missing(engine, registry)
+    asked: list[BatchPush] = []
     refused: list[RefusedPush] = []
     for number, name in enumerate(names):
         try:
@@ -54,8 +53,18 @@ async def ask_for_pushes(
         except (NotFound, BadInput) as problem:
             refused.append(RefusedPush(reference=name, code=problem.code, message=str(problem)))
         else:
-            asked.append(push)
-    return asked, refused
+            asked.append(BatchPush(reference=push.reference, id=push.id))
+    batch = PushBatch(
+        id=key or new_id(),
+        asked_at=datetime.now(UTC),
+        actor=actor,
+        all_missing=references is None,
+        pushes=tuple(asked),
+        refused=tuple(refused),
+    )
+    write = batch_key(streams.prefix, batch.id).write(batch, expected=ANY, expires_seconds=KEPT_SECONDS)
+    await bus.commit(Outcome(records=(write,)))
+    return batch
 
 
 async def _missing(engine: Engine, registry: Registry) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from events.bus import BusClient, IndexWrite, Outcome, Post, RecordConflict
-from events.envelope import Envelope
+from events.envelope import Envelope, new_id
 from events.messages import PushRequested, PushSkipped
 from events.records import ANY, load_both
 from events.streams import Streams
@@ -25,11 +25,13 @@ async def answer_prompt(
     source: str,
     actor: str = "",
     image_id: str | None = None,
+    event_id: str | None = None,
 ) -> PromptAnswer:
     """Answer a prompt, in one step with the command that follows from it.
 
     Of two answers one wins; the other raises PromptAnswered, which says whose it was. With `image_id` only if the
-    prompt still asks about that content: a newer image of the name asks again. Raises NotFound.
+    prompt still asks about that content: a newer image of the name asks again. `event_id`: that of the command's event.
+    Raises NotFound.
     """
     prefix = streams.prefix
     question, answer = prompt_key(prefix, prompt_id), answer_key(prefix, prompt_id)
@@ -42,7 +44,7 @@ async def answer_prompt(
             raise NotFound(f"no prompt {prompt_id} is open: its image was pushed, or nobody asked")
         if image_id is not None and image_id != prompt.image_id:
             raise PromptAnswered(f"{prompt.reference} has newer content, which the question is about now: look again")
-        envelope = _command(prompt, verdict, source=source, actor=actor)
+        envelope = _command(prompt, verdict, source=source, actor=actor, event_id=event_id)
         given = PromptAnswer(
             id=prompt_id,
             reference=prompt.reference,
@@ -52,22 +54,19 @@ async def answer_prompt(
             at=datetime.now(UTC),
             push_id=envelope.id,
         )
-        outcome = Outcome(
-            posts=(Post(streams.images, envelope),),
-            records=(
-                question.delete(expected=stored),
-                answer.write(given, expected=ANY, expires_seconds=KEPT_SECONDS),
-            ),
-            index=(IndexWrite(prompt_index(prefix), prompt_id, None),),
+        records = (
+            question.delete(expected=stored),
+            answer.write(given, expected=ANY, expires_seconds=KEPT_SECONDS),
         )
+        index = (IndexWrite(prompt_index(prefix), prompt_id, None),)
         try:
-            await bus.commit(outcome)
+            await bus.commit(Outcome(posts=(Post(streams.images, envelope),), records=records, index=index))
         except RecordConflict:
             continue  # somebody answered in this very moment, or a newer image asks
         return given
 
 
-def _command(prompt: Prompt, verdict: Verdict, *, source: str, actor: str) -> Envelope:
+def _command(prompt: Prompt, verdict: Verdict, *, source: str, actor: str, event_id: str | None) -> Envelope:
     message: PushRequested | PushSkipped
     if verdict == "push":
         message = PushRequested(reference=prompt.reference, image_id=prompt.image_id, why="prompt", host=prompt.host)
@@ -77,6 +76,7 @@ def _command(prompt: Prompt, verdict: Verdict, *, source: str, actor: str) -> En
         message=message,
         source=source,
         subject=prompt.reference,
+        id=event_id or new_id(),
         correlation_id=prompt.correlation_id,
         actor=actor,
     )

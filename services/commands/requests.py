@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from events.messages import (
 )
 from events.records import load_both
 from events.streams import Streams
+from services.commands.prompts import answer_prompt
 from services.core.deployments.deployment import DEPLOYMENT_ID_LIMIT, Policy
 from services.core.deployments.idempotency import Claim
 from services.core.deployments.index import DeploymentKeys
@@ -31,7 +33,7 @@ from services.core.images.prompts import prompt_id, prompt_key
 from services.core.images.references import Reference
 from services.core.ranges.engine_networks import engine_refusal
 from services.core.secrets import without_password
-from services.errors import BadInput, DuplicateDeployment, NotFound
+from services.errors import BadInput, DuplicateDeployment, NotFound, PromptAnswered
 from services.ports import Engine
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[A-Za-z0-9._-]+)?")
@@ -91,14 +93,20 @@ async def ask_for_push(
 ) -> PushAsked:
     """Publish `image.push_requested` for what the host's engine has under that name. Raises NotFound.
 
-    Where a prompt for it is open, this is its answer; the push takes the prompt away. `event_id`: the event's id, for
-    a request that may come twice.
+    Where a prompt for it is open, this is its answer, and is told to whoever answers later. `event_id`: the event's
+    id, for a request that may come twice.
     """
     name = str(Reference.parse(reference))
     image = await engine.inspect(name)
     if image is None:
         raise NotFound(f"the host's engine has no image {reference}", hint="cyroid-images images ls")
     prompt = (await prompt_key(streams.prefix, prompt_id(name)).load(bus)).value
+    if prompt is not None and image.image_id in (None, prompt.image_id):
+        with suppress(PromptAnswered, NotFound):  # somebody answers in this very moment: then this is one push more
+            given = await answer_prompt(
+                prompt.id, "push", bus=bus, streams=streams, source=source, actor=actor, event_id=event_id
+            )
+            return PushAsked(reference=name, id=given.push_id)
     message = PushRequested(reference=name, image_id=image.image_id, why="prompt" if prompt else "manual")
     correlation_id = prompt.correlation_id if prompt else ""
     envelope = Envelope(

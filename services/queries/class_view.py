@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from events.lease import Bus
 from events.messages import Arrival, Failure
 from events.streams import Streams
+from services.core.deployments.deployment import Deployment
 from services.queries.deployments import DeploymentView, latest_deployments
 
 #: So many of the latest deployments are looked at; what is older is no class of today.
@@ -40,6 +41,15 @@ class ClassRange(msgspec.Struct, frozen=True, kw_only=True):
     images: list[ClassImage]
 
 
+class ClassDeployment(msgspec.Struct, frozen=True, kw_only=True):
+    """What the class needs of a deployment. A `queue_position` of 0 waits, and its place is not filled in yet."""
+
+    deployment_id: str
+    range_id: str
+    images: tuple[ClassImage, ...]
+    error: Failure | None = None
+
+
 class ClassView(msgspec.Struct, frozen=True, kw_only=True):
     """`total` ranges, of which `ready` have all their images. `left_off`: ranges that are counted and not shown."""
 
@@ -56,7 +66,7 @@ async def class_view(bus: Bus, streams: Streams, image: str = "") -> ClassView:
     return arranged(await latest_deployments(bus, streams, DEPLOYMENTS_LIMIT), image, now=datetime.now(UTC))
 
 
-def arranged(latest: Iterable[DeploymentView], image: str, *, now: datetime) -> ClassView:
+def arranged(latest: Iterable[DeploymentView | ClassDeployment], image: str, *, now: datetime) -> ClassView:
     """The view of deployments, of which the newest comes first."""
     cells: dict[str, dict[str, ClassImage]] = {}
     newest: dict[str, str] = {}
@@ -97,6 +107,34 @@ def arranged(latest: Iterable[DeploymentView], image: str, *, now: datetime) -> 
         left_off=max(0, len(ranges) - RANGES_LIMIT),
         ranges=ranges[:RANGES_LIMIT],
     )
+
+
+def of_record(deployment: Deployment) -> ClassDeployment:
+    """What the class needs of a deployment's record."""
+    images = tuple(
+        ClassImage(
+            reference=one.reference,
+            state=one.state,
+            transfer_id=one.transfer_id,
+            how=one.outcome().how,
+            by_tar=one.by_tar,
+            queue_position=0 if one.waits_for_slot else None,
+            agent_away_since=one.absent_since,
+            error=one.error,
+        )
+        for one in deployment.images
+    )
+    return ClassDeployment(
+        deployment_id=deployment.deployment_id,
+        range_id=deployment.range_id,
+        images=images or as_a_whole(deployment.asked, deployment.state),
+        error=deployment.error,
+    )
+
+
+def as_a_whole(references: Sequence[str], state: str) -> tuple[ClassImage, ...]:
+    """The images of a deployment of which nothing more is known."""
+    return tuple(ClassImage(reference=name, state=state) for name in references)
 
 
 #: What needs somebody comes first.

@@ -20,8 +20,8 @@ from events.streams import Streams
 from services.core.images.manifests import ImageConfig
 from services.core.images.read_model import RangeInventory, ReadModelKeys, present
 from services.core.images.references import Reference
-from services.core.ranges.drift import DriftResult, drift_of
-from services.core.ranges.ranges import DesiredImage, RangeKeys
+from services.core.ranges.drift import DriftResult, RangeState, drift_of
+from services.core.ranges.ranges import DesiredImage, KnownRange, RangeKeys
 from services.core.ranges.unreferenced import UnreferencedImage
 from services.errors import NotFound, TransferFailed, Unavailable
 from services.ports import Engine, Registry
@@ -60,20 +60,33 @@ class Verifier:
         self._engine, self._registry = engine, registry
 
     async def verify(
-        self, range_id: str, references: Sequence[str] = (), *, asked: Engine | None = None
+        self,
+        range_id: str,
+        references: Sequence[str] = (),
+        *,
+        asked: Engine | None = None,
+        state: RangeState | None = None,
     ) -> RangeVerification:
         """All that the range should have, or `references` alone; `asked` is its engine.
+
+        `state` is what is known of the range, where that is at hand; else its records are read.
 
         Raises NotFound for a range that never spoke where its engine is not asked.
         """
         names = [str(Reference.parse(text)) for text in references]
-        wanted = await self._wanted(range_id)
-        inspect, as_of = (_engines(asked), None) if asked is not None else await self._records(range_id)
+        inspect: Inspect
+        as_of: datetime | None
+        if state is not None:
+            wanted = state.wanted.images if state.wanted else {}
+            inspect, as_of = _reported(range_id, state.known, state.held)
+        else:
+            wanted = await self._wanted(range_id)
+            inspect, as_of = (_engines(asked), None) if asked is not None else await self._records(range_id)
         verdicts = [
             drift_of(name, wanted.get(name) or await self._elsewhere(name), await inspect(name))
             for name in dict.fromkeys(names or sorted(wanted))
         ]
-        unwanted = () if names else await self._beyond(range_id, asked)
+        unwanted = () if names else state.unreferenced if state else await self._beyond(range_id, asked)
         well = all(one.verdict == "ok" for one in verdicts)
         return RangeVerification(range_id=range_id, as_of=as_of, well=well, items=tuple(verdicts), unwanted=unwanted)
 
@@ -87,30 +100,9 @@ class Verifier:
         return wanted.images if wanted else {}
 
     async def _records(self, range_id: str) -> tuple[Inspect, datetime]:
-        """The content that the range's agent last reported, with the arrivals since, and the time of the latest
-        report.
-        """
         first, later = self._range_keys.known(range_id), self._holding_keys.holdings(range_id)
         said, held = await load_both(self._bus, first, later)
-        known, holdings = said.value, held.value if held.value and held.value.is_report else None
-        told = {name: image for image in known.images for name in image.references} if known else {}
-        times = [at for at in (known and known.started_at, holdings and holdings.heard_at) if at]
-        if not times:
-            raise NotFound(
-                f"range {range_id} never reported its images",
-                hint="cyroid-images ranges ls (or verify with --engine-url, which asks the engine itself)",
-            )
-        if holdings is None:
-            return _said(told), max(times)
-        merged = {
-            name: PresentImage(
-                references=(name,),
-                image_id=image_id,
-                diff_ids=told[name].diff_ids if image_id is None and name in told else (),
-            )
-            for name, image_id in holdings.images.items()
-        }
-        return _said(merged), max(times)
+        return _reported(range_id, said.value, held.value)
 
     async def _elsewhere(self, name: str) -> DesiredImage | None:
         """The content that a deployment would bring now; None where it is not known."""
@@ -141,6 +133,29 @@ def _engines(engine: Engine) -> Inspect:
         return PresentImage(references=image.references, image_id=image.image_id, diff_ids=image.diff_ids)
 
     return inspect
+
+
+def _reported(range_id: str, known: KnownRange | None, held: RangeInventory | None) -> tuple[Inspect, datetime]:
+    """The content that the range's agent last reported, with the arrivals since, and the time of the latest report."""
+    holdings = held if held is not None and held.is_report else None
+    told = {name: image for image in known.images for name in image.references} if known else {}
+    times = [at for at in (known and known.started_at, holdings and holdings.heard_at) if at]
+    if not times:
+        raise NotFound(
+            f"range {range_id} never reported its images",
+            hint="cyroid-images ranges ls (or verify with --engine-url, which asks the engine itself)",
+        )
+    if holdings is None:
+        return _said(told), max(times)
+    merged = {
+        name: PresentImage(
+            references=(name,),
+            image_id=image_id,
+            diff_ids=told[name].diff_ids if image_id is None and name in told else (),
+        )
+        for name, image_id in holdings.images.items()
+    }
+    return _said(merged), max(times)
 
 
 def _said(images: dict[str, PresentImage]) -> Inspect:

@@ -64,6 +64,7 @@ from services.core.images.manifests import ImageConfig, Manifest
 from services.core.images.p256 import PublicKey
 from services.core.images.prompts import Prompt, PromptAnswer
 from services.core.images.pull_progress import PullProgress
+from services.core.images.push_batches import PushBatch
 from services.core.images.pushes import PushRecord
 from services.core.images.read_model import ImageLayers, RangeInventory, RegistryEntry
 from services.core.images.references import Reference
@@ -255,6 +256,7 @@ RECORDS: tuple[type[msgspec.Struct], ...] = (
     ScanReport,
     PushRecord,
     IngestRecord,
+    PushBatch,
     Transfer,
     RangeInventory,
     UnreferencedSummary,

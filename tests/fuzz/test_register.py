@@ -25,6 +25,7 @@ OWN = {
     "services/adapters/layer_store.py:LayerStore.read": "by tar_split.py; zlib's and JSON's errors are one there",
     "services/adapters/shown_layers_files.py:ShownLayersFiles.read": "the layer-mounter's own file",
     "services/api/authentication.py:check_listen": "the setting `api_listen`, whose form is checked",
+    "services/api/page_sessions.py:PageSessions._session": "what was sealed here; other bytes do not open",
     "services/api/parameters.py:_convert": "tests/unit/services/api/test_fuzz.py, for every route",
     "services/api/parameters.py:read_body": "tests/unit/services/api/test_fuzz.py, for every route",
     "services/api/parameters.py:read_query": "tests/unit/services/api/test_fuzz.py, for every route",

@@ -13,6 +13,7 @@ COVERED_BY = {
     "tests/unit/services/cli/images/test_images.py": ("services/cli/images/sources.py",),
     "tests/unit/services/api/test_pushing.py": (
         "services/commands/many_pushes.py",
+        "services/core/images/push_batches.py",
         "services/queries/push_preview.py",
     ),
     "tests/unit/services/core/hosts/test_hosts.py": ("services/core/hosts/looks.py",),

@@ -10,12 +10,15 @@ The config digest decides where both sides know it, otherwise the diff IDs (`ser
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from events.messages import PresentImage
-from services.core.ranges.ranges import DesiredImage
+from services.core.images.read_model import RangeInventory
+from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange
+from services.core.ranges.unreferenced import UnreferencedImage
 
 Word = Literal["ok", "missing", "other content", "unknown"]
 
@@ -28,6 +31,16 @@ class DriftResult(msgspec.Struct, frozen=True, kw_only=True):
     wanted: str | None = None
     found: str | None = None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeState:
+    """What is known of one range: its desired state, what its agent said, and what is in no deployment."""
+
+    wanted: DesiredImages | None
+    known: KnownRange | None
+    held: RangeInventory | None
+    unreferenced: tuple[UnreferencedImage, ...]
 
 
 def drift_of(reference: str, wanted: DesiredImage | None, found: PresentImage | None) -> DriftResult:

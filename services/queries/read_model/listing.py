@@ -103,6 +103,7 @@ class Listing(Generic[R]):
         self.table, self.text, self.sorts, self.state = table, text, sorts, state
         self._version = -1
         self._matching: OrderedDict[tuple[str, ...], tuple[list[Place], dict[str, int]]] = OrderedDict()
+        self._pages: OrderedDict[tuple[object, ...], ListPage[R]] = OrderedDict()
 
     def page(
         self,
@@ -114,7 +115,29 @@ class Listing(Generic[R]):
         as_of: datetime | None = None,
         stale: bool = False,
     ) -> ListPage[R]:
-        """One page. `keep` is the list's own filter, `state` one of those that are counted. Raises BadInput."""
+        """One page. `keep` is the list's own filter, `state` one of those that are counted. Raises BadInput.
+
+        The same page is the same object until a row changes, so that whoever encodes it can keep that.
+        """
+        self._forget_changed()
+        key = (query, sort, state, keep.key if keep is not None else None, as_of, stale)
+        page = self._pages.get(key)
+        if page is None:
+            page = self._pages[key] = self._page(query, sort, state, keep, as_of=as_of, stale=stale)
+            if len(self._pages) > _KEPT_FILTERS:
+                self._pages.popitem(last=False)
+        return page
+
+    def _page(
+        self,
+        query: ListQuery,
+        sort: str,
+        state: str,
+        keep: Filter[R] | None,
+        *,
+        as_of: datetime | None,
+        stale: bool,
+    ) -> ListPage[R]:
         sort = sort or next(iter(self.sorts))
         order = query.order or self.sorts[sort]
         places, counts = self._found(query.q.casefold(), keep, sort, state)
@@ -135,9 +158,7 @@ class Listing(Generic[R]):
 
     def _found(self, text: str, keep: Filter[R] | None, sort: str, state: str) -> tuple[list[Place], dict[str, int]]:
         """The places of all rows that match, ascending, and how many there are of each state, whatever `state`."""
-        if self._version != self.table.version:
-            self._matching.clear()
-            self._version = self.table.version
+        self._forget_changed()
         key = (text, sort, state, *(keep.key if keep is not None else ()))
         found = self._matching.get(key)
         if found is None:
@@ -147,6 +168,12 @@ class Listing(Generic[R]):
         else:
             self._matching.move_to_end(key)
         return found
+
+    def _forget_changed(self) -> None:
+        if self._version != self.table.version:
+            self._matching.clear()
+            self._pages.clear()
+            self._version = self.table.version
 
     def _search(self, text: str, keep: Filter[R] | None, sort: str, state: str) -> tuple[list[Place], dict[str, int]]:
         counts: Counter[str] = Counter()

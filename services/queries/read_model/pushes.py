@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 
 import msgspec
 
 from events.lease import Bus
-from services.core.images.prompts import prompt_index, prompt_key
+from services.core.images.prompts import prompt_id, prompt_index, prompt_key
+from services.core.images.push_batches import PushBatch
 from services.core.images.pushes import PushKeys, PushRecord, PushResult
 from services.core.images.transfers import push_transfer_id
 from services.queries.read_model.listing import Listing
@@ -18,6 +20,8 @@ from services.queries.read_model.transfers import Transfers
 
 #: Changes of this time before the last look are looked at again: they carry the time of the replica that wrote them.
 OVERLAP_SECONDS = 60.0
+#: So many of the latest pushes are looked through for one that no index leads to.
+_LOOKED_THROUGH = 5000
 
 
 class PushDetails(PushRow, frozen=True, kw_only=True):
@@ -89,6 +93,26 @@ class Pushes:
             transfer=self._transfers.of(push_transfer_id(push_id)),
             result=self._results.get(push_id),
         )
+
+    def rows_of(self, batch: PushBatch) -> tuple[PushRow, ...]:
+        """The pushes of a batch as they are now; what no record is known of yet was requested."""
+        rows = []
+        for push in batch.pushes:
+            row = self.table.rows.get(push.id) or PushRow(
+                id=push.id,
+                reference=push.reference,
+                state="requested",
+                why="manual",
+                asked_at=batch.asked_at,
+                actor=cut(batch.actor),
+            )
+            rows.append(self.with_progress(row))
+        return tuple(rows)
+
+    def latest_of_prompt(self, prompt: str) -> PushRow | None:
+        """The latest push of the image that a prompt was about, of those that are not too long ago."""
+        latest = islice(self.table.walk("asked", descending=True), _LOOKED_THROUGH)
+        return next((row for _, row in latest if prompt_id(row.reference) == prompt), None)
 
     def open(self) -> list[PushRow]:
         """Pushes that have not ended, the latest first."""

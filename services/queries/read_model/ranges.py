@@ -11,6 +11,7 @@ from events.lease import Bus
 from events.streams import Streams
 from services.core.images.read_model import RangeInventory, ReadModelKeys
 from services.core.ranges.contest import ContestedRange, ContestKeys
+from services.core.ranges.drift import RangeState
 from services.core.ranges.heartbeat import AgentHeartbeat
 from services.core.ranges.ranges import DesiredImages, KnownRange, RangeKeys
 from services.core.ranges.unreferenced import Wants, unwanted
@@ -185,6 +186,16 @@ class Ranges:
             agent="alive" if self._beats.get(range_id) is not None else "away",
             as_of=held.listed_at or held.heard_at,
             images=unwanted(held, wanted, under_way),
+        )
+
+    def state(self, range_id: str, under_way: Wants) -> RangeState:
+        """What a verification compares."""
+        beyond = self.unreferenced(range_id, under_way)
+        return RangeState(
+            wanted=self._wanted.get(range_id),
+            known=self._known.get(range_id),
+            held=self._held.get(range_id),
+            unreferenced=beyond.images if beyond else (),
         )
 
     def with_beat(self, row: RangeRow, deployments: int) -> RangeRow:

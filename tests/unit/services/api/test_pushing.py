@@ -43,8 +43,14 @@ async def test_selected_images_are_pushed_in_one_request(service: Service) -> No
     body, location = await service.post(_MANY, {"references": ["web:1", "gone:1", "db:1"]})
     assert [one["reference"] for one in body["pushes"]] == ["docker.io/library/web:1", "docker.io/library/db:1"]
     assert [(one["reference"], one["code"]) for one in body["refused"]] == [("gone:1", "not_found")]
-    assert location == "/api/v1/pushes"
+    assert location == f"/api/v1/push-batches/{body['id']}"
     assert len(await service.world.said()) == 2
+    await service.look()
+    batch = await service.get(location)
+    assert (batch["counts"], batch["ended"]) == ({"requested": 2}, False)
+    assert [row["id"] for row in batch["items"]] == [one["id"] for one in body["pushes"]]
+    assert batch["refused"] == body["refused"]
+    await service.get("/api/v1/push-batches/none", 404)
 
 
 async def test_all_that_is_missing_is_pushed(service: Service) -> None:
@@ -59,6 +65,9 @@ async def test_all_that_is_missing_is_pushed(service: Service) -> None:
     asked = {one["reference"] for one in body["pushes"]}
     assert {"docker.io/library/moved:1", "docker.io/library/new:1"} <= asked
     assert "docker.io/library/same:1" not in asked
+    await service.scan()
+    again, _ = await service.post(_MANY, {"all_missing": True})
+    assert {one["reference"] for one in again["pushes"]} == asked
 
 
 async def test_the_same_key_names_the_same_pushes(service: Service) -> None:

@@ -47,6 +47,7 @@ async def test_a_range_is_verified_by_what_its_agent_said(service: Service) -> N
     """The command line's JSON; of one image where it is named; 404 for a range that never spoke."""
     web, db = "docker.io/library/web:1", "docker.io/library/db:1"
     await _know(service, "r1", web, db)
+    await service.look()
     said = await service.get("/api/v1/ranges/r1/verification")
     assert (said["range_id"], said["well"], said["as_of"] is not None) == ("r1", False, True)
     assert [(one["reference"], one["verdict"]) for one in said["items"]] == [(db, "missing"), (web, "missing")]
@@ -80,6 +81,7 @@ async def test_an_image_of_a_range_is_forgotten(service: Service) -> None:
     assert await _delete(service, "/api/v1/ranges/r1/images/web:1") == (204, "")
     assert await _delete(service, "/api/v1/ranges/r1/images/registry.example%3A5000/training/tools%3A2.1") == (204, "")
     assert await _delete(service, "/api/v1/ranges/r1/images/web:1") == (404, "not_found")
+    await service.look()
     assert (await service.get("/api/v1/ranges/r1/verification"))["items"] == []
 
 

@@ -9,13 +9,21 @@ import pytest
 from aiohttp import CookieJar
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
+from events.bus import BusUnreachable
 from services.api.authentication import TokenFile, token_hash
-from services.api.page_sessions import COOKIE, PageSessions
+from services.api.page_sessions import COOKIE, LOOK_SECONDS, PageSessions
 from services.api.server import application
 from tests.unit.services.api.site import Service, api_context
-from tests.unit.services.twins import Cluster
+from tests.unit.services.twins import STREAMS, Cluster
 
 TOKEN = "a-token-of-eva"
+
+
+class Unreachable:
+    """A bus without Redis."""
+
+    async def load(self, key: str) -> None:
+        raise BusUnreachable("Redis is away")
 
 
 @pytest.fixture
@@ -63,11 +71,35 @@ async def test_over_tls_the_cookie_is_never_sent_without(guarded: Service) -> No
 
 
 async def test_logging_out_ends_the_session(guarded: Service) -> None:
-    """The browser forgets the cookie."""
-    await guarded.post("/api/v1/session", {"token": TOKEN}, 200)
+    """The browser forgets the cookie, and a copy of it is worth nothing any more, nor in another process."""
+    async with guarded.client.post("/api/v1/session", json={"token": TOKEN}) as answer:
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
     async with guarded.client.delete("/api/v1/session") as answer:
         assert answer.status == 204
     assert (await guarded.get("/api/v1/session"))["role"] is None
+    stolen = make_mocked_request("GET", "/", headers={"Cookie": cookie})
+    async with guarded.client.get("/api/v1/ranges", headers={"Cookie": cookie}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (401, "no_token")
+    assert await PageSessions(guarded.world.bus, STREAMS.prefix).token(stolen) is None
+
+
+async def test_other_processes_hear_of_a_logout_within_seconds() -> None:
+    """Until then a session that they know goes on; without Redis too, while a new one waits for it."""
+    world, at = Cluster(), [0.0]
+    one, other = PageSessions(world.bus, "test"), PageSessions(world.bus, "test", monotonic=lambda: at[0])
+    cookies = [(await one.cookie("secret", secure=False)).partition(";")[0] for _ in range(2)]
+    known, unknown = (make_mocked_request("GET", "/", headers={"Cookie": cookie}) for cookie in cookies)
+    assert await other.token(known) == "secret"
+    await one.end(known)
+    assert await other.token(known) == "secret"
+    at[0] += LOOK_SECONDS
+    assert await other.token(known) is None
+    await one.token(unknown)
+    one._bus = Unreachable()  # type: ignore[assignment]
+    other._bus = Unreachable()  # type: ignore[assignment]
+    assert await one.token(unknown) == "secret"
+    with pytest.raises(BusUnreachable):
+        await other.token(unknown)
 
 
 async def test_a_token_that_is_taken_back_ends_its_sessions(guarded: Service, token_file: Path) -> None:
