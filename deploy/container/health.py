@@ -1,73 +1,76 @@
 """Health check of one container: whether its operations listener answers, which Compose reads off the exit status.
 
-    python -m deploy.container.health URL            0 when it answers 2xx; otherwise 1 and a line that says why
+    python -m deploy.container.health URL…           0 when each answers 2xx; otherwise 1 and a line that says why
     python -m deploy.container.health unix:SOCKET    the same for the engine behind a socket
 
-Standard library only: it runs every few seconds in every container.
+Sockets only: it runs every few seconds in every container, and importing an HTTP client costs more than all the rest.
 """
 
 from __future__ import annotations
 
-import http.client
 import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
+from contextlib import closing
 
 #: Longer than a process takes to ask its dependencies (`services.runtime.readiness`), shorter than Compose waits.
 TIMEOUT_SECONDS = 5.0
-_DETAIL_BYTES = 2000
+_ANSWER_BYTES = 4000
 
 
 def problem_at(url: str) -> str | None:
     """Why `url` is not healthy, with the body of its answer; None if it is."""
+    try:
+        with closing(_connect(url)) as connection:
+            path = "/_ping" if url.startswith("unix:") else "/" + url.partition("://")[2].partition("/")[2]
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            answer = _read(connection)
+    except (OSError, ValueError) as problem:
+        return f"{url}: {problem}"
+    head, _, body = answer.partition(b"\r\n\r\n")
+    version, _, rest = head.partition(b" ")
+    if not version.startswith(b"HTTP/1."):
+        return f"{url}: no answer in HTTP"
+    if rest.startswith(b"2"):
+        return None
+    return f"{url} answered {rest[:3].decode(errors='replace')}: {body.decode(errors='replace').strip()}"
+
+
+def _connect(url: str) -> socket.socket:
+    """Raises OSError, and ValueError for what is no such URL."""
     if url.startswith("unix:"):
-        return _problem_behind(url)
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS):
-            return None
-    except urllib.error.HTTPError as refused:
-        return f"{url} answered {refused.code}: {refused.read(_DETAIL_BYTES).decode(errors='replace').strip()}"
-    except (OSError, ValueError, http.client.HTTPException) as problem:
-        return f"{url}: {problem}"
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(TIMEOUT_SECONDS)
+        try:
+            connection.connect(url.removeprefix("unix:"))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    scheme, _, rest = url.partition("://")
+    host, colon, port = rest.partition("/")[0].rpartition(":")
+    if scheme != "http" or not colon:
+        raise ValueError("expected http://HOST:PORT/PATH or unix:SOCKET")
+    return socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_SECONDS)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a socket of the file system."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT_SECONDS)
-        self.sock.connect(self._path)
-
-
-def _problem_behind(url: str) -> str | None:
-    connection = _UnixConnection(url.removeprefix("unix:"))
-    try:
-        connection.request("GET", "/_ping")
-        answer = connection.getresponse()
-        said = answer.read(_DETAIL_BYTES).decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as problem:
-        return f"{url}: {problem}"
-    finally:
-        connection.close()
-    return None if answer.status == 200 else f"{url} answered {answer.status}: {said}"
+def _read(connection: socket.socket) -> bytes:
+    """The beginning of the answer, to its end or to a limit."""
+    answer = b""
+    while len(answer) < _ANSWER_BYTES and (piece := connection.recv(_ANSWER_BYTES)):
+        answer += piece
+    return answer
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command line: exit status 0 if the URL is healthy."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m deploy.container.health URL\n")
+    """The command line: exit status 0 if every URL is healthy."""
+    if not arguments:
+        sys.stderr.write("usage: python -m deploy.container.health URL…\n")
         return 2
-    problem = problem_at(arguments[0])
-    if problem is not None:
+    problems = [problem for url in arguments if (problem := problem_at(url)) is not None]
+    for problem in problems:
         sys.stderr.write(f"{problem}\n")
-    return 0 if problem is None else 1
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -15,27 +15,27 @@ from tests.laboratory import EngineServer, Lab, RedisServer, RegistryServer, Rol
 __all__ = ["mounted", "mounted_system"]  # fixtures of their own module
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def valve(registry_server: RegistryServer) -> Iterator[Valve]:
     """What stands between ranges and the registry: can be shut in the middle of a pull."""
     with Valve(registry_server.port) as relay:
         yield relay
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def host(lab: Lab, host_engine_server: EngineServer) -> EngineServer:
     """The host's engine, with what images are built on here."""
     host_engine_server.docker("import", str(lab.base_image_tar()), BASE)
     return host_engine_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engines(host: EngineServer, range_engine_servers: tuple[EngineServer, EngineServer]) -> dict[str, EngineServer]:
     """The host's engine, then one per range."""
     return {engine.name: engine for engine in (host, *range_engine_servers)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(
     lab: Lab, redis_server: RedisServer, registry_server: RegistryServer, valve: Valve, engines: dict[str, EngineServer]
 ) -> System:
@@ -57,7 +57,7 @@ def system(
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def agents(system: System) -> dict[str, RoleServer]:
     """Each range's agent, after the services."""
     system.services()
@@ -78,7 +78,7 @@ def scene(system: System, agents: dict[str, RoleServer], valve: Valve, tmp_path:
 # ---- one transfer at a time, over lines that can be slow ------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lines(registry_server: RegistryServer, valve: Valve) -> Iterator[Lines]:
     """What can be slowed down: into the registry, out of it, and out of the tar server."""
     tar_port = free_port()
@@ -86,7 +86,7 @@ def lines(registry_server: RegistryServer, valve: Valve) -> Iterator[Lines]:
         yield Lines(push=push, pull=valve, tar=tar, tar_port=tar_port)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def narrow_engines(
     range_engine_servers: tuple[EngineServer, EngineServer], engine_servers: Callable[[str], EngineServer]
 ) -> dict[str, EngineServer]:
@@ -94,7 +94,7 @@ def narrow_engines(
     return dict(zip(NARROW, (range_engine_servers[0], engine_servers("28.5-containerd")), strict=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def narrow_system(system: System, lines: Lines, narrow_engines: dict[str, EngineServer]) -> System:
     """Services of their own on the same servers, with one slot on the whole host."""
     return System(
@@ -115,7 +115,7 @@ def narrow_system(system: System, lines: Lines, narrow_engines: dict[str, Engine
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def narrow_services(narrow_system: System) -> RoleServer:
     """The host's side, and the agents."""
     services = narrow_system.services(name="narrow-services")

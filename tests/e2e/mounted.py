@@ -21,7 +21,7 @@ RANGES: dict[str, tuple[str | None, bool]] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mounted_system(
     lab: Lab,
     redis_server: RedisServer,

@@ -63,10 +63,30 @@ def test_nobody_there_is_not_healthy(capsys: pytest.CaptureFixture[str]) -> None
     assert "refused" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
-def test_it_takes_one_url(arguments: list[str]) -> None:
-    """Anything else is a mistake in the Compose file."""
-    assert health.main(arguments) == 2
+def test_every_url_has_to_answer(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of several the one that does not is named."""
+    assert health.main([f"{url}/livez", f"{url}/_ping"]) == 0
+    assert health.main([f"{url}/livez", f"{url}/readyz", f"{url}/_ping"]) == 1
+    assert capsys.readouterr().err.count("answered 503") == 1
+
+
+def test_no_url_is_a_mistake() -> None:
+    """In the Compose file: exit status 2."""
+    assert health.main([]) == 2
+
+
+def test_what_answers_something_else_is_not_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+    """A listener that closes, or speaks no HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def close() -> None:
+            server.accept()[0].close()
+
+        thread = threading.Thread(target=close)
+        thread.start()
+        assert health.main([f"http://127.0.0.1:{server.getsockname()[1]}/livez"]) == 1
+        thread.join()
+    assert capsys.readouterr().err.startswith("http://127.0.0.1:")
 
 
 def test_a_word_that_is_no_url_is_not_healthy() -> None:
