@@ -58,10 +58,13 @@ def system(
 
 
 @pytest.fixture(scope="package")
-def agents(system: System) -> dict[str, RoleServer]:
-    """Each range's agent, after the services."""
-    system.services()
-    return {range_id: system.agent(range_id) for range_id in system.ranges}
+def agents(system: System) -> Iterator[dict[str, RoleServer]]:
+    """Each range's agent, after the services. They end with this folder: idle ones would slow the tests after it."""
+    services = system.services()
+    agents = {range_id: system.agent(range_id) for range_id in system.ranges}
+    yield agents
+    for server in (*agents.values(), services):
+        server.stop()
 
 
 @pytest.fixture
@@ -116,12 +119,13 @@ def narrow_system(system: System, lines: Lines, narrow_engines: dict[str, Engine
 
 
 @pytest.fixture(scope="package")
-def narrow_services(narrow_system: System) -> RoleServer:
+def narrow_services(narrow_system: System) -> Iterator[RoleServer]:
     """The host's side, and the agents."""
     services = narrow_system.services(name="narrow-services")
-    for range_id in narrow_system.ranges:
-        narrow_system.agent(range_id)
-    return services
+    agents = [narrow_system.agent(range_id) for range_id in narrow_system.ranges]
+    yield services
+    for server in (*agents, services):
+        server.stop()
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def mounted_system(
         ]
         servers += [system.agent(range_id) for range_id in ranges]
         yield system
-        for server in reversed(servers):
+        for server in (*reversed(servers), *ranges.values()):
             server.stop()
 
 
