@@ -150,12 +150,13 @@ async def _agent(resources: Resources) -> Role:
         resources.settings.range_id,
         await resources.engine(resources.settings.engine_url),
         await resources.bus(),
+        host=resources.settings.host_id,
         placer=await resources.layer_placer(),
     )
 
 
 def _agent_of(
-    resources: Resources, range_id: str, engine: Engine, bus: BusClient, *, placer: LayerPlacer | None = None
+    resources: Resources, range_id: str, engine: Engine, bus: BusClient, *, host: str, placer: LayerPlacer | None = None
 ) -> Role:
     from services.agent import Agent, HeartbeatInterval, Patience
 
@@ -170,41 +171,54 @@ def _agent_of(
         patience=Patience(stall_seconds=settings.stall_seconds),
         pulse=HeartbeatInterval(beat_seconds=settings.beat_seconds),
         placer=placer,
-        host=settings.host_id,
+        host=host,
     )
 
 
 async def _agent_pool(resources: Resources) -> Role:
     from services.agent.pool import AgentPool
+    from services.commands.range_claims import claiming
     from services.core.ranges.ranges import EnginePlace
 
     bus = await resources.bus()
 
+    host = resources.identity().known or ""
+
     async def drive(place: EnginePlace, stop: Stop) -> None:
         async with resources.other_engine(place.engine_url) as engine:
             await run_roles(
-                [_agent_of(resources, place.range_id, engine, bus)],
+                [_agent_of(resources, place.range_id, engine, bus, host=host)],
                 listener=listening(bus, resources.process, limit_bytes=resources.settings.entry_limit_bytes),
                 grace_seconds=resources.settings.drain_seconds,
                 stop=stop,
             )
 
     networks, prefix = resources.settings.engine_networks, resources.streams.prefix
-    pushes = (await resources.range_push()).subscription()
-    return AgentPool(bus=bus, prefix=prefix, drive=drive, engine_networks=networks, subscriptions=(pushes,))
+    return AgentPool(
+        bus=bus,
+        prefix=prefix,
+        drive=drive,
+        engine_networks=networks,
+        host=host,
+        claim=claiming(bus, prefix, host=host, clock=resources.adapters.clock),
+        subscriptions=((await resources.range_push()).subscription(),),
+    )
 
 
 async def _range_gateway(resources: Resources) -> Role:
+    from services.commands.range_claims import claiming
     from services.range_gateway.role import RangeGateway
     from services.range_gateway.secrets import RangeSecrets
 
-    settings = resources.settings
+    settings, bus, host = resources.settings, await resources.bus(), resources.identity().known or ""
     return RangeGateway(
-        bus=await resources.bus(),
+        bus=bus,
         streams=resources.streams,
         secrets=RangeSecrets(Path(settings.gateway_secrets) if settings.gateway_secrets else None),
         listen=settings.gateway_listen,
         source=resources.source("range-gateway"),
+        host=host,
+        claim=claiming(bus, resources.streams.prefix, host=host, clock=resources.adapters.clock),
     )
 
 

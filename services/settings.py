@@ -149,7 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How many images one range pulls at a time."""
 
     extractions_limit: Count = 4
-    """How many images the ranges of this host unpack at a time, over all ranges. On two cores 2 to 6 were alike."""
+    """How many images the ranges of each host unpack at a time, over all ranges. On two cores 2 to 6 were alike."""
 
     large_image_bytes: Bytes = 2 * 1024**3
     """An image from this size on counts as large: large ones leave one of `extractions_limit` to smaller ones."""

@@ -130,8 +130,9 @@ class SimulationRun:
         policy = cluster.policy
         while True:
             active = [Ticket.parse(text) for text in await cluster.bus.members(cluster.keys.active)]
-            if len(active) > policy.pulls_per_host:
-                self.bad("wrong", f"{len(active)} at work on {policy.pulls_per_host} slots: {active}")
+            for host, held in Counter(ticket.host for ticket in active).items():
+                if held > policy.pulls_per_host:
+                    self.bad("wrong", f"{held} at work on {policy.pulls_per_host} slots of {host!r}: {active}")
             for range_id, held in Counter(ticket.range_id for ticket in active).items():
                 if held > policy.pulls_per_range:
                     self.bad("wrong", f"{held} at work in {range_id}, at most {policy.pulls_per_range} may be")

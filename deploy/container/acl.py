@@ -44,11 +44,18 @@ class Passwords:
 def gateway_rules(prefix: str) -> list[str]:
     """Rules of the range gateway's user.
 
-    Everything on the keys of ranges; on the streams that services share only the event that a range exceeded a
-    limit; neither the names of keys nor anything that administers Redis.
+    Everything on the keys of ranges, and which host has each; on the streams that services share only the event that a
+    range exceeded a limit; neither the names of keys nor anything that administers Redis.
     """
     own = literal(prefix)
-    shared = [f"{own}:role:*", f"{own}:index:roles", f"{own}:limited:*", f"{own}:index:limited", f"{own}:ping"]
+    shared = [
+        f"{own}:range-host:*",
+        f"{own}:role:*",
+        f"{own}:index:roles",
+        f"{own}:limited:*",
+        f"{own}:index:limited",
+        f"{own}:ping",
+    ]
     return [
         "resetchannels",
         *(f"~{key}" for key in (f"{own}:range:*", *shared)),

@@ -4,7 +4,7 @@ Who may use the engine's socket is root on the host: a container that mounts the
 the proxy alone holds it. Every role has a socket of its own, in a folder that no other role mounts, and gets through it
 the calls that its code makes; everything else is answered 403 in the engine's own form and goes no further.
 
-    deployer, tar-server    look at images, and save them
+    tar-server              look at images, and save them
     tracker                 look at images
     registry-pusher         look, save; push and pull under the registry's own name; load, tag, untag
     ingest, api             look, save; build, import, load, commit, tag, untag
@@ -100,7 +100,6 @@ SESSION = "/session"
 RIGHTS: dict[str, tuple[Call, ...]] = {
     "api": (*LOOK, *SAVE, *INGEST),
     "tracker": LOOK,
-    "deployer": (*LOOK, *SAVE),
     "tar-server": (*LOOK, *SAVE),
     "registry-pusher": (*LOOK, *SAVE, *PUSH),
     "ingest": (*LOOK, *SAVE, *INGEST),

@@ -121,7 +121,9 @@ def inspect_machine(
     mounted = _is_set(environment, "STACK_MOUNT") if mount is None else mount
     environment |= {"CYROID_DATA_DIR": str(data), "STACK_JOIN": str(int(joined)), "STACK_MOUNT": str(int(mounted))}
     environment.setdefault("STACK_ENGINE_SOCKET", str(socket))
-    environment.setdefault("STACK_ENGINE_ROOT", engine_facts()["DockerRootDir"])
+    facts = engine_facts()
+    environment.setdefault("STACK_ENGINE_ROOT", facts["DockerRootDir"])
+    environment.setdefault("STACK_HOST_ID", facts.get("ID", "").replace(":", "-"))
     environment.setdefault("STACK_ENGINE_GID", str(socket.stat().st_gid))
     image = environment.get("STACK_RANGE_1_IMAGE", range_image(ENGINE))
     needed = [environment.get("STACK_IMAGE", SERVICES_IMAGE), *([image] if demo else [])]

@@ -21,6 +21,7 @@ from events.task_group import TaskGroup
 from services.core.ranges.engine_networks import engine_refusal
 from services.core.ranges.ranges import EnginePlace, RangeKeys
 from services.core.secrets import without_password
+from services.errors import BadInput
 from services.runtime.shutdown import Stop
 from services.runtime.telemetry import bind, get_logger
 
@@ -28,6 +29,8 @@ PAUSE_SECONDS = 1.0
 PAUSE_LIMIT_SECONDS = 60.0
 #: Runs the agent of one place until it is asked to stop.
 Drive = Callable[[EnginePlace, Stop], Awaitable[None]]
+#: Claims the id of a range for this host. Raises BadInput, BusError.
+Claim = Callable[[str], Awaitable[object]]
 
 log = get_logger(role="agent-pool")
 
@@ -42,7 +45,11 @@ class _Driven:
 
 
 class AgentPool:
-    """The role. `drive` is the composer's: it opens the engine and runs an agent with its workers."""
+    """The role. `drive` is the composer's: it opens the engine and runs an agent with its workers.
+
+    `claim` claims a range's id for this pool's host, and raises BadInput where another host has it; None: the
+    installation has no other host.
+    """
 
     name = "agent-pool"
 
@@ -53,6 +60,8 @@ class AgentPool:
         prefix: str,
         drive: Drive,
         engine_networks: str = "",
+        host: str = "",
+        claim: Claim | None = None,
         subscriptions: Sequence[Subscription] = (),
         check_seconds: float = 2.0,
         pause_seconds: float = PAUSE_SECONDS,
@@ -61,8 +70,10 @@ class AgentPool:
         self._keys = RangeKeys(prefix)
         self._drive = drive
         self._engine_networks = engine_networks
+        self._host, self._claim = host, claim
         self._subscriptions = tuple(subscriptions)
         self._refused: set[str] = set()
+        self._elsewhere: set[str] = set()
         self._check_seconds = check_seconds
         self._pause_seconds = pause_seconds
         self._driven: dict[str, _Driven] = {}
@@ -100,9 +111,24 @@ class AgentPool:
         for range_id, key, record in zip(range_ids, keys, records, strict=True):
             with contextlib.suppress(UnreadableRecord):
                 place = key.read(record).value
-                if place is not None and self._may_be_called(place):
+                if place is not None and self._may_be_called(place) and await self._is_ours(place):
                     places[range_id] = place
         return places
+
+    async def _is_ours(self, place: EnginePlace) -> bool:
+        """Whether this host's pool drives the engine: one that names no host is whose pool claims the range first."""
+        if self._claim is None or place.range_id in self._driven:
+            return True
+        if place.host not in ("", self._host):
+            return False
+        try:
+            await self._claim(place.range_id)
+        except BadInput as problem:
+            if place.range_id not in self._elsewhere:
+                self._elsewhere.add(place.range_id)
+                log.info("another host's pool drives an engine", range=place.range_id, why=str(problem))
+            return False
+        return True
 
     def _may_be_called(self, place: EnginePlace) -> bool:
         """Whether the engine's address is allowed: the requester names it, the operator's setting limits it."""

@@ -23,6 +23,7 @@ class DeployBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     platform: str | None = None
     engine_url: str | None = None
     priority: int = 5
+    host: str | None = None
 
 
 async def _deploy(call: Call[NoQuery, DeployBody]) -> Reply[DeploymentAsked]:
@@ -34,6 +35,7 @@ async def _deploy(call: Call[NoQuery, DeployBody]) -> Reply[DeploymentAsked]:
         platform=body.platform,
         engine_url=body.engine_url,
         priority=body.priority,
+        host=body.host,
         engine_networks=context.engine_networks,
     )
     await ask_deployer(message, bus=context.bus, streams=context.streams, source=context.source, actor=call.actor)
@@ -65,7 +67,7 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
     Route(
         method="POST",
         path=_PATH,
-        summary="deploy: `range_id`, `images`; may have `deployment_id`, `platform`, `engine_url`, `priority` (0 to 9)",
+        summary="deploy: `range_id`, `images`; may have `deployment_id`, `platform`, `engine_url`, `host`, `priority`",
         handler=_deploy,
         access="operator",
         query=NoQuery,

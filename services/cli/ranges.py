@@ -80,6 +80,32 @@ def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], f
 
 
 @ranges.command()
+@click.argument("range_id", metavar="RANGE")
+@json_flag
+@click.pass_context
+def release(context: click.Context, /, *, range_id: str, as_json: bool) -> None:
+    """Let a range's id go, so that a range on another host can have it.
+
+    The first host on which a range comes up claims its id. What the range should have stays, and is deployed to it on
+    the other host.
+
+    \b
+    Examples:
+      cyroid-images ranges release range-7
+    """
+
+    async def work(resources: Resources) -> None:
+        from services.commands.range_claims import release_range
+
+        await release_range(await resources.bus(), resources.streams.prefix, range_id)
+
+    run(context, work)
+    if as_json:
+        print_json({"range_id": range_id})
+    talk(f"range {range_id} may come up on any host")
+
+
+@ranges.command()
 @click.argument("range_id", metavar="[RANGE]", required=False)
 @json_flag
 @click.pass_context

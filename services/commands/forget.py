@@ -18,6 +18,7 @@ from events.records import ANY, Key, UnreadableRecord
 from events.streams import Streams
 from services.core.images.read_model import ReadModelKeys
 from services.core.images.references import Reference
+from services.core.ranges.range_claims import claim_key
 from services.core.ranges.ranges import DesiredImages, RangeKeys
 from services.errors import NotFound, RangeAlive
 
@@ -45,6 +46,7 @@ async def forget_range(bus: Bus, streams: Streams, range_id: str, *, force: bool
     ranges, holdings = RangeKeys(streams.prefix), ReadModelKeys(streams.prefix)
     held_key = holdings.holdings(range_id)
     keys: list[Key[Any]] = [ranges.known(range_id), ranges.wanted(range_id), ranges.place(range_id), held_key]
+    keys.append(claim_key(streams.prefix, range_id))
     records = await bus.load_many([key.name for key in keys])
     outbox = streams.outbox(range_id)
     asked = range_id in await bus.members(ranges.asked)

@@ -46,6 +46,7 @@ _RULES = {
     "deployment_id": _ID.format(limit=DEPLOYMENT_ID_LIMIT),
     "range_id": _ID.format(limit=128),
     "range_ids": "of each, " + _ID.format(limit=128),
+    "host": _ID.format(limit=128),
     "plan_id": _ID.format(limit=128),
     "priority": "it is a whole number from 0 to 9, 9 goes first",
 }
@@ -130,6 +131,7 @@ def deployment(
     engine_url: str | None = None,
     engine_networks: str = "",
     priority: int = 5,
+    host: str | None = None,
 ) -> DeploymentRequested:
     """The command, checked as its readers will check it. Raises BadInput, BadReference."""
     if not images:
@@ -150,6 +152,7 @@ def deployment(
         platform=platform,
         engine_url=engine_url,
         priority=priority,
+        host=host,
     )
     refusal = refusal_of(_checked(message), Policy())
     if refusal is not None:

@@ -283,7 +283,11 @@ class OutcomeWriter:
 
     def _place(self, after: Deployment, engine_url: str, now: datetime) -> Outcome:
         place = EnginePlace(
-            range_id=after.range_id, engine_url=engine_url, deployment_id=after.deployment_id, since=now
+            range_id=after.range_id,
+            engine_url=engine_url,
+            deployment_id=after.deployment_id,
+            since=now,
+            host=after.host,
         )
         record = self._range_keys.place(after.range_id).write(place, expected=ANY)
         return Outcome(records=(record,), index=(IndexWrite(self._range_keys.places, after.range_id, now.timestamp()),))

@@ -6,12 +6,13 @@ from datetime import datetime
 
 import msgspec
 
-from events.bus import NOTHING, Delivery, IndexWrite, Outcome
+from events.bus import NOTHING, Delivery, IndexWrite, Outcome, RecordWrite
 from events.envelope import Envelope
 from events.messages import AgentStarted, DeploymentAdvance, ImagesChanged
-from events.records import load_both
+from events.records import ABSENT, load_both
 from services.core.deployments.deployment import Deployment
 from services.core.ranges.heartbeat import engine_of
+from services.core.ranges.range_claims import RangeClaim, claim_key
 from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange, RangeKeys, believed
 from services.deployer.contest_watch import is_contested
 from services.deployer.context import DeployerContext
@@ -43,10 +44,15 @@ class RangeRecords:
         known = stored.value
         if known is not None and said_at < known.started_at:
             return NOTHING  # word of an earlier life, overtaken by that of a later one
-        said = KnownRange.said(message, said_at)
+        claim_record = claim_key(self._streams.prefix, range_id)
+        claimed = await claim_record.load(self._bus)
+        said = msgspec.structs.replace(KnownRange.said(message, said_at), host=_host(message, claimed.value))
+        claims: tuple[RecordWrite, ...] = ()
+        if claimed.value is None and said.host:
+            claims = (claim_record.write(RangeClaim(range_id=range_id, host=said.host, since=now), expected=ABSENT),)
         outcomes = [
             Outcome(
-                records=(key.write(said, expected=stored),),
+                records=(key.write(said, expected=stored), *claims),
                 index=(IndexWrite(self._keys.known_index, range_id, now.timestamp()),),
             )
         ]
@@ -127,3 +133,13 @@ class RangeRecords:
                 )
         writes.append(wanted_key.write(DesiredImages(range_id=deployment.range_id, images=images), expected=wanted))
         return None, Outcome(records=tuple(writes))
+
+
+def _host(message: AgentStarted, claim: RangeClaim | None) -> str:
+    """Where the range is. Raises BadInput where it says to be elsewhere than the host that claimed its id."""
+    if claim is None or message.host is None:
+        return claim.host if claim is not None else message.host or ""
+    refusal = claim.refusal(message.host)
+    if refusal is not None:
+        raise BadInput(refusal, code="range_elsewhere")
+    return claim.host

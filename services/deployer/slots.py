@@ -1,4 +1,4 @@
-"""Slots of the host (concurrency limit of transfers): each admission rewrites one record, so no slot is given twice.
+"""Slots of each host (concurrency limit of transfers): each admission rewrites one record, so no slot is given twice.
 
 A deployment whose images come up while nobody waits is admitted in the same step. Otherwise they queue, and the pass
 that every replica makes whenever slots may have become free admits them in turn.
@@ -7,6 +7,8 @@ that every replica makes whenever slots may have become free admits them in turn
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 
@@ -14,7 +16,7 @@ from msgspec.structs import replace
 
 from events.bus import BusError, BusRefused, IndexWrite, Outcome, RecordConflict, RecordWrite
 from events.records import load_all
-from services.core.deployments.admission import Ticket, choose
+from services.core.deployments.admission import Ticket, by_host, choose
 from services.core.deployments.deployment import Deployment
 from services.core.deployments.facts import RegistryImage
 from services.core.deployments.index import ticket_of
@@ -69,8 +71,10 @@ class Slots:
         self._hint = asyncio.Event()
         self._log = get_logger(role="deployer")
         self._standstill = Standstill()
-        #: How many waited at this replica's last pass: while somebody does, nobody is let in past the queue.
-        self._waiting = 0
+        #: How many waited on each host at this replica's last pass: while somebody does, nobody is let in past the
+        #: queue of that host.
+        self._waiting = Counter[str]()
+        self._passed_at = float("-inf")
 
     def hint(self) -> None:
         """Note that a slot may have become free."""
@@ -83,11 +87,11 @@ class Slots:
         known = {index for index in waiting if before is not None and before.images[index].waits_for_slot}
         if not after.open or len(known) == len(waiting):
             return step, Outcome()
-        if self._waiting:
+        if self._waiting[after.host]:
             self.hint()
-            return self._placed(step, self._waiting), Outcome()
+            return self._placed(step, self._waiting[after.host]), Outcome()
         revision = await self._revision()
-        queue = await self._bus.members(self._keys.queue)
+        queue = by_host(await self._queue()).get(after.host, [])
         if not queue:
             tickets = [ticket_of(after, index) for index in waiting]
             active = await self._active()
@@ -128,9 +132,11 @@ class Slots:
         """
         revision = await self._revision()
         active = await self._active()
-        if self._waiting and len(active) >= self._policy.pulls_per_host:
+        now = asyncio.get_running_loop().time()
+        if self._all_full(active) and now - self._passed_at < _IDLE_SECONDS:
             return True
-        queue = [Ticket.parse(text) for text in await self._bus.members(self._keys.queue)]
+        self._passed_at = now
+        queue = await self._queue()
         chosen: dict[str, list[Ticket]] = {}
         for ticket in self._choose(queue, active):
             chosen.setdefault(ticket.deployment_id, []).append(ticket)
@@ -138,9 +144,16 @@ class Slots:
         for start in range(0, len(idents), _TOGETHER):
             part = {ident: chosen[ident] for ident in idents[start : start + _TOGETHER]}
             revision += await self._admit_together(part, revision)
-        admitted = sum(map(len, chosen.values()))
-        self._waiting = len(queue) - admitted
-        return self._waiting > 0 and len(active) + admitted >= self._policy.pulls_per_host
+        admitted = [ticket for tickets in chosen.values() for ticket in tickets]
+        self._waiting = Counter(ticket.host for ticket in queue)
+        self._waiting.subtract(ticket.host for ticket in admitted)
+        return self._all_full([*active, *admitted])
+
+    def _all_full(self, active: Iterable[Ticket]) -> bool:
+        """Whether somebody waits, and on no host that somebody waits for a slot is free."""
+        held = Counter(ticket.host for ticket in active)
+        waited_for = [host for host, count in self._waiting.items() if count > 0]
+        return bool(waited_for) and all(held[host] >= self._policy.pulls_per_host for host in waited_for)
 
     async def _admit_together(self, chosen: dict[str, list[Ticket]], revision: int) -> int:
         """Each deployment in a commit of its own, so that no range's keys are in another's. How often a claim was made.
@@ -207,6 +220,9 @@ class Slots:
                 step = admit(deployment, layers, now, self._policy, mountable=mountable)
                 outcomes[ident] = self._writer.outcome(stored, step, now)
         return outcomes, tuple(stale)
+
+    async def _queue(self) -> list[Ticket]:
+        return [Ticket.parse(text) for text in await self._bus.members(self._keys.queue)]
 
     async def _active(self) -> list[Ticket]:
         return [Ticket.parse(text) for text in await self._bus.members(self._keys.active)]

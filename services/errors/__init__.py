@@ -10,6 +10,7 @@ CyroidError
 │   ├── PromptAnswered   somebody else answered first
 │   ├── NotConfirmed    a command about many, without their number
 │   ├── RangeAlive      its agent would announce again what is to be forgotten
+│   ├── RangeElsewhere  another host has a range of this id
 │   ├── HostAlive       its registry-pusher would report again what is to be forgotten
 │   ├── BadArchive      a tar that is no image, or is cut off
 │   └── BuildFailed
@@ -146,6 +147,12 @@ class HostAlive(BadInput):
     """A host that sends heartbeats cannot be forgotten: it would report itself again."""
 
     code = "host_alive"
+
+
+class RangeElsewhere(BadInput):
+    """Another host of the installation has a range of this id."""
+
+    code = "range_elsewhere"
 
 
 class BadArchive(BadInput):

@@ -103,6 +103,7 @@ def _of_conflicts() -> Iterable[ErrorEntry]:
             ),
             ("not_confirmed", "Not confirmed", "Say with `confirm` how many the message counts."),
             ("range_alive", "The range's agent is alive", "End the range first, or force it."),
+            ("range_elsewhere", "The range is on another host", "Choose another id, or release the range first."),
             ("host_alive", "The host is there", "Stop the host's services first, or force it."),
             ("in_use", "The image is needed", "The message names who needs it: end that first, or force it."),
             ("registry_has_cache", "The registry has a blob cache", "Take the cache out of its configuration."),

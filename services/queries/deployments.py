@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -16,7 +15,7 @@ from events.lease import Bus
 from events.messages import Arrival, DeploymentFailed, DeploymentRequested, Failure, Provenance
 from events.records import load_all, load_values
 from events.streams import Streams
-from services.core.deployments.admission import Ticket, choose
+from services.core.deployments.admission import Ticket, places
 from services.core.deployments.deployment import Deployment, ImageState
 from services.core.deployments.index import DeploymentKeys
 from services.errors import NotFound
@@ -94,14 +93,12 @@ async def _places(bus: Bus, keys: DeploymentKeys) -> Places:
     """(deployment, image) → its place in the host's queue, the next one first (1), by the rules of admission."""
     queue = [Ticket.parse(text) for text in await bus.members(keys.queue)]
     active = [Ticket.parse(text) for text in await bus.members(keys.active)]
-    everybody = len(queue) + len(active)
-    turns = choose(queue, active, slots=everybody, large_bytes=sys.maxsize, per_range=everybody)
-    return {(ticket.deployment_id, ticket.index): place for place, ticket in enumerate(turns, 1)}
+    return {(ticket.deployment_id, ticket.index): place for ticket, place in places(queue, active).items()}
 
 
-def _row(deployment: Deployment, places: Places) -> DeploymentView:
+def _row(deployment: Deployment, found: Places) -> DeploymentView:
     images = [
-        _image(image, places.get((deployment.deployment_id, index))) for index, image in enumerate(deployment.images)
+        _image(image, found.get((deployment.deployment_id, index))) for index, image in enumerate(deployment.images)
     ]
     waiting = [image.queue_position for image in images if image.queue_position is not None]
     ended = deployment.ended_at or datetime.now(UTC)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from events.bus import BusRefused, BusUnavailable, Outcome, Post, RecordWrite
+from events.envelope import Envelope
 from events.gateway import protocol
 from events.gateway.protocol import CancelledNote, HeldLease, Leased, RangeMessage, Request, TakenEntry
 from events.lease import Bus, DeadLetterReason, Holder, Lease, SingleFlightLock
@@ -43,7 +44,9 @@ class Operations:
         quota: OutboxQuota,
         met: OnLimit,
         clock: Callable[[], float],
+        host: str = "",
     ) -> None:
+        self._host = host
         self._bus = bus
         self._streams = streams
         self._range_id = range_id
@@ -166,7 +169,10 @@ class Operations:
         return BusUnavailable(f"this range publishes more than it may ({limit}): again in {wait:.0f} s")
 
     def _post(self, message: RangeMessage) -> Post:
-        return Post(self._streams.outbox(self._range_id), read_message(message, self._streams, self._range_id))
+        return Post(self._streams.outbox(self._range_id), self._read(message))
+
+    def _read(self, message: RangeMessage) -> Envelope:
+        return read_message(message, self._streams, self._range_id, self._host)
 
     def _progress(self, message: RangeMessage | None) -> Post | None:
         """Progress within the budget; the rest is dropped, because progress is lossy."""
@@ -174,7 +180,7 @@ class Operations:
             return None
         if message.to != "progress":
             raise BusRefused("beside a lease only progress is met")
-        envelope = read_message(message, self._streams, self._range_id)
+        envelope = self._read(message)
         if not self._account.progress(1, self._clock()):
             self._met("progress")
             return None

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from events.bus import BusRefused
 from events.codec import Undecodable, decode
 from events.envelope import Envelope
 from events.gateway.protocol import LIST_ENTRY_BYTES, RangeMessage
+from events.messages import AgentStarted
 from events.streams import Streams
 
 #: Progress is reported every second; a note is a sentence.
 PROGRESS_BYTES = 4096
 
 
-def read_message(entry: RangeMessage, streams: Streams, range_id: str) -> Envelope:
-    """Decode an entry that a range wants to publish on that stream. Raises BusRefused with a reason for a person."""
+def read_message(entry: RangeMessage, streams: Streams, range_id: str, host: str = "") -> Envelope:
+    """Decode an entry that a range wants to publish on that stream. Raises BusRefused with a reason for a person.
+
+    Where it runs is not for the range to say: it is on the gateway's own `host`.
+    """
     outbox = entry.to == "outbox"
     stream = streams.outbox(range_id) if outbox else streams.range_progress(range_id)
     try:
@@ -32,4 +38,7 @@ def read_message(entry: RangeMessage, streams: Streams, range_id: str) -> Envelo
         raise BusRefused("a range speaks for itself alone")
     if outbox and envelope.source != f"agent@{range_id}":
         raise BusRefused(f"the agent of this range is agent@{range_id}")
-    return replace(envelope, source=f"agent@{range_id}")
+    message = envelope.message
+    if isinstance(message, AgentStarted):
+        message = msgspec.structs.replace(message, host=host or None)
+    return replace(envelope, message=message, source=f"agent@{range_id}")

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 import msgspec
 
+from events.bus import BusError
 from events.gateway.frames import FrameTooLarge, frame, read_frame
 from events.gateway.protocol import VERSION, Hello, Welcome
 from events.lease import Bus
@@ -25,6 +26,7 @@ from events.streams import Streams
 from events.subscription import Subscription
 from events.task_group import TaskGroup
 from services.core.ranges.limits import Limit, RangeAccount, RangeLimits
+from services.errors import BadInput
 from services.range_gateway.admission import HELLO_BYTES, HELLO_SECONDS, Admission, network_of
 from services.range_gateway.inbox_watch import InboxWatch
 from services.range_gateway.operations import Operations
@@ -44,7 +46,11 @@ log = get_logger(role="range-gateway")
 
 
 class RangeGateway:
-    """The role. `started` is called with the port that it listens on (with port 0 the kernel chooses one)."""
+    """The role. `started` is called with the port that it listens on (with port 0 the kernel chooses one).
+
+    `host` is where its ranges are, empty where the installation has one host. `claim` claims a range's id for it, and
+    raises BadInput where another host has that range.
+    """
 
     name = "range-gateway"
 
@@ -57,6 +63,8 @@ class RangeGateway:
         listen: str,
         source: str,
         limits: RangeLimits | None = None,
+        host: str = "",
+        claim: Callable[[str], Awaitable[object]] | None = None,
         started: Callable[[int], None] = lambda port: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +73,7 @@ class RangeGateway:
         self._secrets = secrets
         self._listen = listen
         self._limits = limits or RangeLimits()
+        self._host, self._claim = host, claim
         self._started = started
         self._clock = clock
         self._accounts: dict[str, RangeAccount] = {}
@@ -115,6 +124,8 @@ class RangeGateway:
             if hello is None:
                 return
             welcome = self._welcome(hello)
+            if welcome.error is None:
+                welcome = await self._claimed(hello.range_id)
             if welcome.error is not None:
                 await asyncio.sleep(DENIED_SECONDS)
             async with asyncio.timeout(HELLO_SECONDS):
@@ -144,6 +155,20 @@ class RangeGateway:
             return Welcome("away", f"the range asked for more than it may: again in {left:.0f} s")
         return Welcome()
 
+    async def _claimed(self, range_id: str) -> Welcome:
+        """One range of each id in the installation: another host's is not let in."""
+        if self._claim is None:
+            return Welcome()
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                await self._claim(range_id)
+        except BadInput as problem:
+            log.warning("a range is not let in", range=range_id, why=str(problem))
+            return Welcome("denied", str(problem))
+        except (BusError, TimeoutError):
+            return Welcome("away", "Redis did not answer in time")
+        return Welcome()
+
     def _account(self, range_id: str) -> RangeAccount:
         return self._accounts.setdefault(range_id, RangeAccount(self._limits))
 
@@ -163,6 +188,7 @@ class RangeGateway:
             quota=self._quota,
             met=met,
             clock=self._clock,
+            host=self._host,
         )
         session = Session(reader, writer, operations=operations, account=account, met=met, clock=self._clock)
         with self._admission.known(range_id, session), self._news.listening(range_id, session.news):

@@ -76,6 +76,7 @@ from services.core.ranges.abilities import major
 from services.core.ranges.engine_networks import engine_refusal, networks_of
 from services.core.ranges.heartbeat import AgentHeartbeat
 from services.core.ranges.proxies import proxy_note
+from services.core.ranges.range_claims import RangeClaim
 from services.core.ranges.ranges import DesiredImages, EnginePlace, KnownRange
 from services.core.ranges.unreferenced import UnreferencedSummary
 from services.core.registry_place import RegistryPlace
@@ -263,6 +264,7 @@ RECORDS: tuple[type[msgspec.Struct], ...] = (
     KnownRange,
     DesiredImages,
     EnginePlace,
+    RangeClaim,
     HostRecord,
     HeldImages,
     StoreFigures,

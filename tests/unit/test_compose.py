@@ -226,13 +226,13 @@ def test_every_service_waits_for_what_it_stands_on() -> None:
             expected = "service_completed_successfully" if other == "prepare" else "service_healthy"
             assert how == {"condition": expected}, f"{name} on {other}"
     assert set(SERVICES["tracker"]["depends_on"]) == {"prepare", "redis", "registry", "engine-proxy"}
-    assert set(SERVICES["deployer"]["depends_on"]) == {"prepare", "redis", "registry", "engine-proxy"}
+    assert set(SERVICES["deployer"]["depends_on"]) == {"prepare", "redis", "registry"}
 
 
 @pytest.mark.parametrize("name", sorted(ROLES))
 def test_settings_are_ones_there_are(name: str, tmp_path: Path) -> None:
     """The services' own strict reader takes what Compose hands them."""
-    environment = dict(SERVICES[name].get("environment", {}))
+    environment = dict(SERVICES[name].get("environment", {})) | {"CYROID_HOST_ID": ""}
     if "CYROID_REGISTRY_PULL_KEY_FILE" in environment:
         environment["CYROID_REGISTRY_PULL_KEY_FILE"] = str(tmp_path / "key")
         (tmp_path / "key").write_text("k3y\n")

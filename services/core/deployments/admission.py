@@ -1,4 +1,4 @@
-"""Admission: which waiting image gets the next free slot (one transfer to a range's engine of this host).
+"""Admission: which waiting image gets the next free slot (one transfer to a range's engine), on each host by itself.
 
 In this order: higher priority; the range that holds the fewest slots; the deployment that holds the fewest; the one
 that waits longest; within one deployment the smaller image. Large images never take the last slot of two or more, so a
@@ -11,6 +11,7 @@ never ends what it was given, does not keep the host from all others.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,30 +21,62 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One image's place in the queue, as text that `redis-cli ZRANGE` shows: id, number, priority, bytes, range."""
+    """One image's place in the queue, as text that `redis-cli ZRANGE` shows: id, number, priority, bytes, range, host.
+
+    `host` is where the range is; where that is not known it is empty, and left out of the text.
+    """
 
     deployment_id: str
     index: int
     priority: int
     size_bytes: int
     range_id: str
+    host: str = ""
 
     def __str__(self) -> str:
-        return f"{self.deployment_id} {self.index} {self.priority} {self.size_bytes} {self.range_id}"
+        text = f"{self.deployment_id} {self.index} {self.priority} {self.size_bytes} {self.range_id}"
+        return f"{text} {self.host}" if self.host else text
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        deployment_id, index, priority, size_bytes, range_id = text.split(" ")
-        return cls(deployment_id, int(index), int(priority), int(size_bytes), range_id)
+        deployment_id, index, priority, size_bytes, range_id, *host = text.split(" ")
+        return cls(deployment_id, int(index), int(priority), int(size_bytes), range_id, *host)
+
+
+def by_host(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:
+    """The tickets of each host, in their order."""
+    found: dict[str, list[Ticket]] = {}
+    for ticket in tickets:
+        found.setdefault(ticket.host, []).append(ticket)
+    return found
 
 
 def choose(
     queue: Sequence[Ticket], active: Iterable[Ticket], *, slots: int, large_bytes: int, per_range: int
 ) -> list[Ticket]:
     """The tickets of `queue` (longest wait first) that may start now, given `active`; no range gets more than
-    `per_range`.
+    `per_range`, and each host has `slots` of its own.
     """
-    working = list(active)
+    working = by_host(active)
+    return [
+        ticket
+        for host, waiting in by_host(queue).items()
+        for ticket in _on_host(
+            waiting, working.get(host, []), slots=slots, large_bytes=large_bytes, per_range=per_range
+        )
+    ]
+
+
+def places(queue: Sequence[Ticket], active: Sequence[Ticket]) -> dict[Ticket, int]:
+    """The place of each ticket in its host's queue, the next one first (1), if all of them got slots in turn."""
+    everybody = len(queue) + len(active)
+    turns = choose(queue, active, slots=everybody, large_bytes=sys.maxsize, per_range=everybody)
+    return {ticket: place for tickets in by_host(turns).values() for place, ticket in enumerate(tickets, 1)}
+
+
+def _on_host(
+    queue: Sequence[Ticket], working: Sequence[Ticket], *, slots: int, large_bytes: int, per_range: int
+) -> list[Ticket]:
     free = slots - len(working)
     if free <= 0 or not queue:
         return []

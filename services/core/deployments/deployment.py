@@ -42,7 +42,7 @@ class Policy:
     attempts                tries over one path (pull, or tar) before the other, or the end
     offers                  archives offered in one attempt: an agent that was cut off asks again
     recreations             new engines of a range during one deployment
-    pulls_per_host          transfers at work at the same time
+    pulls_per_host          transfers at work at the same time, on each host
     pulls_per_range         of these, in one range
     large_bytes             an image from this size on leaves one slot to smaller ones
     images                  in one deployment at most

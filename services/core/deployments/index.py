@@ -83,8 +83,8 @@ def entries(keys: DeploymentKeys, deployment: Deployment) -> Iterator[tuple[tupl
 
 def ticket_of(deployment: Deployment, index: int) -> Ticket:
     """The ticket of one image, in the queue and among those that hold a slot."""
-    size_bytes = deployment.images[index].size_bytes
-    return Ticket(deployment.deployment_id, index, deployment.priority, size_bytes, deployment.range_id)
+    size_bytes, where = deployment.images[index].size_bytes, (deployment.range_id, deployment.host)
+    return Ticket(deployment.deployment_id, index, deployment.priority, size_bytes, *where)
 
 
 def index_writes(

@@ -60,6 +60,7 @@ def asked(
         engine_url=request.engine_url,
         asked_digest=references_digest(request.images) if len(request.images) > policy.images else None,
         actor=actor,
+        host=request.host or "" if request.engine_url is not None else "",
     )
     if refusal is not None:
         failed = replace(deployment, images=(), state="failed", error=refusal, ended_at=now)

@@ -66,12 +66,16 @@ def believed(said_at: datetime, now: datetime) -> datetime:
 
 
 class EnginePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where the engine of a range without an agent answers (`tcp://host:port`, `unix:///path`), and who said so."""
+    """Where the engine of a range without an agent answers (`tcp://host:port`, `unix:///path`), and who said so.
+
+    `host` has the agent pool that drives it; empty: the first one that finds it.
+    """
 
     range_id: str
     engine_url: str
     deployment_id: str
     since: datetime
+    host: str = ""
 
 
 class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +12,7 @@ import msgspec
 from events.envelope import Envelope
 from events.lease import Bus
 from events.messages import DeploymentFailed, DeploymentRequested
-from services.core.deployments.admission import Ticket, choose
+from services.core.deployments.admission import Ticket, places
 from services.core.deployments.deployment import Deployment
 from services.core.deployments.index import DeploymentKeys
 from services.queries.class_view import (
@@ -194,9 +193,7 @@ class Deployments:
         if not queue:
             return {}
         active = [Ticket.parse(text) for text in await self._bus.members(self._keys.active)]
-        everybody = len(queue) + len(active)
-        turns = choose(queue, active, slots=everybody, large_bytes=sys.maxsize, per_range=everybody)
-        return {(ticket.deployment_id, ticket.index): place for place, ticket in enumerate(turns, 1)}
+        return {(ticket.deployment_id, ticket.index): place for ticket, place in places(queue, active).items()}
 
 
 def row_of(deployment: Deployment) -> DeploymentRow:

@@ -140,7 +140,7 @@ async def test_a_step_on_the_hosts_network_is_refused(guarded: Guarded, unique: 
                     assert [line async for line in log]
 
 
-@pytest.mark.parametrize("role", ["deployer", "tar-server"])
+@pytest.mark.parametrize("role", ["tar-server"])
 async def test_a_reader_reads_and_names_nothing(role: str, guarded: Guarded, unique: str) -> None:
     """Images are listed, looked at and saved as without the proxy; a name is refused with the reason."""
     async with DockerEngine.open(guarded.url(role)) as engine, DockerEngine.open(guarded.server.url) as direct:

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from events.bus import IndexWrite, Outcome, RecordWrite
-from services.agent.pool import AgentPool
+from events.records import ANY
+from services.agent.pool import AgentPool, Claim
+from services.commands.range_claims import claiming
 from services.core.ranges.ranges import EnginePlace, RangeKeys
 from services.runtime.shutdown import Stop
 from tests.unit.services.twins import BusOnOff
@@ -61,12 +63,16 @@ async def _place(bus: BusOnOff, range_id: str, url: str | None) -> None:
 
 
 @asynccontextmanager
-async def _pool(bus: BusOnOff, agents: _Agents, *, engine_networks: str = "") -> AsyncIterator[AgentPool]:
+async def _pool(
+    bus: BusOnOff, agents: _Agents, *, engine_networks: str = "", host: str = "", claim: Claim | None = None
+) -> AsyncIterator[AgentPool]:
     pool = AgentPool(
         bus=bus,
         prefix="test",
         drive=agents.drive,
         engine_networks=engine_networks,
+        host=host,
+        claim=claim,
         check_seconds=0.01,
         pause_seconds=0.01,
     )
@@ -138,3 +144,26 @@ async def test_a_second_request_hurries_them() -> None:
             await pool.drain(0)
             await polite
         assert agents.running == {}
+
+
+async def test_each_engine_is_driven_by_the_pool_of_one_host() -> None:
+    """The one that the request names, or the first to claim the range; the other leaves it alone."""
+    bus, ours, theirs = BusOnOff(), _Agents(), _Agents()
+    keys = RangeKeys("test")
+    for range_id, host in (("r1", "a"), ("r2", "b"), ("r3", "")):
+        place = EnginePlace(
+            range_id=range_id,
+            engine_url=f"tcp://{range_id}:2375",
+            deployment_id="d",
+            since=datetime.now(UTC),
+            host=host,
+        )
+        index = (IndexWrite(keys.places, range_id, 1.0),)
+        await bus.commit(Outcome(records=(keys.place(range_id).write(place, expected=ANY),), index=index))
+    claims = {host: claiming(bus, "test", host=host, clock=lambda: datetime.now(UTC)) for host in "ab"}
+    async with _pool(bus, ours, host="a", claim=claims["a"]):
+        await ours.until({"r1": "tcp://r1:2375", "r3": "tcp://r3:2375"})
+        async with _pool(bus, theirs, host="b", claim=claims["b"]):
+            await theirs.until({"r2": "tcp://r2:2375"})
+            await asyncio.sleep(0.05)
+            assert theirs.begun == ["r2"]

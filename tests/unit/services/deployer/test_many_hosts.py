@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import msgspec
 import pytest
 
-from events.messages import ImageBuilt, ImagePushed, ImagePushFailed, PushRequested
+from events.messages import AgentStarted, ImageBuilt, ImagePushed, ImagePushFailed, PushRequested
 from services.adapters.memory_engine import MemoryEngine
 from services.core.images.image import EngineImage
 from services.core.images.references import Reference
+from services.core.ranges.ranges import KnownRange
 from services.ingest.announcer import Announcer
 from services.runtime.host_identity import HostIdentity
-from tests.simulation import Cluster, eventually
+from tests.simulation import SETTINGS, Cluster, eventually
 from tests.unit.services.deployment_requests import APP, BASE, request
 
 pytestmark = pytest.mark.faked_time
@@ -134,3 +138,49 @@ async def test_content_of_a_host_that_is_away_is_not_replaced_by_another_hosts()
         assert (ended.state, ended.images[0].error.code) == ("failed", "unavailable")
         assert "host other" in ended.images[0].error.message
         assert await in_registry(world) is None
+
+
+async def test_a_range_is_on_the_host_where_it_came_up_first() -> None:
+    """An agent that says to be elsewhere is refused, and changes nothing."""
+    async with Cluster() as world:
+        known = world.range_keys.known("r9")
+
+        async def came_up(host: str, engine_id: str) -> None:
+            started = AgentStarted(
+                range_id="r9", engine_id=engine_id, engine_version="28", store="classic", platform="x/y", host=host
+            )
+            await world.say(world.streams.outbox("r9"), started, subject="r9")
+
+        await came_up("a", "e1")
+        await eventually(lambda: known_range(world, "r9"), within_seconds=60)
+        await came_up("b", "e2")
+        await eventually(lambda: world.bus.discover(world.streams.refused("r9")), within_seconds=60)
+        found = await known.load(world.bus)
+        assert found.value is not None
+        assert (found.value.host, found.value.engine_id) == ("a", "e1")
+
+
+async def test_each_host_has_slots_of_its_own() -> None:
+    """While those of one host are taken, a range of another is served."""
+    settings = msgspec.structs.replace(SETTINGS, extractions_limit=1)
+    async with Cluster(settings=settings) as world:
+        world.host.add_image(APP, [BASE, b"app"])
+        for range_id, host in (("r8", "a"), ("r9", "b")):
+            await world.bus.beat(world.streams.alive(range_id), b"{}", 1e6)
+            started = AgentStarted(
+                range_id=range_id,
+                engine_id=range_id,
+                engine_version="28",
+                store="classic",
+                platform="linux/amd64",
+                host=host,
+            )
+            await world.say(world.streams.outbox(range_id), started, subject=range_id)
+            await eventually(partial(known_range, world, range_id), within_seconds=60)
+            await world.say(world.streams.deployments, request(f"d-{range_id}", range_id))
+        for range_id in ("r8", "r9"):
+            await world.until(lambda found: found.images[0].state == "pulling", f"d-{range_id}")
+
+
+async def known_range(world: Cluster, range_id: str) -> KnownRange | None:
+    return (await world.range_keys.known(range_id).load(world.bus)).value

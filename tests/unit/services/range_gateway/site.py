@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from events.lease import Bus
 from events.memory.bus import MemoryBus
 from events.messages import ImageReady, Message, PullRequested, RangeLimited, TransferProgress
 from events.streams import Streams
+from services.commands.range_claims import claiming
 from services.core.ranges.limits import RangeLimits
 from services.range_gateway import RangeGateway
 from services.range_gateway.secrets import RangeSecrets, digest
@@ -96,9 +98,14 @@ def progress(streams: Streams, done_bytes: int = 1) -> Post:
 
 @asynccontextmanager
 async def open_site(
-    folder: Path, *, bus: Bus | None = None, streams: Streams | None = None, limits: RangeLimits | None = None
+    folder: Path,
+    *,
+    bus: Bus | None = None,
+    streams: Streams | None = None,
+    limits: RangeLimits | None = None,
+    host: str = "",
 ) -> AsyncIterator[Site]:
-    """The gateway runs until the block ends."""
+    """The gateway runs until the block ends; with a `host` it claims the ranges for that."""
     for name in (RANGE, "r2"):
         (folder / name).write_text(digest(SECRET))
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -110,6 +117,8 @@ async def open_site(
         listen="127.0.0.1:0",
         source="range-gateway@h",
         limits=limits,
+        host=host,
+        claim=claiming(inner, (streams or Streams()).prefix, host=host, clock=lambda: datetime.now(UTC)),
         started=port.set_result,
     )
     running = asyncio.create_task(gateway.run())

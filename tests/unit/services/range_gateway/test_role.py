@@ -15,6 +15,7 @@ from events.envelope import Envelope
 from events.gateway.protocol import Beat, Call, Hello, Reply, Welcome
 from events.lease import Holder, SingleFlightLock
 from events.messages import (
+    AgentStarted,
     DeploymentCancelRequested,
     DeploymentRequested,
     Failure,
@@ -281,3 +282,17 @@ async def test_a_removed_range_is_out(site: Site) -> None:
     async with site.agent() as bus:
         with pytest.raises(BusError):
             await bus.beat(site.streams.alive(RANGE), b"x", 5.0)
+
+
+async def test_a_range_is_let_in_on_one_host_and_does_not_say_which(tmp_path: Path) -> None:
+    """Its gateway puts its own host into what the agent says; another host's gateway lets no range of that id in."""
+    started = AgentStarted(
+        range_id=RANGE, engine_id="e", engine_version="28", store="classic", platform="linux/amd64", host="forged"
+    )
+    async with open_site(tmp_path, host="a") as here, here.agent() as bus:
+        outbox = here.streams.outbox(RANGE)
+        await bus.publish(outbox, Envelope(message=started, source=f"agent@{RANGE}", subject=RANGE))
+        assert await here.said(outbox) == [msgspec.structs.replace(started, host="a")]
+        async with open_site(tmp_path, bus=here.bus, host="b") as there, there.agent() as other:
+            with pytest.raises(BusDenied, match="on host a"):
+                await other.beat(there.streams.alive(RANGE), b"x", 5.0)

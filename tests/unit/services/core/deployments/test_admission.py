@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.core.deployments.admission import Ticket, choose
+from services.core.deployments.admission import Ticket, choose, places
 
 GIB = 1024**3
 
@@ -78,3 +78,18 @@ def test_tickets_are_words() -> None:
     one = ticket("d.1-x", 3, size_bytes=7, range_id="r1")
     assert str(one) == "d.1-x 3 5 7 r1"
     assert Ticket.parse(str(one)) == one
+
+
+def test_each_host_has_slots_and_a_queue_of_its_own() -> None:
+    """One that is full holds up no other, and nobody waits behind what goes to another host."""
+    queue = [Ticket(name, 0, 5, 100, f"r-{name}", host) for name, host in (("a", "x"), ("b", "x"), ("c", "y"))]
+    busy = [Ticket("d", 0, 5, 100, "r-d", "x")]
+    assert [one.deployment_id for one in choose(queue, busy, slots=1, large_bytes=GIB, per_range=9)] == ["c"]
+    assert [place for _, place in sorted((t.deployment_id, p) for t, p in places(queue, busy).items())] == [1, 2, 1]
+
+
+def test_a_ticket_of_an_unknown_host_is_written_as_before() -> None:
+    """Older replicas read it."""
+    assert str(ticket("a", range_id="r")) == "a 0 5 100 r"
+    for one in (ticket("a"), Ticket("a", 1, 5, 7, "r", "host-2")):
+        assert Ticket.parse(str(one)) == one
