@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from events.bus import BusClient
 from services.core.hosts.hosts import LOCAL
 from services.errors import BadInput
-from services.ports import Engine, LayerPlacer, Registry
+from services.ports import Engine, LayerPlacer
 from services.resources import Resources
 from services.runtime.listening import listening
 from services.runtime.runner import Role, run_roles
@@ -21,7 +21,6 @@ from services.runtime.shutdown import Stop
 
 if TYPE_CHECKING:
     from services.commands.ingest import IngestJobs
-    from services.content.image_signatures import ImageSignatures
 
 
 async def _api(resources: Resources) -> Role:
@@ -63,6 +62,7 @@ async def _ingest(resources: Resources) -> IngestJobs:
 
 
 async def _deployer(resources: Resources) -> Role:
+    from services.content.image_signatures import signatures_by
     from services.core.deployments.pull_tokens import PullTokens
     from services.deployer.policy import policy_of
     from services.deployer.role import Deployer
@@ -75,22 +75,12 @@ async def _deployer(resources: Resources) -> Role:
         source=resources.source("deployer"),
         tar_url=settings.tar_url,
         host=resources.identity().known or LOCAL,
-        signatures=_signatures(await resources.registry(), settings.signature_keys),
+        signatures=signatures_by(await resources.registry(), settings.signature_keys),
         policy=policy_of(settings, resources.adapters.policy),
         pull_tokens=PullTokens(settings.registry_pull_key) if settings.registry_auth == "token" else None,
         lease_seconds=settings.lease_seconds,
         clock=resources.adapters.clock,
     )
-
-
-def _signatures(registry: Registry, keys: str) -> ImageSignatures | None:
-    """The check of signatures, where keys are given. Raises BadInput for keys that cannot be read."""
-    from services.content.image_signatures import ImageSignatures, read_keys
-
-    if not keys:
-        return None
-    read_keys(Path(keys))
-    return ImageSignatures(registry, Path(keys))
 
 
 async def _registry_pusher(resources: Resources) -> Role:
@@ -145,14 +135,9 @@ async def _tar_server(resources: Resources) -> Role:
 
 
 async def _agent(resources: Resources) -> Role:
-    return _agent_of(
-        resources,
-        resources.settings.range_id,
-        await resources.engine(resources.settings.engine_url),
-        await resources.bus(),
-        host=resources.settings.host_id,
-        placer=await resources.layer_placer(),
-    )
+    settings, bus = resources.settings, await resources.bus()
+    engine, placer = await resources.engine(settings.engine_url), await resources.layer_placer()
+    return _agent_of(resources, settings.range_id, engine, bus, host=settings.host_id, placer=placer)
 
 
 def _agent_of(
@@ -180,9 +165,7 @@ async def _agent_pool(resources: Resources) -> Role:
     from services.commands.range_claims import claiming
     from services.core.ranges.ranges import EnginePlace
 
-    bus = await resources.bus()
-
-    host = resources.identity().known or ""
+    bus, host = await resources.bus(), resources.identity().known or ""
 
     async def drive(place: EnginePlace, stop: Stop) -> None:
         async with resources.other_engine(place.engine_url) as engine:
@@ -193,12 +176,12 @@ async def _agent_pool(resources: Resources) -> Role:
                 stop=stop,
             )
 
-    networks, prefix = resources.settings.engine_networks, resources.streams.prefix
+    prefix = resources.streams.prefix
     return AgentPool(
         bus=bus,
         prefix=prefix,
         drive=drive,
-        engine_networks=networks,
+        engine_networks=resources.settings.engine_networks,
         host=host,
         claim=claiming(bus, prefix, host=host, clock=resources.adapters.clock),
         subscriptions=((await resources.range_push()).subscription(),),

@@ -98,3 +98,12 @@ class ImageSignatures:
         except WrongContent:
             return None
         return bytes(content)
+
+
+def signatures_by(registry: Registry, keys: str) -> ImageSignatures | None:
+    """The check of signatures by the keys at that path; None without keys. Raises BadInput for keys that cannot be
+    read."""
+    if not keys:
+        return None
+    read_keys(Path(keys))
+    return ImageSignatures(registry, Path(keys))
