@@ -286,6 +286,6 @@ SETTINGS = settings(
     max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(SETTINGS, max_examples=100)
+TestMemory.settings = settings(SETTINGS, max_examples=60)
 TestFakeRedis = FakeRedisMachine.TestCase
-TestFakeRedis.settings = settings(SETTINGS, max_examples=40)
+TestFakeRedis.settings = settings(SETTINGS, max_examples=12)
