@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from deploy.machine.cache import default_cache
@@ -58,22 +60,21 @@ def build_all(*, base: str, engines: Sequence[str], services: bool = True, mount
         *(SUITES[engine] for engine in engines),
     }
     bases = {suite: _base(suite, debootstrap) for suite in sorted(suites)}
-    built = []
+    jobs: list[Callable[[], str]] = []
     if services:
-        built.append(_build(SERVICES_IMAGE, "deploy/Dockerfile", bases[SUITE]))
-        if debootstrap:
-            for target, name in STANDINS.items():
-                built.append(_build(name, "deploy/standins/Dockerfile", bases[SUITE], "--target", target))
-        else:
-            built += [_pull(name) for name in PULLED]
+        jobs.append(partial(_build, SERVICES_IMAGE, "deploy/Dockerfile", bases[SUITE]))
+        for target, name in STANDINS.items() if debootstrap else ():
+            jobs.append(partial(_build, name, "deploy/standins/Dockerfile", bases[SUITE], "--target", target))
+        jobs += [partial(_pull, name) for name in (() if debootstrap else PULLED)]
     if mounter:
-        built.append(
-            _build(MOUNTER_IMAGE, "deploy/Dockerfile", bases[MOUNTER_SUITE], "--build-arg", "ALSO=erofs-utils")
-        )
+        also = ["--build-arg", "ALSO=erofs-utils"]
+        jobs.append(partial(_build, MOUNTER_IMAGE, "deploy/Dockerfile", bases[MOUNTER_SUITE], *also))
     for engine in engines:
         arguments = ["--build-arg", f"ENGINE={engine}"]
-        built.append(_build(range_image(engine), "dind/Dockerfile", bases[SUITES[engine]], *arguments))
-    return built
+        jobs.append(partial(_build, range_image(engine), "dind/Dockerfile", bases[SUITES[engine]], *arguments))
+    # Two at a time: one calculates while the other fetches packages. Steps that two have in common are done once.
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda job: job(), jobs))
 
 
 def choose_base() -> str:
