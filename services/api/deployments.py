@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,6 +12,12 @@ from services.commands.requests import DeploymentAsked, ask_deployer, cancelling
 from services.queries.deployments import one_deployment
 
 _PATH = "/api/v1/deployments"
+
+
+class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`reason` is recorded with the deployment."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = "asked for over HTTP"
 
 
 class DeployBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,8 +48,8 @@ async def _deploy(call: Call[NoQuery, DeployBody]) -> Reply[DeploymentAsked]:
     return _asked(message.deployment_id)
 
 
-async def _cancel(call: Call[NoQuery, NoBody]) -> Reply[DeploymentAsked]:
-    return await _ask(call, cancelling(call.path["deployment_id"], "asked for over HTTP"))
+async def _cancel(call: Call[NoQuery, CancelBody]) -> Reply[DeploymentAsked]:
+    return await _ask(call, cancelling(call.path["deployment_id"], call.body.reason))
 
 
 async def _retry(call: Call[NoQuery, NoBody]) -> Reply[DeploymentAsked]:
@@ -51,7 +57,7 @@ async def _retry(call: Call[NoQuery, NoBody]) -> Reply[DeploymentAsked]:
 
 
 async def _ask(
-    call: Call[NoQuery, NoBody], message: DeploymentCancelRequested | DeploymentRetryRequested
+    call: Call[NoQuery, Any], message: DeploymentCancelRequested | DeploymentRetryRequested
 ) -> Reply[DeploymentAsked]:
     context = call.context
     await one_deployment(context.bus, context.streams, message.deployment_id)  # raises NotFound
@@ -81,11 +87,11 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
     Route(
         method="POST",
         path=f"{_PATH}/{{deployment_id}}/cancel",
-        summary="cancel it, and stop the engine's work for it",
+        summary="cancel it, and stop the engine's work for it; may have `reason`",
         handler=_cancel,
         access="operator",
         query=NoQuery,
-        body=NoBody,
+        body=CancelBody,
         answer=DeploymentAsked,
         status=202,
         errors=("not_found",),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from events.task_group import TaskGroup
+from services.cli.by_api import ApiRequest, by_api, deploy_request, get
 from services.cli.command_group import complain, run, user
 from services.cli.output import (
     LINE_SECONDS,
@@ -53,6 +54,7 @@ FAILED_STATUS = 5
 @click.option("--priority", type=int, default=5, show_default=True, help="From 0 to 9; higher goes first.")
 @json_flag
 @click.pass_context
+@by_api(deploy_request)
 def deploy(context: click.Context, /, *, wait: bool, timeout: float | None, as_json: bool, **request: Any) -> None:
     """Deploy images to a range.
 
@@ -144,6 +146,7 @@ def deployments() -> None:
 @click.option("-n", "--last", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
 @json_flag
 @click.pass_context
+@by_api(lambda last: get("deployments", limit=last))
 def list_(context: click.Context, /, *, last: int, as_json: bool) -> None:
     """List the latest deployments. With their state, their duration, and the images that wait for a slot."""
 
@@ -163,6 +166,7 @@ def list_(context: click.Context, /, *, last: int, as_json: bool) -> None:
 @click.argument("deployment_id", metavar="DEPLOYMENT")
 @json_flag
 @click.pass_context
+@by_api(lambda deployment_id: get("deployments", deployment_id))
 def show(context: click.Context, /, *, deployment_id: str, as_json: bool) -> None:
     """Show one deployment: a line per image."""
 
@@ -218,6 +222,11 @@ def _state(row: DeploymentView | DeploymentImageView) -> str:
 @click.option("--reason", default="", metavar="TEXT", help="Recorded with the deployment.")
 @json_flag
 @click.pass_context
+@by_api(
+    lambda deployment_id, reason: ApiRequest(
+        method="POST", path=("deployments", deployment_id, "cancel"), body={"reason": reason} if reason else {}
+    )
+)
 def cancel(context: click.Context, /, *, deployment_id: str, reason: str, as_json: bool) -> None:
     """Stop a deployment and the engine's work for it. Does not wait.
 
@@ -234,6 +243,7 @@ def cancel(context: click.Context, /, *, deployment_id: str, reason: str, as_jso
 @click.argument("deployment_id", metavar="DEPLOYMENT")
 @json_flag
 @click.pass_context
+@by_api(lambda deployment_id: ApiRequest(method="POST", path=("deployments", deployment_id, "retry"), body={}))
 def retry(context: click.Context, /, *, deployment_id: str, as_json: bool) -> None:
     """Repeat what is missing of a failed or cancelled deployment. Does not wait."""
     from services.commands.requests import retrying

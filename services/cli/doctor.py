@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.cli.by_api import ApiRequest, by_api
 from services.cli.command_group import colour, run
 from services.cli.output import json_flag, plain, print_page
 
@@ -19,6 +20,7 @@ _COLOURS = {"ok": "green", "wrong": "red", "note": "yellow"}
 @click.command()
 @json_flag
 @click.pass_context
+@by_api(lambda: ApiRequest(path=("doctor",), failed=lambda report: not report["well"], failed_status=1))
 def doctor(context: click.Context, /, *, as_json: bool) -> None:
     """Check all dependencies of the services.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from services.cli.by_api import by_api, get
 from services.cli.command_group import complain, run, user
 from services.cli.output import json_flag, plain, print_json, print_page, print_table, talk
 
@@ -64,6 +65,7 @@ def plans() -> None:
 @click.option("-n", "--last", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
 @json_flag
 @click.pass_context
+@by_api(lambda last: get("plans", limit=last))
 def list_(context: click.Context, /, *, last: int, as_json: bool) -> None:
     """List the latest plans and their progress."""
 
@@ -83,6 +85,7 @@ def list_(context: click.Context, /, *, last: int, as_json: bool) -> None:
 @click.argument("plan_id", metavar="PLAN")
 @json_flag
 @click.pass_context
+@by_api(lambda plan_id: get("plans", plan_id))
 def show(context: click.Context, /, *, plan_id: str, as_json: bool) -> None:
     """Show one plan. One line per image in the registry, one per range, and what to do about what is missing."""
 

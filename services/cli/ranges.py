@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.cli.by_api import by_api, get
 from services.cli.command_group import alias, run
 from services.cli.output import ago, json_flag, plain, print_json, print_page, print_table, size, talk
 
@@ -24,6 +25,7 @@ def ranges() -> None:
 @ranges.command("ls")
 @json_flag
 @click.pass_context
+@by_api(lambda: get("ranges"))
 def list_(context: click.Context, /, *, as_json: bool) -> None:
     """List ranges, and whether their agents are alive."""
 
@@ -109,6 +111,7 @@ def release(context: click.Context, /, *, range_id: str, as_json: bool) -> None:
 @click.argument("range_id", metavar="[RANGE]", required=False)
 @json_flag
 @click.pass_context
+@by_api(lambda range_id: get("ranges", range_id, "unwanted") if range_id else get("unwanted"))
 def unreferenced(context: click.Context, /, *, range_id: str | None, as_json: bool) -> None:
     """List unreferenced images of ranges.
 

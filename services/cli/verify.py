@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.cli.by_api import ApiRequest, by_api
 from services.cli.command_group import run
 from services.cli.output import ago, json_flag, print_json, print_table, talk
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 NOT_WELL_STATUS = 5
 
 
+def _verify_request(range_id: str, references: Sequence[str], engine_url: str | None) -> ApiRequest:
+    if engine_url is not None:
+        raise click.UsageError("--engine-url is for verifications without --api: it asks the engine from here")
+    return ApiRequest(
+        path=("ranges", range_id, "verification"),
+        query={"image": list(references)} if references else {},
+        failed=lambda result: not result["well"],
+    )
+
+
 @click.command()
 @click.argument("range_id", metavar="RANGE")
 @click.option(
@@ -25,6 +36,7 @@ NOT_WELL_STATUS = 5
 @click.option("--engine-url", metavar="URL", help="Ask the range's engine at this address instead of the records.")
 @json_flag
 @click.pass_context
+@by_api(_verify_request)
 def verify(
     context: click.Context, /, *, range_id: str, references: Sequence[str], engine_url: str | None, as_json: bool
 ) -> None:

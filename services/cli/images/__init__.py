@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from services.cli.by_api import by_api, get
 from services.cli.command_group import alias, complain, run, user
 from services.cli.images import build_options, over_api
-from services.cli.images.push import prompts, push
+from services.cli.images.push import prompts, push, skip
 from services.cli.images.sources import chunks_of, item_of, path_of
 from services.cli.images.unreferenced import unreferenced
 from services.cli.output import json_flag, print_page, print_table, progress, size, talk
@@ -255,6 +256,7 @@ def promote(
 @images.command("ls")
 @json_flag
 @click.pass_context
+@by_api(lambda: get("images"))
 def list_(context: click.Context, /, *, as_json: bool) -> None:
     """List images of the host's engine, and whether the registry has them."""
 
@@ -281,5 +283,5 @@ def _print_images(found: Sequence[ImageAppeared | IngestedImage], as_json: bool)
         click.echo(f"{image.image_id} {image.reference}")
 
 
-for command in (push, prompts, unreferenced, alias(unreferenced, "unwanted")):
+for command in (push, skip, prompts, unreferenced, alias(unreferenced, "unwanted")):
     images.add_command(command)

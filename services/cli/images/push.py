@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from events.task_group import TaskGroup
+from services.cli.by_api import ApiRequest, by_api, get
 from services.cli.command_group import complain, run, user
-from services.cli.output import LINE_SECONDS, json_flag, print_page, print_table, progress, size, talk
+from services.cli.output import LINE_SECONDS, json_flag, print_json, print_page, print_table, progress, size, talk
 
 if TYPE_CHECKING:
     from events.messages import ImagePushed, ImagePushFailed
     from services.cli.output import Progress
     from services.commands.requests import PushAsked
-    from services.core.images.prompts import Prompt
+    from services.core.images.prompts import Prompt, PromptAnswer
     from services.ports import Registry
     from services.resources import Resources
 
@@ -34,6 +35,15 @@ FAILED_STATUS = 5
 )
 @json_flag
 @click.pass_context
+@by_api(
+    lambda references, wait, timeout: ApiRequest(
+        method="POST",
+        path=("registry", "push-many"),
+        body={"references": list(references)},
+        follow="push-batches/{id}" if wait else "",
+        failed=lambda batch: bool(batch.get("refused") or batch.get("counts", {}).get("failed")),
+    )
+)
 def push(
     context: click.Context, /, *, references: Sequence[str], wait: bool, timeout: float | None, as_json: bool
 ) -> None:
@@ -164,10 +174,11 @@ def _complain_of(end: ImagePushed | ImagePushFailed | None) -> None:
 @click.command()
 @json_flag
 @click.pass_context
+@by_api(lambda: get("prompts"))
 def prompts(context: click.Context, /, *, as_json: bool) -> None:
     """List images that wait for a decision to push.
 
-    They came with --push ask; `images push` answers.
+    They came with --push ask; `images push` answers, or `images skip`.
 
     \b
     Example:
@@ -192,3 +203,47 @@ def prompts(context: click.Context, /, *, as_json: bool) -> None:
 def _row(prompt: Prompt) -> tuple[str, ...]:
     asked = prompt.asked_at.astimezone().strftime("%Y-%m-%d %H:%M")
     return (prompt.reference, prompt.image_id[7:19], size(prompt.size_bytes), asked, prompt.origin)
+
+
+@click.command()
+@click.argument("reference", metavar="REFERENCE")
+@json_flag
+@click.pass_context
+@by_api(
+    lambda reference: ApiRequest(method="POST", path=("prompts", _id_of(reference), "answer"), body={"answer": "skip"})
+)
+def skip(context: click.Context, /, *, reference: str, as_json: bool) -> None:
+    """Answer a prompt: do not push the image.
+
+    A newer image of the name asks again. `images push` is the other answer.
+
+    \b
+    Example:
+      cyroid-images images skip web:1.0
+    """
+
+    async def work(resources: Resources) -> PromptAnswer:
+        from services.commands.prompts import answer_prompt
+
+        return await answer_prompt(
+            _id_of(reference),
+            "skip",
+            bus=await resources.bus(),
+            streams=resources.streams,
+            source=resources.source("cli"),
+            actor=user(),
+        )
+
+    given = run(context, work)
+    if as_json:
+        print_json(given)
+    else:
+        click.echo(given.reference)
+
+
+def _id_of(reference: str) -> str:
+    """The id of the prompt about an image."""
+    from services.core.images.prompts import prompt_id
+    from services.core.images.references import Reference
+
+    return prompt_id(str(Reference.parse(reference)))

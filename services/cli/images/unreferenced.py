@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.cli.by_api import by_api, get
 from services.cli.command_group import run
 from services.cli.output import ago, json_flag, print_page, print_table, size, talk
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @json_flag
 @click.pass_context
+@by_api(lambda **options: get("registry", "unwanted"))
 def unreferenced(context: click.Context, /, *, as_json: bool) -> None:
     """List unreferenced images in the registry. Those that no range has or should have, and that no plan names."""
 
