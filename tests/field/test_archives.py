@@ -64,8 +64,9 @@ async def test_an_archive_as_a_tool_writes_it(host: Host, writer: Writer, unique
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.write.__name__)
-async def test_an_archive_that_is_refused(host: Host, refusal: Refusal, unique: str) -> None:
+async def test_an_archive_that_is_refused(host_of_either_store: Host, refusal: Refusal, unique: str) -> None:
     """With its reason, and the engine is as it was."""
+    host = host_of_either_store
     before = await host.ids()
     with pytest.raises(BadInput, match=refusal.reason):
         await host.imports(refusal.write(_image(unique)))
