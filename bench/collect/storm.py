@@ -104,11 +104,13 @@ class Storm:
             self.kills["pusher"] += 1
 
     async def _collect(self, what: str) -> None:
-        """Collections or scrubs without a pause in a process that dies by itself, or is killed at a random moment."""
+        """Collections or scrubs without a pause in a process that dies by itself or is killed at a random moment. Those
+        of the control and of the calm storm live: they do all the harm, or hold up all, that they can."""
         grace, keep = ("0", "0") if self._careless else (str(GRACE_SECONDS), str(KEEP_SECONDS))
+        lives = self._careless or self._calm
         command = (sys.executable, "-m", "bench.collect.collector_process", str(self.writer.storage), self.redis.url)
-        more = (self.prefix, grace, keep, "0" if self._careless else "1", "0" if self._calm else "0.01", what)
-        between = None if self._calm else (2.0, 6.0) if what == "collect" else (4.0, 9.0)
+        more = (self.prefix, grace, keep, "0" if self._careless else "1", "0" if lives else "0.01", what)
+        between = None if lives else (2.0, 6.0) if what == "collect" else (4.0, 9.0)
         async for _ in killed_at_random((*command, *more), self._dice, between):
             self.kills["collector" if what == "collect" else "scrubber"] += 1
 
