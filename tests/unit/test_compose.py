@@ -15,6 +15,7 @@ import yaml
 from deploy.container.bridge_guard import PREFIX
 from deploy.container.engine_proxy import FOLDER, RIGHTS, SOCKET
 from deploy.container.range_proxy import REGISTRY, TAR_SERVER
+from deploy.stack import ranges
 from deploy.stack.bridges import BRIDGE
 from deploy.stack.compose import Stack
 from deploy.stack.nested import CAPABILITIES
@@ -124,6 +125,14 @@ def test_every_service_is_limited_and_watched(name: str) -> None:
     assert {"mem_limit", "cpus", "pids_limit", "logging", "healthcheck", "restart"} <= set(service)
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
     assert service["healthcheck"].get("test") or name == "prepare"
+
+
+def test_services_come_before_what_runs_in_ranges() -> None:
+    """Where processors are short; ranges that are added later get the same share as those of the demo."""
+    assert RANGES
+    assert {str(service["cpu_shares"]) for service in RANGES.values()} == {ranges.CPU_SHARES}
+    assert int(ranges.CPU_SHARES) < 1024
+    assert not any("cpu_shares" in service for service in HARDENED.values())
 
 
 @pytest.mark.parametrize("name", sorted(HARDENED))

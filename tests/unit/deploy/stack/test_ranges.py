@@ -40,8 +40,6 @@ class Engine:
                 found = [name for name, label in self.networks.items() if label or "--filter" not in words]
             case ("network", "inspect"):
                 found = [self.bridge] if bridges.FORM in words else ["172.30.1.16/29"]
-            case ("inspect", "--format"):
-                found = ["healthy"]
             case ("ps", "--all") if "network=cyroid-ranges-a" in words:
                 found = self.attached
             case ("ps", "--all"):
