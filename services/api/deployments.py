@@ -8,6 +8,7 @@ import msgspec
 
 from events.messages import DeploymentCancelRequested, DeploymentRetryRequested
 from services.api.route import LARGE_BODY_LIMIT_BYTES, Call, NoBody, NoQuery, Reply, Route
+from services.commands.priority import with_priority
 from services.commands.requests import DeploymentAsked, ask_deployer, cancelling, deployment, retrying
 from services.queries.deployments import one_deployment
 
@@ -18,6 +19,12 @@ class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """`reason` is recorded with the deployment."""
 
     reason: Annotated[str, msgspec.Meta(max_length=1000)] = "asked for over HTTP"
+
+
+class PriorityBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From 0 to 9; 9 goes first."""
+
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)]
 
 
 class DeployBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +57,13 @@ async def _deploy(call: Call[NoQuery, DeployBody]) -> Reply[DeploymentAsked]:
 
 async def _cancel(call: Call[NoQuery, CancelBody]) -> Reply[DeploymentAsked]:
     return await _ask(call, cancelling(call.path["deployment_id"], call.body.reason))
+
+
+async def _set_priority(call: Call[NoQuery, PriorityBody]) -> Reply[DeploymentAsked]:
+    context, ident = call.context, call.path["deployment_id"]
+    message = await with_priority(context.bus, context.streams, ident, call.body.priority)
+    await ask_deployer(message, bus=context.bus, streams=context.streams, source=context.source, actor=call.actor)
+    return _asked(ident)
 
 
 async def _retry(call: Call[NoQuery, NoBody]) -> Reply[DeploymentAsked]:
@@ -95,6 +109,18 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         answer=DeploymentAsked,
         status=202,
         errors=("not_found",),
+    ),
+    Route(
+        method="POST",
+        path=f"{_PATH}/{{deployment_id}}/priority",
+        summary="change the `priority` (0 to 9) of one that has not ended: its images wait by it",
+        handler=_set_priority,
+        access="operator",
+        query=NoQuery,
+        body=PriorityBody,
+        answer=DeploymentAsked,
+        status=202,
+        errors=("not_found", "duplicate_deployment"),
     ),
     Route(
         method="POST",

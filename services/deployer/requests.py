@@ -101,7 +101,7 @@ class Requests:
         if stored.value is not None:
             if not same_request(stored.value, request):
                 return self._duplicate(request, cause)
-            return self._writer.outcome(stored, answered_again(stored.value), now, cause=cause)
+            return self._writer.outcome(stored, answered_again(stored.value, request.priority), now, cause=cause)
         if claimed.value not in (None, claim):
             return self._duplicate(request, cause)
         references, refusal = _normalised(request, self._policy)

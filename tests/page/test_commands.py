@@ -26,7 +26,7 @@ async def _add(page: Page, how: str, name: str, file: Path | None = None, **fiel
     form = page.get_by_role("region", name="Add an image")
     await form.get_by_label("How").select_option(how)
     if file is not None:
-        await form.get_by_label("File").set_input_files(file)
+        await form.locator("input[type=file]").set_input_files(file)
     await form.locator("input[name=name]").fill(name)
     for label, value in fields.items():
         await form.get_by_label(label, exact=True).fill(value)
@@ -74,7 +74,7 @@ async def test_images_are_made_on_the_page_and_a_question_is_answered_once_for_a
 
 
 async def test_a_deployment_is_cancelled_and_retried_on_the_page(operator: Operator, unique: str) -> None:
-    """To a range without an agent, for which it waits; its priority is shown."""
+    """To a range without an agent, for which it waits; its priority is changed meanwhile."""
     page = operator.page
     await operator.open("deployments")
     await page.locator("input[name=ranges]").fill(f"nobody-{unique}")
@@ -83,6 +83,8 @@ async def test_a_deployment_is_cancelled_and_retried_on_the_page(operator: Opera
     await page.get_by_role("button", name="Deploy", exact=True).click()
     await page.get_by_text("show it").click()
     await expect(page.get_by_text("priority 9")).to_be_visible()
+    await page.get_by_label("Priority").select_option("2")
+    await expect(page.get_by_text("priority 2")).to_be_visible()
     await page.get_by_role("button", name="Cancel").click()
     state = page.locator(".facts-list .badge").first
     await expect(state).to_have_text("cancelled")

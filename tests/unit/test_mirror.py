@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 COVERED_BY = {
     "tests/unit/services/cli/test_api.py": ("services/cli/remote.py",),
     "tests/unit/services/cli/images/test_images.py": ("services/cli/images/sources.py",),
+    "tests/unit/services/api/test_deployments.py": ("services/commands/priority.py",),
     "tests/unit/services/api/test_pushing.py": (
         "services/commands/many_pushes.py",
         "services/core/images/push_batches.py",

@@ -178,6 +178,7 @@ function OneDeployment({ id, may }) {
   const one = found.data;
   const cancel = useCommand(async () => { await post(path_of("deployments", id, "cancel")); found.reload(); });
   const retry = useCommand(async () => { await post(path_of("deployments", id, "retry")); found.reload(); });
+  const set_priority = useCommand(async (priority) => { await post(path_of("deployments", id, "priority"), { priority: Number(priority) }); found.reload(); });
   const ended = one && ENDED.has(one.state);
   const known = new Map([...(one?.transfers ?? []).map((transfer) => [transfer.transfer_id, transfer]), ...transfers]);
   const running = (one?.images ?? []).filter((image) => !ENDED.has(image.state) && known.has(image.transfer_id)).map((image) => known.get(image.transfer_id));
@@ -191,9 +192,10 @@ function OneDeployment({ id, may }) {
     { key: "id", title: "Image id", cell: (image) => html`<${Digest} value=${image.image_id} />` },
   ];
   return html`<p><a href=${link("deployments")}>← Deployments</a></p><${Section} title=${one ? html`Deployment to <${Text} value=${one.range_id} limit=${80} />` : "Deployment"} id="deployment" actions=${one && may("operator") && html`
+      ${!ended && html`<${Select} label="Priority" value=${String(one.priority)} on_change=${(now) => set_priority.run(now)} options=${[9, 8, 7, 6, 5, 4, 3, 2, 1, 0].map((each) => [String(each), String(each)])} />`}
       ${!ended && html`<button class="danger" disabled=${cancel.busy} onClick=${() => cancel.run()}>Cancel</button>`}
       ${["failed", "cancelled"].includes(one.state) && html`<button class="primary" disabled=${retry.busy} onClick=${() => retry.run()}>Retry what is missing</button>`}`}>
-    <${State} found=${found} noun="The deployment" /><${Failure} error=${cancel.error ?? retry.error} />
+    <${State} found=${found} noun="The deployment" /><${Failure} error=${cancel.error ?? retry.error ?? set_priority.error} />
     ${one && html`<dl class="facts-list"><dt>State</dt><dd><${Badge} state=${one.state} /> ${one.reason && html`<${Text} value=${one.reason} />`}</dd><dt>Id</dt><dd><code><${Text} value=${one.deployment_id} limit=${80} /></code></dd>
         <dt>Range</dt><dd><a href=${link("ranges", one.range_id)}><${Text} value=${one.range_id} limit=${80} /></a></dd><dt>Asked</dt><dd><${Age} at=${one.requested_at} />${one.actor && html` by <${Text} value=${one.actor} />`}, priority ${one.priority}</dd>
         <dt>${ended ? "Took" : "For"}</dt><dd>${duration(one.seconds)}</dd></dl>

@@ -122,7 +122,7 @@ def refusal_of(request: DeploymentRequested, policy: Policy) -> Failure | None:
 def same_request(deployment: Deployment, request: DeploymentRequested) -> bool:
     """Whether a request with a known id asks for the same: images by their full names, in that order.
 
-    How urgent it is makes no difference: the first request's priority stays.
+    How urgent it is makes no difference: while the deployment is open, the latest request's priority counts.
     """
     if deployment.asked_digest is not None:
         same_images = deployment.asked_digest == references_digest(request.images)
@@ -262,10 +262,13 @@ def retried(deployment: Deployment, now: datetime, policy: Policy) -> Transition
     return draft.done(ended_at=None, error=None, reason="", requested_at=deployment.requested_at)
 
 
-def answered_again(deployment: Deployment) -> Transition:
-    """Answer a repeated request: an ended deployment publishes its end again, an open one is at work already."""
+def answered_again(deployment: Deployment, priority: int | None = None) -> Transition:
+    """Answer a repeated request: an ended deployment publishes its end again, an open one is at work already.
+
+    priority   what the request says; images of an open deployment take their places in the queue by it
+    """
     return (
-        Transition(deployment)
+        Transition(deployment if priority is None else replace(deployment, priority=priority))
         if deployment.open
         else Transition(deployment, (PublishEffect(ended_message(deployment)),))
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from aiohttp.test_utils import TestClient, TestServer
+from msgspec.structs import replace
 
 from events.bus import Outcome
 from events.messages import (
@@ -16,6 +17,7 @@ from services.api.authentication import NoAuthentication
 from services.api.server import application
 from services.core.deployments.deployment import Deployment
 from services.core.deployments.index import DeploymentKeys, index_writes
+from services.core.deployments.transitions import answered_again, same_request
 from tests.unit.services.api.site import Service, api_context
 from tests.unit.services.twins import STREAMS, Cluster
 
@@ -44,6 +46,33 @@ async def test_a_deployment_is_accepted_followed_and_cancelled(service: Service)
     assert (await service.get(location))["state"] == "succeeded"
     await service.look()
     assert len((await service.get("/api/v1/deployments?limit=1"))["items"]) == 1
+
+
+async def test_the_priority_of_one_that_waits_is_changed(service: Service) -> None:
+    """By its request once more; one that has ended, or that nobody knows, has none."""
+    keys = DeploymentKeys(STREAMS.prefix)
+    stored = Deployment(
+        deployment_id="d1",
+        range_id="r1",
+        state="running",
+        asked=("docker.io/library/web:1",),
+        images=(),
+        requested_at=datetime.now(UTC),
+        correlation_id="c",
+    )
+    await service.world.bus.commit(Outcome(records=(keys.record("d1").write(stored, expected=ANY),)))
+    await service.post("/api/v1/deployments/d1/priority", {"priority": 9})
+    (message,) = await service.world.said(STREAMS.deployments)
+    assert isinstance(message, DeploymentRequested)
+    assert (message.priority, same_request(stored, message)) == (9, True)
+    assert answered_again(stored, message.priority).deployment.priority == 9
+    ended = replace(stored, state="succeeded", ended_at=stored.requested_at)
+    assert answered_again(ended, 9).deployment.priority == stored.priority
+    await service.world.bus.commit(Outcome(records=(keys.record("d1").write(ended, expected=ANY),)))
+    refused, _ = await service.post("/api/v1/deployments/d1/priority", {"priority": 9}, 400)
+    assert "has ended" in refused["detail"]
+    await service.post("/api/v1/deployments/none/priority", {"priority": 9}, 404)
+    await service.post("/api/v1/deployments/d1/priority", {"priority": 10}, 400)
 
 
 async def test_an_idempotency_key_names_one_deployment(service: Service) -> None:
