@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from bench.api.clients import EventClient, ListClient
+from bench.api.page import interactive_ms
 from bench.api.records import Filler
 from deploy.lab import Lab
 from deploy.lab.role_server import RoleServer
@@ -101,12 +102,18 @@ async def _measured(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
         before = registry.connections, engine.connections
         lists = await _lists(port, options.clients, options.seconds)
         events = await _events(bus, port, options.clients, options.seconds, options.transfers)
+        listing = {
+            "registry_requests": registry.connections - before[0],
+            "engine_requests": engine.connections - before[1],
+        }
+        peak_bytes = _peak(api.pid)
+        _say("a browser opens the page")  # which asks how the registry and the engine are
         return {
             **lists,
             **events,
-            "api_peak_rss_bytes": _peak(api.pid),
-            "registry_requests": registry.connections - before[0],
-            "engine_requests": engine.connections - before[1],
+            **listing,
+            "page_interactive_ms": await interactive_ms(port),
+            "api_peak_rss_bytes": peak_bytes,
             "clients": options.clients,
             "images": options.images,
             "ranges": options.ranges,

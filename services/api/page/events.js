@@ -58,7 +58,7 @@ function Confirm({ verb, chosen, on_close }) {
 
 function Log({ place }) {
   const { type = "", subject = "", correlation_id = "" } = place.query;
-  const list = useList(path_of("event-log"), { limit: 50, type, subject, correlation_id }, { every: 10_000, kinds: ["events"] });
+  const list = useList(path_of("event-log"), { limit: 50, type, q: subject, correlation_id }, { every: 10_000, kinds: ["events"] });
   const [open, set_open] = useState(null);
   const columns = [
     { key: "time", title: "When", cell: (row) => html`<${Age} at=${row.time} />` },
