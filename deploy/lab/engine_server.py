@@ -154,8 +154,8 @@ class EngineServer(Server):
 
     @property
     def containerd_socket(self) -> Path:
-        """Its containerd, as it is reached from outside its namespace while it runs."""
-        return Path(f"/proc/{self.pid}/root{_RUN}/containerd.sock")
+        """Its containerd, as it is reached from outside its namespace while it runs; the same place after a restart."""
+        return self.folder / "containerd.sock"
 
     @property
     def pid(self) -> int:
@@ -166,7 +166,14 @@ class EngineServer(Server):
         return children[0]
 
     def answers(self) -> bool:
-        return engine_answers(self.socket)
+        if not engine_answers(self.socket):
+            return False
+        link = self.folder / "containerd.sock"
+        target = f"/proc/{self.pid}/root{_RUN}/containerd.sock"
+        if not link.is_symlink() or os.readlink(link) != target:
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+        return True
 
     def version(self) -> str:
         return self.docker("version", "--format", "{{.Server.Version}}").strip()

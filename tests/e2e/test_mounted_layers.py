@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from deploy.machine.commands import MachineError
 from deploy.machine.polling import poll
 from services.adapters.kernel_mounts import mounts_below, unmount
 from tests.e2e.mounted import RANGES, logs_of
-from tests.e2e.scene import MEGABYTE, SLACK_BYTES, Scene
+from tests.e2e.scene import BASE, MEGABYTE, SLACK_BYTES, Scene
 
 pytestmark = pytest.mark.real
 
@@ -69,6 +70,7 @@ def test_everything_people_do_with_it(mounted: Scene, range_id: str) -> None:
     ours = {layer.removeprefix("sha256:") for layer in mounted.system.host.layers(delta)[1:]}
     assert ours <= names(shown)
     engine.docker("rmi", name, delta)
+    mounted.deploy(range_id, BASE)  # an agent looks for unused layers when a transfer has ended, else once a minute
     assert poll(lambda: not ours & names(shown), seconds=90)
     below = mounted.system.lab.layers
     assert poll(lambda: not [point for point in mounts_below(below) if point.path.name in ours], seconds=10)
@@ -85,6 +87,8 @@ def test_the_mounter_makes_everything_good_again_after_a_kill(mounted: Scene, ra
     for point in reversed(mounts_below(mounted.system.lab.layers)):
         if point.path != mounted.system.lab.layers:
             unmount(point.path)
+    with pytest.raises(MachineError):  # refused: no container starts on an empty folder
+        mounted.read(range_id, name)
     mounter.start()
     shown = mounted.system.lab.layers / "ranges" / range_id / "layers"
     top = mounted.system.host.layers(name)[-1].removeprefix("sha256:")

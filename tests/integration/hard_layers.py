@@ -7,6 +7,7 @@ import struct
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 BLOCK = 512
 NOTE = "value with = and \n"
@@ -169,6 +170,20 @@ def sizes() -> list[bytes]:
         layer.add(f"t/size-{size}", bytes(number * 7 % 251 for number in range(1009)) * (size // 1009 + 1))
         layer.add(f"t/exact-{size}", (b"0123456789abcdef" * (size // 16 + 1))[:size])
     return [layer.bytes()]
+
+
+def beyond_eight_gigabytes(path: Path) -> int:
+    """A tar of one file, `t-large`, whose size is in base 256 in its header; the file's size in bytes.
+
+    Its content is a hole, and `at end` in its last bytes.
+    """
+    header = tarfile.TarInfo("t-large")
+    header.size, header.mode = 9 << 30, 0o644
+    with path.open("wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.seek(header.size - 6, 1)
+        file.write(b"at end" + bytes(2 * BLOCK))
+    return header.size
 
 
 def marked(layers: list[bytes], word: str) -> list[bytes]:

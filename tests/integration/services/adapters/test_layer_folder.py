@@ -20,7 +20,7 @@ from services.adapters.layer_folder import LayerFolder
 from services.core.archives.tar_split import decode, tar_size
 from services.core.images.image import Store
 from services.errors import LayersNotMounted
-from tests.integration.hard_layers import LayerTar
+from tests.integration.hard_layers import LayerTar, beyond_eight_gigabytes
 from tests.laboratory import Lab, mkfs_erofs
 
 pytestmark = pytest.mark.real
@@ -244,23 +244,17 @@ async def test_a_layer_that_has_no_tar_split_takes_none_from_those_made_with_it(
 
 async def test_a_layer_beyond_eight_gigabytes_is_mounted(host: Host) -> None:
     """Its size is in base 256 in the tar's header. The file is a hole, so that no disk is needed."""
-    header = tarfile.TarInfo("t-large")
-    header.size, header.mode = 9 << 30, 0o644
-    blocks = [header.tobuf(tarfile.GNU_FORMAT), bytes(1024)]
     digits = "9" * 64
     blob = host.blob(digits)
     blob.parent.mkdir(parents=True)
-    with blob.open("wb") as file:
-        file.write(blocks[0])
-        file.seek(header.size - 6, 1)
-        file.write(b"at end" + blocks[1])
+    size_bytes = beyond_eight_gigabytes(blob)
     digest = f"sha256:{digits}"
     await show(host, Layer(digest=digest, diff_id=digest, size_bytes=blob.stat().st_size))
     for path, end in ((host.view_of(digits) / "t-large", 0), (host.view_of(digits, "blobs") / "data", 1024)):
         with path.open("rb") as mounted:
             mounted.seek(-end - 6, 2)
             assert mounted.read(6) == b"at end"
-    assert (host.view_of(digits) / "t-large").stat().st_size == header.size
+    assert (host.view_of(digits) / "t-large").stat().st_size == size_bytes
 
 
 @pytest.mark.parametrize(
