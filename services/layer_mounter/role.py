@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 
 from events.bus import NOTHING, BusClient, BusError, Delivery, Outcome, Post
 from events.messages import AgentStarted, LayersReleased, MountRequested, UnmountRequested
+from events.records import load_all
 from events.streams import Streams
 from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
@@ -112,6 +113,7 @@ class LayerMounter:
                     self._log.error("not mounted", why=problem)
                 self._able.set()
                 await self._forget_ranges()
+                await self._forget_engines()
                 await self._bus.commit(await self._pinned())
             except LayersNotMounted as problem:
                 self._able.clear()
@@ -129,6 +131,16 @@ class LayerMounter:
         for range_id in shown.keys() - known:
             self._log.info("range forgotten", range=range_id, layers=len(shown[range_id].layers))
             await self._mounts.forget(range_id)
+
+    async def _forget_engines(self) -> None:
+        """Hide what an engine was shown that its range no longer has: a request for it may have come after the word
+        of the next engine's start.
+        """
+        shown = list(await self._mounts.shown())
+        found = await load_all(self._bus, [self._keys.known(range_id) for range_id in shown])
+        for range_id, stored in zip(shown, found, strict=True):
+            if stored.value is not None:
+                await self._mounts.engine_is(range_id, stored.value.engine_id)
 
     # ---- handlers ----
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
@@ -21,12 +23,13 @@ from events.messages import (
     MountRequested,
     UnmountRequested,
 )
+from events.records import ANY
 from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker.worker import Worker
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
 from services.collector.pins import mounted_digests
-from services.core.ranges.ranges import RangeKeys
+from services.core.ranges.ranges import KnownRange, RangeKeys
 from services.layer_mounter import LayerMounter
 from tests.simulation import eventually
 
@@ -129,6 +132,21 @@ async def test_what_nobody_was_told_of_is_hidden_again() -> None:
         await here.mount("t-2", TWO)
         await here.publish(STREAMS.host_inbox("local"), UnmountRequested(transfer_id="t-2", range_id="r-1"))
         await until(here, names(ONE))
+
+
+async def test_a_request_that_comes_after_the_next_engine_leaves_nothing() -> None:
+    """What was asked for an engine that its range no longer has is hidden by the next check."""
+    async with host() as here:
+        started = AgentStarted(
+            range_id="r-1", engine_id="e-2", engine_version="28", store="containerd", platform="linux/amd64"
+        )
+        known = KnownRange.said(started, datetime.now(UTC))
+        await here.bus.commit(Outcome(records=(KEYS.known("r-1").write(known, expected=ANY),)))
+        await here.mount("t-1", ONE, engine_id="e-1")
+        await until(here, [])
+        await here.mount("t-2", TWO, engine_id="e-2")
+        await asyncio.sleep(200)
+        assert list(await here.grants()) == names(TWO)
 
 
 async def test_a_recreated_range_begins_with_nothing() -> None:
