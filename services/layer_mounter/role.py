@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 
 from events.bus import NOTHING, BusClient, BusError, Delivery, Outcome, Post
 from events.messages import AgentStarted, LayersReleased, MountRequested, UnmountRequested
-from events.records import load_all
+from events.records import UnreadableRecord
 from events.streams import Streams
 from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
@@ -136,11 +136,11 @@ class LayerMounter:
         """Hide what an engine was shown that its range no longer has: a request for it may have come after the word
         of the next engine's start.
         """
-        shown = list(await self._mounts.shown())
-        found = await load_all(self._bus, [self._keys.known(range_id) for range_id in shown])
-        for range_id, stored in zip(shown, found, strict=True):
-            if stored.value is not None:
-                await self._mounts.engine_is(range_id, stored.value.engine_id)
+        for range_id in await self._mounts.shown():
+            with suppress(UnreadableRecord):  # of a range that is not known, nothing is changed
+                known = (await self._keys.known(range_id).load(self._bus)).value
+                if known is not None:
+                    await self._mounts.engine_is(range_id, known.engine_id)
 
     # ---- handlers ----
 
