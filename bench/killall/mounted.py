@@ -138,7 +138,7 @@ class MountedKills:
     # ---- steps ----
 
     def _build(self, bulk_bytes: int) -> tuple[str, str]:
-        name, content = f"mounted-kills/image-{new_id()[:8]}:1", os.urandom(bulk_bytes)
+        name, content = f"mounted-kills/image-{os.urandom(4).hex()}:1", os.urandom(bulk_bytes)
         folder = self._system.lab.folder / "mounted-kills"
         folder.mkdir(exist_ok=True)
         (folder / "bulk").write_bytes(content)
