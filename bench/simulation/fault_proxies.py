@@ -37,6 +37,8 @@ _STREAMING = frozenset({"pull", "push", "load", "save", "open_blob", "layer"})
 _TAKING = {"put_blob": 3, "load": 0}
 #: Calls on files of the process's own machine, which no connection breaks.
 _OF_FILES = frozenset({"placer.available", "placer.settle", "placer.unused", "placer.forget", "mounts.shown"})
+#: Those of them that fail only as files do.
+_OF_DISK = frozenset({"placer.unused", "placer.forget"})
 
 
 class Faults(Protocol):
@@ -110,7 +112,7 @@ class _FaultProxy:
             await self._after(kind)
 
     async def _before(self, call: str) -> Kind | None:
-        self._living()
+        self._living(call)
         kind = self._faults.pick(self._process, call)
         if kind in ("lost call", "lost reply") and call in _OF_FILES:
             return None
@@ -120,7 +122,7 @@ class _FaultProxy:
             await self._die()
         if kind in ("late", "very late"):
             await asyncio.sleep(VERY_LATE_SECONDS if kind == "very late" else self._faults.late_seconds())
-            self._living()
+            self._living(call)
         return kind
 
     async def _after(self, kind: Kind | None) -> None:
@@ -133,9 +135,9 @@ class _FaultProxy:
         self._faults.kill(self._process)
         await asyncio.Event().wait()
 
-    def _living(self) -> None:
+    def _living(self, call: str) -> None:
         if not self._process.alive or self._process.lives != self._life:
-            raise self._away("this process was killed")
+            raise (OSError if call in _OF_DISK else self._away)("this process was killed")
 
 
 def _kind_of(thing: Any) -> tuple[str, Callable[[str], Exception]]:
