@@ -93,7 +93,8 @@ class Subscription:
     `streams` is asked again now and then, so that a list that grows (one outbox per range) is followed.
     `attempts` bounds counted failures, `crashes` how often a worker may vanish with the entry; waiting for something
     that is unavailable is never counted, and backs off up to `unavailable_limit_seconds`. Entries that every group of a
-    stream has acknowledged are dropped once they are older than `keep_seconds`.
+    stream has acknowledged are dropped once they are older than `keep_seconds`. A worker that has nothing to do looks
+    every `idle_seconds` for what no new entry announces.
     """
 
     group: str
@@ -109,3 +110,4 @@ class Subscription:
     dead_stream: str
     progress_stream: str | None = None
     keep_seconds: float = 7 * 86400.0
+    idle_seconds: float = 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -31,6 +31,7 @@ from events.redis.script_arguments import (
     settle_arguments,
 )
 from events.redis.scripts import Batch, Script
+from events.redis.shared_read import SharedRead
 from events.redis.stream_watch import FEW, Watch
 from events.streams import Streams
 from events.task_group import TaskGroup
@@ -57,6 +58,7 @@ class RedisBus(RedisBusClient):
         self._acquisitions = Batch(Script("acquire", commands, dialect))
         self._watches: defaultdict[str, Watch] = defaultdict(Watch)
         self._cursors: dict[tuple[str, str], str] = {}
+        self._waits = SharedRead(self._with_news)
 
     @classmethod
     @asynccontextmanager
@@ -69,10 +71,14 @@ class RedisBus(RedisBusClient):
         remember_seconds: float = REMEMBER_SECONDS,
         limit_bytes: int = ENTRY_LIMIT_BYTES,
         name: str = "cyroid-images",
+        connections: int | None = None,
     ) -> AsyncIterator[Self]:
-        """A bus on the server, sentinels or cluster at `url` (see `events.redis.client`); leaving closes it."""
+        """A bus on the server, sentinels or cluster at `url` (see `events.redis.client`); leaving closes it.
+
+        `connections` bounds those for commands, which then wait for one another; reads that block come beside them.
+        """
         prefix = (streams or Streams()).prefix
-        client = connect(url, socket_timeout=timeout_seconds, name=name, prefix=prefix)
+        client = connect(url, socket_timeout=timeout_seconds, name=name, prefix=prefix, connections=connections)
         commands = Commands(client, timeout_seconds=timeout_seconds)
         longer = timeout_seconds + 2.0
         reader = connect(url, socket_timeout=longer, name=f"{name}-reads", prefix=prefix)
@@ -123,8 +129,10 @@ class RedisBus(RedisBusClient):
 
     async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
         watch = self._watches[holder.owner]
-        found = await self._read(watch.marks(streams), seconds, 1)
-        watch.news(stream for stream, _, _ in found)
+        watch.news(await self._waits.wait(watch.marks(streams), seconds))
+
+    async def _with_news(self, places: Mapping[str, str], seconds: float) -> list[str]:
+        return [stream for stream, _, _ in await self._read(places, seconds, 1)]
 
     async def recover(
         self,

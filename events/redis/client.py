@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import hiredis
-from redis.asyncio import Connection, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -119,19 +119,21 @@ class Commands:
         raise BusUnavailable("no attempt was made")
 
 
-def connect(url: str, *, socket_timeout: float, name: str, prefix: str) -> Client:
+def connect(url: str, *, socket_timeout: float, name: str, prefix: str, connections: int | None = None) -> Client:
     """A client that never retries by itself and gives replies as they come (bytes, RESP2).
+
+    `connections` bounds how many it opens to one server; sentinels and clusters have as many as they need.
 
     `prefix` is the key prefix of all that is asked. Raises BusRefused where a cluster would spread its keys, and for
     what is no address.
     """
     try:
-        return _connected(url, socket_timeout, name, prefix)
+        return _connected(url, socket_timeout, name, prefix, connections)
     except ValueError:  # its text may hold a piece of a password
         raise BusRefused("this is no address of Redis: a port or a database in it is no number") from None
 
 
-def _connected(url: str, socket_timeout: float, name: str, prefix: str) -> Client:
+def _connected(url: str, socket_timeout: float, name: str, prefix: str, connections: int | None) -> Client:
     options: dict[str, Any] = {
         "protocol": 2,
         "legacy_responses": False,
@@ -161,6 +163,9 @@ def _connected(url: str, socket_timeout: float, name: str, prefix: str) -> Clien
         return _Sentinelled(_raw(master), sentinel)
     if parts.scheme == "redis":
         options["connection_class"] = _Packed
+    if connections is not None:
+        pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=socket_timeout, **options)
+        return _raw(Redis.from_pool(pool))
     return _raw(Redis.from_url(url, **options))
 
 

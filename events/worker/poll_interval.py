@@ -13,15 +13,16 @@ IDLE_POLL_SECONDS = 2.0
 SHORTEST_SECONDS = 0.005
 #: How much longer each wait is than the one before.
 GROWTH = 1.5
-#: Between two recoveries at most, for a busy worker and for an idle one.
+#: Between two recoveries of a busy worker at most; an idle one makes them at every second look.
 TEND_SECONDS = 1.0
-IDLE_TEND_SECONDS = 4.0
 
 
 class PollInterval:
-    """How long the next wait may last. `due_seconds` is what the last take said of the next deferred entry."""
+    """How long the next wait may last, `longest_seconds` at most. `due_seconds` is
+    what the last take said of the next deferred entry."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_seconds: float = IDLE_POLL_SECONDS) -> None:
+        self._longest = longest_seconds
         self._idle = POLL_SECONDS
         self.due_seconds: float | None = None
 
@@ -40,7 +41,7 @@ class PollInterval:
     @property
     def tend_seconds(self) -> float:
         """Between two recoveries."""
-        return IDLE_TEND_SECONDS if self._idle >= IDLE_POLL_SECONDS else TEND_SECONDS
+        return 2 * self._longest if self._idle >= self._longest else TEND_SECONDS
 
     def reset(self) -> None:
         """Something happened, or the bus was away."""
@@ -48,4 +49,4 @@ class PollInterval:
 
     def grow(self) -> None:
         """A wait ended without anything."""
-        self._idle = min(self._idle * GROWTH, IDLE_POLL_SECONDS)
+        self._idle = min(self._idle * GROWTH, self._longest)

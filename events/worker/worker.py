@@ -70,7 +70,7 @@ class Worker:
         self._ended = asyncio.Event()
         self._handed_back = asyncio.Event()
         self._landed = asyncio.Event()
-        self._poll = PollInterval()
+        self._poll = PollInterval(subscription.idle_seconds)
         self._streams = StreamRotation(subscription.streams)
         self._away_at = float("-inf")
 

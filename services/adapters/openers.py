@@ -35,7 +35,10 @@ def open_bus(settings: Settings) -> AbstractAsyncContextManager[Bus]:
     if settings.redis_url.startswith("gateway:"):
         return GatewayBus.open(settings.redis_url, streams=Streams(settings.key_prefix))
     return RedisBus.open(
-        settings.redis_url, streams=Streams(settings.key_prefix), limit_bytes=settings.entry_limit_bytes
+        settings.redis_url,
+        streams=Streams(settings.key_prefix),
+        limit_bytes=settings.entry_limit_bytes,
+        connections=1 if settings.range_id else None,  # an agent: there are thousands, and each does little
     )
 
 

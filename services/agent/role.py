@@ -61,6 +61,8 @@ from services.runtime.telemetry import about, get_logger
 #: A cancelled transfer may be asked for again by a queue that was long; later than this it is not.
 CANCELLED_SECONDS = 86400.0
 MISSED_BEATS = 3
+#: A new entry wakes an agent, which sets no timers.
+IDLE_SECONDS = 6.0
 #: What this agent tried often enough, and the deployer may try again: the same way, or another.
 _HEALED_BY_ANOTHER_TRY = frozenset(error.code for error in (NoSpace, Stalled, TransferFailed, WrongContent))
 #: Transfers that ended well, of which a late copy is known.
@@ -105,18 +107,14 @@ class Agent:
         host: str = "",
     ) -> None:
         self._range_id, self._host = range_id, host
-        self._engine = engine
-        self._bus = bus
-        self._streams = streams
-        self._slots = slots
-        self._lease = lease_seconds
+        self._engine, self._bus, self._streams = engine, bus, streams
+        self._slots, self._lease = slots, lease_seconds
         self._pulse = pulse or HeartbeatInterval()
         self._source = f"agent@{range_id}"
         lasts = MISSED_BEATS * self._pulse.beat_seconds + self._pulse.answer_seconds
         self._heartbeat = HeartbeatWriter(bus, streams.alive(range_id), range_id=range_id, lasts_seconds=lasts)
         self._told: tuple[PresentImage, ...] | None = None
-        self._cancellation = Cancellation()
-        self._placer = placer
+        self._cancellation, self._placer = Cancellation(), placer
         self._transfers = Transfers(engine=engine, range_id=range_id, patience=patience or Patience(), placer=placer)
         self._release = (
             LayerRelease(placer, range_id=range_id, look_seconds=self._pulse.inspect_seconds, publish=self._publish)
@@ -136,6 +134,7 @@ class Agent:
             .on(LoadOffered, self._on_request, key=_content, give_up=self._give_up),
             slots=self._slots,
             lease_seconds=self._lease,
+            idle_seconds=IDLE_SECONDS,
             attempts=8,
             backoff_limit_seconds=30.0,
             dead_stream=self._streams.range_dead(self._range_id),
@@ -147,6 +146,7 @@ class Agent:
             handlers=Handlers().on(TransferCancelled, self._on_cancel, key=None, give_up=None),
             slots=4,
             lease_seconds=self._lease,
+            idle_seconds=IDLE_SECONDS,
             dead_stream=self._streams.range_dead(self._range_id),
         )
         return (transfers, cancels)

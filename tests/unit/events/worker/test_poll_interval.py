@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from events.worker.poll_interval import IDLE_POLL_SECONDS, IDLE_TEND_SECONDS, POLL_SECONDS, TEND_SECONDS, PollInterval
+from events.worker.poll_interval import IDLE_POLL_SECONDS, POLL_SECONDS, TEND_SECONDS, PollInterval
 
 
 def test_each_wait_in_which_nothing_came_is_longer_up_to_a_limit() -> None:
@@ -14,7 +14,11 @@ def test_each_wait_in_which_nothing_came_is_longer_up_to_a_limit() -> None:
         poll.grow()
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == (POLL_SECONDS, IDLE_POLL_SECONDS)
-    assert poll.tend_seconds == IDLE_TEND_SECONDS
+    assert poll.tend_seconds == 2 * IDLE_POLL_SECONDS
+    patient = PollInterval(6.0)
+    for _ in range(12):
+        patient.grow()
+    assert (patient.seconds, patient.tend_seconds) == (6.0, 12.0)
 
 
 def test_what_happens_makes_the_next_wait_short_again() -> None:

@@ -1,0 +1,1 @@
+"""What idle agents cost Redis."""
