@@ -33,14 +33,16 @@ class SharedRead:
 
     async def wait(self, places: Mapping[str, str], seconds: float) -> list[str]:
         """The streams of `places` (stream → id of the last entry seen) that have news; none after `seconds` at most."""
+        within: float | None = seconds
         one = next((one for one in self._under_way if _sees(one, places)), None)
         if one is None:
+            within = None  # this read ends by itself: cut off, it would cost its connection
             one = _UnderWay(places, asyncio.ensure_future(self._read(places, seconds)))
             self._under_way.append(one)
             one.task.add_done_callback(self._ended)
         one.waiting += 1
         try:
-            done, _ = await asyncio.wait((one.task,), timeout=seconds)
+            done, _ = await asyncio.wait((one.task,), timeout=within)
             return [stream for stream in one.task.result() if stream in places] if done else []
         finally:
             one.waiting -= 1
