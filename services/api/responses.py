@@ -77,7 +77,7 @@ def _encoded(value: Any) -> _Encoded:
         return known
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
     encoded = _Encoded(value, body, f'W/"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
-    if isinstance(value, ListPage | ClassView):
+    if isinstance(value, ListPage | ClassView | bytes):
         _KNOWN[id(value)] = encoded
         if len(_KNOWN) > _KEPT:
             _KNOWN.popitem(last=False)

@@ -163,6 +163,7 @@ class Route(Generic[Q, B, A]):
     errors          codes of `services.errors.register` beyond those that every route has
     streamed        the reply's body is `Streamed`
     upload          the media types of a body that is streamed and no JSON; at most `body_limit_bytes` of it
+    constant        its answer is the same bytes as long as the process lives
     other_statuses  statuses with the body `answer` beside `status`
     """
 
@@ -182,11 +183,13 @@ class Route(Generic[Q, B, A]):
     idempotent_by_key: bool = False
     streamed: bool = False
     upload: Sequence[str] = ()
+    constant: bool = False
 
     @property
     def conditional(self) -> bool:
         """Whether its answer has an ETag, and may be 304: reads that anybody may repeat."""
-        return self.method == "GET" and self.access != "open" and self.content_type == JSON_TYPE
+        is_kept = self.access != "open" or self.constant
+        return self.method == "GET" and is_kept and self.content_type == JSON_TYPE
 
     @property
     def has_body(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import msgspec
+
 from services.api import (
     class_of_ranges,
     deployments,
@@ -28,8 +30,13 @@ from services.api.openapi import JsonObject, openapi
 from services.api.route import Call, NoBody, NoQuery, Reply, Route
 
 
-async def _openapi(call: Call[NoQuery, NoBody]) -> Reply[JsonObject]:
-    return Reply(document())
+async def _openapi(call: Call[NoQuery, NoBody]) -> Reply[bytes]:
+    return Reply(_encoded())
+
+
+@cache
+def _encoded() -> bytes:
+    return msgspec.json.encode(document())
 
 
 @cache
@@ -65,5 +72,6 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         query=NoQuery,
         body=NoBody,
         answer=JsonObject,
+        constant=True,
     ),
 )
