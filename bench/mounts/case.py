@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[str | None, bool]] = {
 #: What is to be reached, and what would be better still; for a classic store the first is 0.05.
 TARGETS = {"known_1_vs_tar": (0.03, 0.015), "known_n_vs_tar_1": (0.15, 0.05), "known_large_vs_small": (1.5, 1.1)}
 TARGETS |= {"disk_n_vs_1": (1.02, 1.02), "page_cache_n_vs_1": (1.05, 1.0), "first_1_vs_tar": (0.35, 0.15)}
-TARGETS |= {"start_vs_pulled": (1.1, 1.0), "first_start_vs_pulled": (1.5, 1.0), "new_range_seconds": (0.3, 0.1)}
+TARGETS |= {"start_vs_pulled": (1.1, 1.0), "new_range_seconds": (0.3, 0.1)}
 _SMALLER = 20
 _STARTS = 5
 
@@ -95,14 +95,12 @@ class Run:
         self._timed(name, lambda: ours.outcomes(image))
 
     def starts(self, name: str, engine: EngineServer, image: str) -> None:
-        """The first container of an image, and some more."""
-
-        def start() -> None:
+        """Containers of an image that has run before."""
+        for count in range(_STARTS + 1):
+            started = time.monotonic()
             engine.docker("run", "--rm", "--network", "none", image, "true")
-
-        self._timed(f"first_start_{name}", start)
-        for _ in range(_STARTS):
-            self._timed(f"start_{name}", start)
+            if count:
+                self.seconds[f"start_{name}"].append(time.monotonic() - started)
 
     def recreated(self, ours: Ours, image: str) -> None:
         """How long after an empty engine's start its range has the image again."""
@@ -114,7 +112,13 @@ class Run:
         engine.launch()
         poll(engine.answers, seconds=60, every=0.005)
         agent.launch()
-        self._timed("new_range", lambda: poll(lambda: image in str(engine.names()), seconds=120, every=0.02))
+
+        def there() -> bool:
+            with suppress(MachineError):  # a classic engine is restarted meanwhile
+                return image in str(engine.names())
+            return False
+
+        self._timed("new_range", lambda: poll(there, seconds=120, every=0.02))
         agent.await_ready()
 
     def cached(self, ours: Ours, image: str) -> None:
@@ -143,7 +147,6 @@ class Run:
             "page_cache_n_vs_1": round(statistics.median(self.page_cache), 4),
             "first_1_vs_tar": round(median["first_1"] / median["tar_1"], 4),
             "start_vs_pulled": round(median["start_mounted"] / median["start_loaded"], 3),
-            "first_start_vs_pulled": round(median["first_start_mounted"] / median["first_start_loaded"], 3),
             "new_range_seconds": round(median["new_range"], 3),
         }
 
