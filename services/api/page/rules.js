@@ -42,7 +42,7 @@ function Rules({ id, title, path, fields, fresh, about, trial, may }) {
   const saved = found.data?.rules ?? [];
   useEffect(() => { if (found.data) set(saved); }, [JSON.stringify(found.data)]); // asked again, the same rules leave the draft alone
   const save = useCommand(async () => { const now = await post(path, { rules: draft }); found.reload(); return now; });
-  const change = (at, part) => set(draft.map((rule, index) => (index === at ? JSON.parse(JSON.stringify({ ...rule, ...part })) : rule)));
+  const change = (at, part) => set((now) => now.map((rule, index) => (index === at ? JSON.parse(JSON.stringify({ ...rule, ...part })) : rule)));
   const changed = draft && JSON.stringify(draft) !== JSON.stringify(saved);
   const fixed = !may("admin");
   return html`<${Section} title=${title} id=${id}><${State} found=${found} noun="The rules" />
@@ -50,7 +50,7 @@ function Rules({ id, title, path, fields, fresh, about, trial, may }) {
     ${draft && html`<form class="stack-form" onSubmit=${(event) => { event.preventDefault(); save.run(); }}><fieldset disabled=${fixed}><legend class="sr">${title}</legend>
       ${!draft.length && html`<p class="empty">There are no rules: everything stays.</p>`}
       ${draft.map((rule, at) => html`<div class="row" key=${at}><label class="wide">Pattern ${at + 1}<input required maxlength="512" spellcheck=${false} value=${rule.pattern} onInput=${(event) => change(at, { pattern: event.currentTarget.value })} /></label>
-        ${fields.map((field) => html`<label key=${field.key}>${field.title}<input type="number" min=${field.min} step=${field.step} value=${shown(rule[field.key] ?? (field.kept && rule[field.key] === undefined ? 0 : undefined), field)} onChange=${(event) => change(at, { [field.key]: typed(event.currentTarget.value, field) })} /></label>`)}
+        ${fields.map((field) => html`<label key=${field.key}>${field.title}<input type="number" min=${field.min} step=${field.step} value=${shown(rule[field.key] ?? (field.kept && rule[field.key] === undefined ? 0 : undefined), field)} onInput=${(event) => change(at, { [field.key]: typed(event.currentTarget.value, field) })} /></label>`)}
         <button type="button" aria-label=${`Remove rule ${at + 1} of ${title}`} onClick=${() => set(draft.filter((_, index) => index !== at))}>Remove</button></div>`)}
       <div class="buttons"><button type="button" onClick=${() => set([...draft, { pattern: "", ...fresh }])}>Add a rule</button><button class="primary" disabled=${save.busy || !changed}>Save</button>
         <button type="button" disabled=${changed || !saved.length} onClick=${() => set_trying(true)}>Apply now…</button></div></fieldset>
