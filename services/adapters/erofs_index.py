@@ -15,8 +15,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -61,6 +62,7 @@ class IndexMaker:
         self._index_limit = index_limit_bytes
         self._parallel = asyncio.Semaphore(parallel)
         self._making: dict[str, asyncio.Lock] = {}
+        self._reserved: Counter[str] = Counter()
         self._splits = TarSplitBatches(self._run_splitter, self._parallel)
 
     async def check(self) -> None:
@@ -104,10 +106,20 @@ class IndexMaker:
                 raise LayersNotMounted(f"{tar} cannot be shown: {problem}") from problem
         return made
 
+    @contextmanager
+    def reserved(self, names: Iterable[str]) -> Iterator[None]:
+        """Nothing of these layers is cleaned meanwhile: neither their images nor what these are made in."""
+        held = Counter(names)
+        self._reserved += held
+        try:
+            yield
+        finally:
+            self._reserved -= held
+
     def clean(self, needed: frozenset[str]) -> None:
         """Remove temporary files of an interrupted run, and images whose names are not `needed`. Blocking."""
         for entry in self._folder.iterdir():
-            if entry.name not in needed:
+            if entry.name not in needed and entry.name.partition(".")[0] not in self._reserved:
                 entry.unlink(missing_ok=True)
 
     async def _make(self, made: Path, tar: Path) -> None:

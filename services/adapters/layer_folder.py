@@ -58,8 +58,15 @@ class LayerFolder:
         """Make these layers visible in the range's folder. Raises LayersNotMounted, and then adds none of them."""
         if not self._ready:
             await self.restore()
-        await self._index_all(layers, store)
+        with self._indexes.reserved({hex_digits(layer.diff_id) for layer in layers}):
+            await self._index_all(layers, store)
+            await self._show(range_id, layers, grant, engine_id, store)
+
+    async def _show(
+        self, range_id: str, layers: Sequence[Layer], grant: str, engine_id: str | None, store: Store
+    ) -> None:
         async with self._changes:
+            await self._index_all(layers, store)  # `restore` may have removed one just before it was reserved
             before = self._records.read(range_id)
             after = before.granted(layer_mounts(layers), grant, engine_id, store)
             try:

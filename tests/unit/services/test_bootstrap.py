@@ -12,6 +12,7 @@ from services.adapters import openers
 from services.api import login
 from services.bootstrap import IN_A_RANGE, ON_DEMAND, ROLES, chosen_roles
 from services.cli import main
+from services.deployer import policy
 from services.doctor import checks
 from services.errors import BadInput
 from services.settings import Settings
@@ -36,7 +37,7 @@ def test_every_role_is_in_the_help() -> None:
 
 def test_every_setting_is_used() -> None:
     """A setting that nothing reads would be a promise without anybody to keep it."""
-    source = "".join(inspect.getsource(module) for module in (bootstrap, openers, resources, serving, checks))
+    source = "".join(inspect.getsource(module) for module in (bootstrap, openers, policy, resources, serving, checks))
     source += inspect.getsource(sys.modules["services.cli.serve"]) + inspect.getsource(login)
     source += inspect.getsource(Settings.registry_place).replace("self.", "settings.")
     unused = [name for name in msgspec.structs.fields(Settings) if f"settings.{name.name}" not in source]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import subprocess
 import tarfile
@@ -133,6 +134,23 @@ async def test_what_was_shown_comes_back(host: Host) -> None:
     assert await host.make().restore() == []
     assert (host.view(layer) / "t/file").read_bytes() == b"right"
     assert {path.name for path in (host.folder / "ranges/r-1/layers").iterdir()} == {host.view(layer).name}
+
+
+async def test_a_check_while_many_layers_are_made_ready_takes_none_of_them_away(host: Host) -> None:
+    """The check removes what no record names; those that are on their way into one are left, finished or not."""
+    layers = [host.add(a_tar(b"%d" % number)) for number in range(12)]
+    mounts = host.make()
+    await mounts.restore()
+    shown = asyncio.create_task(mounts.show("r-1", layers, grant="t-1", engine_id="e-1"))
+    checks = 0
+    while not shown.done():
+        assert await mounts.restore() == []
+        checks += 1
+    await shown
+    assert checks > 1
+    for number, layer in enumerate(layers):
+        assert (host.view(layer) / "t/file").read_bytes() == b"%d" % number
+        assert (host.view(layer, "blobs") / "data").is_file()
 
 
 async def test_a_foreign_mount_is_replaced(host: Host) -> None:
