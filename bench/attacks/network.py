@@ -10,7 +10,12 @@ from bench.attacks.stage import Stage
 
 def _reaches(stage: Stage, places: dict[str, tuple[str, int]]) -> Result:
     """Harm: one of the places answers."""
-    code = "print(json.dumps([name for name, place in VALUES['places'].items() if connects(*place)]))"
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+places = VALUES['places']
+with ThreadPoolExecutor(16) as pool:  # most of them never answer: all wait at the same time
+    open_ones = list(pool.map(lambda place: connects(*place), places.values()))
+print(json.dumps([name for name, one in zip(places, open_ones) if one]))"""
     said = stage.attack(code, places={name: list(place) for name, place in places.items()})
     found = said.strip().splitlines()[-1:]
     return Result(found != ["[]"], said.strip()[-300:])
@@ -62,16 +67,17 @@ def reach_another_ranges_engine(stage: Stage) -> Result:
 def route_through_our_containers(stage: Stage) -> Result:
     """With a route of the range's own through each container that stands on several networks."""
     other = stage.address(f"cyroid-range-{stage.victim}", f"cyroid-ranges-{stage.victim}")
+    places = {"engine": (other, 2375), "redis": ("172.30.0.17", 6379), "registry": ("172.30.0.16", 5000)}
+    places["pull side"] = ("172.31.255.242", 5000)
     found = []
     for service in ("range-gateway", "range-proxy", "agent-pool"):
         via = stage.address(f"cyroid-images-{service}-1", f"cyroid-ranges-{stage.attacker}")
-        for host, port in ((other, 2375), ("172.30.0.17", 6379), ("172.30.0.16", 5000), ("172.31.255.242", 5000)):
-            connect = (
-                f"python3 -c \"import socket; socket.create_connection(('{host}', {port}), timeout=3); print('open')\""
-            )
-            done = stage.shell(f"ip route replace {host}/32 via {via} && {connect}; ip route del {host}/32")
-            if b"open" in done.stdout:
-                found.append(f"{host}:{port} through {service}")
+        routes = [f"ip route replace {host}/32 via {via}" for host, _ in places.values()]
+        assert stage.shell(" && ".join(routes)).returncode == 0
+        reached = _reaches(stage, places)
+        stage.shell("; ".join(f"ip route del {host}/32" for host, _ in places.values()))
+        if reached.harm:
+            found.append(f"{reached.said} through {service}")
     return Result(bool(found), str(found))
 
 
@@ -143,13 +149,14 @@ def names_of_others(stage: Stage) -> Result:
     """The engine's DNS answers for a range's own network alone."""
     names = ["redis", "api", "registry", "deployer", "tracker", f"cyroid-range-{stage.victim}", "cyroid-images-api-1"]
     code = """
-found = []
-for name in VALUES['names']:
+from concurrent.futures import ThreadPoolExecutor
+def look_up(name):
     try:
-        found.append([name, socket.gethostbyname(name)])
+        return [name, socket.gethostbyname(name)]
     except OSError:
-        pass
-print(json.dumps(found))"""
+        return None
+with ThreadPoolExecutor(16) as pool:
+    print(json.dumps([found for found in pool.map(look_up, VALUES['names']) if found]))"""
     said = stage.attack(code, names=names)
     return Result(said.strip().splitlines()[-1] != "[]", said.strip()[-300:])
 
@@ -162,12 +169,12 @@ def enter_under_anothers_name(stage: Stage) -> Result:
 
 @attack
 def guess_secrets(stage: Stage) -> Result:
-    """Common ones, empty ones, the sum of the own one, for twenty seconds from many connections."""
+    """Common ones, empty ones, the sum of the own one, for some seconds from many connections."""
     code = """
 import hashlib
 words = ['', 'secret', 'password', VALUES['victim'], hashlib.sha256(SECRET.encode()).hexdigest(), '0' * 64, 'a' * 200]
 tried = []
-until = time.monotonic() + 20
+until = time.monotonic() + 6
 while time.monotonic() < until and len(tried) < 2000:
     for word in words:
         try:
