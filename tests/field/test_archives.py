@@ -64,13 +64,21 @@ async def test_an_archive_as_a_tool_writes_it(host: Host, writer: Writer, unique
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.write.__name__)
-async def test_an_archive_that_is_refused(host_of_either_store: Host, refusal: Refusal, unique: str) -> None:
+async def test_an_archive_that_is_refused(old_host: Host, refusal: Refusal, unique: str) -> None:
     """With its reason, and the engine is as it was."""
-    host = host_of_either_store
-    before = await host.ids()
+    before = await old_host.ids()
     with pytest.raises(BadInput, match=refusal.reason):
-        await host.imports(refusal.write(_image(unique)))
-    assert await host.ids() == before
+        await old_host.imports(refusal.write(_image(unique)))
+    assert await old_host.ids() == before
+
+
+async def test_refused_archives_leave_containerds_store_as_it_was(containerd_host: Host, unique: str) -> None:
+    """All of them, each with its reason."""
+    before = await containerd_host.ids()
+    for refusal in REFUSALS:
+        with pytest.raises(BadInput, match=refusal.reason):
+            await containerd_host.imports(refusal.write(_image(unique)))
+    assert await containerd_host.ids() == before
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.write.__name__)
