@@ -95,7 +95,7 @@ def test_two_agents_with_one_range_id(twins: Twins, unique: str, tmp_path: Path)
     """The event, HTTP and doctor name both engines; no deployment is said to be done, and nothing lands on either."""
     system = twins.system
     ids = sorted(engine.docker("info", "--format", "{{.ID}}").strip() for engine in twins.engines)
-    assert poll(lambda: _contested(system) is not None, seconds=30)
+    assert poll(lambda: _contested(system) is not None, seconds=90)
     contest = _contested(system)
     assert contest is not None
     assert contest["engine_ids"] == ids

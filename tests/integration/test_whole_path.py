@@ -144,8 +144,8 @@ def test_verify_tells_content_apart_on_a_real_engine(setting: Setting, context: 
     forget = ("DELETE", f"/api/v1/ranges/{setting.range_id}/images/{name}")
     assert setting.send(*forget)[0] == 204
     assert setting.send(*forget)[0] == 404
-    wanted = [one["reference"] for one in setting.get(f"/api/v1/ranges/{setting.range_id}/verification")["items"]]
-    assert item["reference"] not in wanted
+    whole = f"/api/v1/ranges/{setting.range_id}/verification"  # from the read model, a moment later
+    assert poll(lambda: item["reference"] not in [one["reference"] for one in setting.get(whole)["items"]], seconds=20)
     assert setting.send("DELETE", f"/api/v1/ranges/{setting.range_id}")[1]["code"] == "range_alive"
 
 
