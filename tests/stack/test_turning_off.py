@@ -10,7 +10,7 @@ from tests.stack.operator import PLAIN, RANGES, Stack, context
 
 #: So long a service is away.
 AWAY_SECONDS = 5.0
-NOISE_MEGABYTES = 32
+NOISE_MEGABYTES = 8
 #: Two engines that stand still until the service is away, so that their deployments are open at that moment; the others
 #: are wherever they have got to.
 HELD = ("r28", PLAIN)
