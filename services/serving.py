@@ -26,9 +26,9 @@ log = telemetry.get_logger(role="bootstrap")
 
 async def serve(settings: Settings, names: list[str], stop: Stop | None = None, *, adapters: Adapters = REAL) -> None:
     """Run the roles until SIGTERM or Ctrl-C."""
-    asking = stop or Stop()
-    async with signals(asking):
-        await run(settings, names, asking, adapters)
+    stopping = stop or Stop()
+    async with signals(stopping):
+        await run(settings, names, stopping, adapters)
 
 
 async def run(settings: Settings, names: list[str], stop: Stop, adapters: Adapters = REAL) -> None:

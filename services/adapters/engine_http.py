@@ -3,7 +3,7 @@
 aiodocker finds the socket and opens the session; requests that stream are made here on that session, because of three
 traps: a stall that aiohttp cuts off reads as the stream's end, leaving an iterator does not end the request, and an
 engine's error comes as a line of a stream that began with status 200. So every response is kept and closed by an
-`async with`, every wait is watched, and only a line that says so is a success.
+`async with`, every wait is watched, and only a line that reports success counts as success.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Streamed answers of an engine, bytes or progress lines, each wait bounded in time.
 
 An engine's error comes as a line of a stream that began with status 200, and a stall that aiohttp cuts off reads as
-the stream's end: only a line that says so is a success.
+the stream's end: only a line that reports success counts as success.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def run_rules(context: click.Context, /, *, dry_run: bool, as_json: bool) -> Non
 
         bus, source = await resources.bus(), resources.source("cli")
         await tell_if_unserved(resources, "collector")
-        asking = RequestReplyClient(bus=bus, streams=resources.streams, source=source)
-        return await apply(asking, RetentionRequested(dry_run=dry_run))
+        requests = RequestReplyClient(bus=bus, streams=resources.streams, source=source)
+        return await apply(requests, RetentionRequested(dry_run=dry_run))
 
     answer = run(context, work)
     if as_json:

@@ -2,7 +2,7 @@
 
 Both layouts that there are, as any tool writes them: `manifest.json` of `docker save`, and OCI layouts. Headers, names
 and small documents are kept; a layer's bytes are counted and forgotten. An archive that is plainly something else, or
-that exceeds a limit, is refused at the first header that says so, before gigabytes are sent to an engine.
+that exceeds a limit, is refused at the first header that shows it, before gigabytes are sent to an engine.
 
 What `feed` gives goes on to the engine: all of the archive except its documents and its end. They are written anew by
 `finish`, for both kinds of store, so that the engine acts on what was checked, under the names that were decided on.
