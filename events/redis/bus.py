@@ -89,7 +89,10 @@ class RedisBus(RedisBusClient):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Runs the tasks that send gathered calls. An error of the body comes out as it is, not in a group."""
+        """Runs the tasks that send gathered calls; leaving ends them, and the reads that still wait.
+
+        An error of the body comes out as it is, not in a group.
+        """
         failure: BaseException | None = None
         try:
             async with TaskGroup() as tasks:
@@ -100,6 +103,7 @@ class RedisBus(RedisBusClient):
                 finally:
                     for sender in senders:
                         sender.cancel()
+                    await self._waits.close()
         except BaseExceptionGroup as group:
             if len(group.exceptions) != 1:
                 raise

@@ -49,6 +49,16 @@ class SharedRead:
             if not one.waiting:
                 one.task.cancel()  # nobody waits any more
 
+    async def close(self) -> None:
+        """End the reads under way, and return when each has let its connection go.
+
+        Cancelled again and again: the library's `wait_for` may swallow a cancellation (Python 3.11's).
+        """
+        while tasks := [one.task for one in self._under_way]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.05)
+
     def _ended(self, task: asyncio.Future[list[str]]) -> None:
         """Retrieves the error of a read whose waiters were cancelled; others get it themselves."""
         self._under_way = [one for one in self._under_way if one.task is not task]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import pytest
@@ -64,3 +65,26 @@ async def test_everybody_who_waits_is_told_that_redis_is_away() -> None:
     for wait in waits:
         with pytest.raises(BusUnavailable):
             await wait
+
+
+async def test_closing_waits_for_reads_that_miss_a_cancellation() -> None:
+    """A read that swallows its first cancellation still holds a connection; when `close` returns, none is left."""
+    ended = asyncio.Event()
+
+    async def read(places: Mapping[str, str], seconds: float) -> list[str]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(seconds)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            ended.set()
+        return []
+
+    shared = SharedRead(read)
+    wait = asyncio.create_task(shared.wait({"a": "0-0"}, 5.0))
+    await asyncio.sleep(0.01)
+    wait.cancel()
+    await asyncio.wait((wait,))
+    assert not ended.is_set()
+    await shared.close()
+    assert ended.is_set()
