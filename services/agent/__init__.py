@@ -5,7 +5,8 @@ transfer is needed. `stall_watch` and `cancellation` end a transfer that stalls 
 uses the same ways without a bus.
 """
 
+from services.agent.heartbeat_writer import HeartbeatInterval
 from services.agent.pull import Patience
-from services.agent.role import Agent, HeartbeatInterval
+from services.agent.role import Agent
 
 __all__ = ["Agent", "HeartbeatInterval", "Patience"]

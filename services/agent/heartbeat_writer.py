@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from events.bus import BusClient
@@ -12,6 +13,35 @@ from services.runtime.telemetry import get_logger
 
 #: So many beats of its own in a row, and the other agent is gone.
 _ALONE_BEATS = 4
+#: The pause before an engine that does not answer is asked again.
+SOON_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatInterval:
+    """Intervals of the heartbeat: how often it is sent, how long an engine may take, how often its identity is asked
+    for.
+
+    Every `inspect_beats` beats the agent checks whether somebody else brought or removed images.
+    """
+
+    beat_seconds: float = 5.0
+    answer_seconds: float = 10.0
+    identify_seconds: float = 30.0
+    inspect_beats: int = 12
+
+    def pause_seconds(self, away_seconds: float | None) -> float:
+        """The pause before the next beat; `away_seconds` is how long the engine has not answered (None: it does).
+
+        One that has just been started is asked again soon, as it may lack everything.
+        """
+        if away_seconds is None:
+            return self.beat_seconds
+        return min(self.beat_seconds, max(SOON_SECONDS, away_seconds / 10))
+
+    @property
+    def inspect_seconds(self) -> float:
+        return self.inspect_beats * self.beat_seconds
 
 
 class HeartbeatWriter:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -47,7 +46,7 @@ from events.streams import Streams
 from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
 from services.agent.cancellation import Cancellation, Cancelled
-from services.agent.heartbeat_writer import HeartbeatWriter
+from services.agent.heartbeat_writer import HeartbeatInterval, HeartbeatWriter
 from services.agent.layer_release import LayerRelease
 from services.agent.pull import Patience
 from services.agent.transfers import Answer, Request, Transfers
@@ -67,24 +66,6 @@ IDLE_SECONDS = 6.0
 _HEALED_BY_ANOTHER_TRY = frozenset(error.code for error in (NoSpace, Stalled, TransferFailed, WrongContent))
 #: Transfers that ended well, of which a late copy is known.
 _ANSWERED_LIMIT = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeartbeatInterval:
-    """Intervals of the heartbeat: how often it is sent, how long an engine may take, how often its identity is asked
-    for.
-
-    Every `inspect_beats` beats the agent checks whether somebody else brought or removed images.
-    """
-
-    beat_seconds: float = 5.0
-    answer_seconds: float = 10.0
-    identify_seconds: float = 30.0
-    inspect_beats: int = 12
-
-    @property
-    def inspect_seconds(self) -> float:
-        return self.inspect_beats * self.beat_seconds
 
 
 class Agent:
@@ -216,7 +197,7 @@ class Agent:
     async def _live(self) -> None:
         """Send heartbeats while the engine answers; announce the engine when it is new, another one, or back."""
         announced: EngineInfo | None = None
-        identified = float("-inf")
+        identified, answered = float("-inf"), asyncio.get_running_loop().time()
         while True:
             now = asyncio.get_running_loop().time()
             try:
@@ -225,6 +206,7 @@ class Agent:
                         announced, identified = await self._identify(announced), now
                     else:
                         await self._engine.ping()
+                    answered = now
                     if await self._heartbeat.beat(announced):
                         await self._announce(announced)
                     await self._cancel_requested()
@@ -234,7 +216,7 @@ class Agent:
                 announced, identified = None, now
             except BusError as problem:
                 self._log.warning("Redis does not answer", why=str(problem))
-            await asyncio.sleep(self._pulse.beat_seconds)
+            await asyncio.sleep(self._pulse.pause_seconds(None if announced else now - answered))
 
     async def _cancel_requested(self) -> None:
         """Whether another agent that drives the same range was told to stop the transfer."""

@@ -30,7 +30,7 @@ def plan(context: click.Context, /, *, images: tuple[str, ...], as_json: bool, *
 
     They go to the registry now, and to those of the ranges that are up.
 
-    Announced again under the same id, it reaches the ranges that came up since. `plans show` shows its progress.
+    A range that is away gets its deployment when its agent comes up. `plans show` shows its progress.
 
     \b
     Example:

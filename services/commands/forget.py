@@ -16,6 +16,7 @@ from events.bus import IndexWrite, Outcome, RecordConflict
 from events.lease import Bus
 from events.records import ANY, Key, UnreadableRecord
 from events.streams import Streams
+from services.core.deployments.plans import PlanKeys
 from services.core.images.read_model import ReadModelKeys
 from services.core.images.references import Reference
 from services.core.ranges.range_claims import claim_key
@@ -46,7 +47,7 @@ async def forget_range(bus: Bus, streams: Streams, range_id: str, *, force: bool
     ranges, holdings = RangeKeys(streams.prefix), ReadModelKeys(streams.prefix)
     held_key = holdings.holdings(range_id)
     keys: list[Key[Any]] = [ranges.known(range_id), ranges.wanted(range_id), ranges.place(range_id), held_key]
-    keys.append(claim_key(streams.prefix, range_id))
+    keys += [claim_key(streams.prefix, range_id), PlanKeys(streams.prefix).planned(range_id)]
     records = await bus.load_many([key.name for key in keys])
     outbox = streams.outbox(range_id)
     asked = range_id in await bus.members(ranges.asked)

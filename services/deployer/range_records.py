@@ -17,6 +17,7 @@ from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange,
 from services.deployer.contest_watch import is_contested
 from services.deployer.context import DeployerContext
 from services.deployer.outcomes import merged
+from services.deployer.plans import Plans
 from services.deployer.restorer import Restorer
 from services.errors import BadInput
 from services.runtime.telemetry import get_logger
@@ -25,7 +26,8 @@ from services.runtime.telemetry import get_logger
 class RangeRecords:
     """Handles `agent.started` and `agent.images_changed`, and keeps the records of `services.core.ranges.ranges`."""
 
-    def __init__(self, context: DeployerContext) -> None:
+    def __init__(self, context: DeployerContext, plans: Plans) -> None:
+        self._plans = plans
         self._bus = context.bus
         self._streams = context.streams
         self._writer = context.writer
@@ -35,7 +37,9 @@ class RangeRecords:
         self._log = get_logger(role="deployer")
 
     async def agent_started(self, delivery: Delivery[AgentStarted]) -> Outcome:
-        """Store the range's record, wake deployments that wait for it, and restore its desired images."""
+        """Store the range's record, wake deployments that wait for it, restore its desired images, and carry out plans
+        that name it.
+        """
         message, now = delivery.message, self._clock()
         said_at = believed(delivery.envelope.time, now)
         range_id = self._checked(delivery)
@@ -62,6 +66,7 @@ class RangeRecords:
             outcomes.append(Outcome(posts=(self._writer.advance(nudge, now, correlation_id=correlation_id),)))
         recreated = known is not None and known.engine_id != message.engine_id
         outcomes.append(await self._restore(said, now, delivery.envelope, recreated=recreated))
+        outcomes.append(await self._plans.reached(range_id, now, delivery.envelope))
         return merged(*outcomes)
 
     async def images_changed(self, delivery: Delivery[ImagesChanged]) -> Outcome:

@@ -25,6 +25,7 @@ from services.core.ranges.heartbeat import engine_of
 from services.core.ranges.ranges import DesiredImages, RangeKeys
 from services.deployer.contest_watch import LOOK_SECONDS, ContestWatch, is_contested
 from services.deployer.context import DeployerContext
+from services.deployer.plans import Plans
 from services.deployer.restorer import Restorer
 from services.deployer.unreferenced import UnreferencedReporter
 from services.queries.ranges import FIND_SECONDS, RangeFinder
@@ -39,7 +40,8 @@ _PAGE = 200
 class Reconciler:
     """The reconciler of one replica."""
 
-    def __init__(self, context: DeployerContext, *, period_seconds: float) -> None:
+    def __init__(self, context: DeployerContext, plans: Plans, *, period_seconds: float) -> None:
+        self._plans = plans
         self._bus = context.bus
         self._streams = context.streams
         self._writer = context.writer
@@ -82,12 +84,13 @@ class Reconciler:
         await self._contests.look(tuple(self.ranges))
 
     async def restore(self) -> None:
-        """Restore images that ranges have lost, on ranges that are up."""
+        """Restore images that ranges have lost, on ranges that are up; and give them what plans name for them."""
         range_ids = await self._bus.members(self._range_keys.known_index)
         for start in range(0, len(range_ids), _PAGE):
             page = range_ids[start : start + _PAGE]
             beats = await self._bus.beats([self._streams.alive(range_id) for range_id in page])
             wanted = await load_all(self._bus, [self._range_keys.wanted(range_id) for range_id in page])
+            await self._plans.reach([one for one, beat in zip(page, beats, strict=True) if beat is not None])
             for range_id, beat, stored in zip(page, beats, wanted, strict=True):
                 if beat is not None and stored.value is not None:
                     with suppress(RecordConflict):  # something happened there, or another replica was faster

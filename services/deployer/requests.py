@@ -1,4 +1,4 @@
-"""Requests for deployments and plans: checked, normalised, stored; and the outcome of requests that were given up."""
+"""Requests for deployments: checked, normalised, stored; and the outcome of requests that were given up."""
 
 from __future__ import annotations
 
@@ -13,28 +13,24 @@ from events.messages import (
     DeploymentAdvance,
     DeploymentCancelRequested,
     DeploymentFailed,
-    DeploymentPlanned,
     DeploymentRequested,
     DeploymentRetryRequested,
     Failure,
     ImageFailed,
     ImageReady,
     LayersMounted,
-    Message,
     MountFailed,
-    PushRequested,
     TarRequested,
 )
 from events.records import Stored, load_both
 from services.core.deployments.deployment import Deployment, Policy, parse_transfer_id
 from services.core.deployments.idempotency import Claim
-from services.core.deployments.plans import Plan, PlanKeys, plan_refusal
 from services.core.deployments.transitions import COMMANDS_REFUSED, answered_again, asked, refusal_of, same_request
 from services.core.images.references import Reference
 from services.core.ranges.ranges import RangeKeys
 from services.deployer.context import DeployerContext
-from services.deployer.outcomes import merged, shared_id
-from services.errors import BadInput, BadReference, CyroidError
+from services.deployer.outcomes import merged
+from services.errors import BadReference, CyroidError
 from services.runtime import metrics
 
 #: What an agent says of one transfer, and what is about one deployment.
@@ -44,8 +40,6 @@ DeploymentWord = DeploymentRequested | DeploymentCancelRequested | DeploymentRet
 
 _GIVEN_UP_AGAIN_SECONDS = 30.0
 _OWNERS_REMEMBERED = 10_000
-#: How many messages of a plan one commit holds.
-_TOGETHER = 100
 
 
 class Overtaken(CyroidError, Transient):
@@ -55,7 +49,7 @@ class Overtaken(CyroidError, Transient):
 
 
 class Requests:
-    """Handles `deployment.requested` and `deployment.planned`."""
+    """Handles `deployment.requested`."""
 
     def __init__(self, context: DeployerContext) -> None:
         self._bus = context.bus
@@ -64,7 +58,6 @@ class Requests:
         self._policy = context.policy
         self._clock = context.clock
         self._range_keys = RangeKeys(context.streams.prefix)
-        self._plan_keys = PlanKeys(context.streams.prefix)
         self._owners: OrderedDict[str, str] = OrderedDict()
 
     async def stored(self, deployment_id: str) -> Stored[Deployment]:
@@ -134,53 +127,6 @@ class Requests:
             cause=cause,
         )
 
-    async def planned(self, delivery: Delivery[DeploymentPlanned]) -> Outcome:
-        """Images go to the registry, and as deployments of the lowest priority to those ranges that are up.
-
-        All that is said has ids made from the plan's, so that a large plan can be committed in parts, and again: the
-        same plan announced once more reaches the ranges that came up since.
-        """
-        plan, now = delivery.message, self._clock()
-        refusal = plan_refusal(plan, self._policy)
-        if refusal is not None:
-            raise BadInput(refusal)
-        references = tuple(dict.fromkeys(str(Reference.parse(text)) for text in plan.images))
-        stored = await self._plan_keys.record(plan.plan_id).load(self._bus)
-        before = stored.value
-        if before is not None and not before.is_same(references, plan):
-            text = f"plan {plan.plan_id} exists and announces something else: choose another id"
-            raise BadInput(text, code="duplicate_plan")
-        hearts = [self._streams.alive(range_id) for range_id in plan.range_ids]
-        beats = await self._bus.beats(hearts) if hearts else []
-        up = [range_id for range_id, beat in zip(plan.range_ids, beats, strict=True) if beat is not None]
-        pushes = [PushRequested(reference=reference, why="auto") for reference in references]
-        requests = [_preheating(plan, range_id, references) for range_id in up]
-        planned: list[tuple[str, Message, str]] = [
-            *((self._streams.images, push, push.reference) for push in pushes),
-            *((self._streams.deployments, request, request.deployment_id) for request in requests),
-        ]
-        cause = delivery.envelope
-        more = {"key": f"plan/{plan.plan_id}", "correlation_id": cause.correlation_id, "causation_id": cause.id}
-        posts = [
-            self._writer.shared(stream, message, about=about, now=now, **more) for stream, message, about in planned
-        ]
-        while len(posts) > _TOGETHER:
-            await self._bus.commit(Outcome(posts=tuple(posts[:_TOGETHER])))
-            posts = posts[_TOGETHER:]
-        made = {request.range_id: request.deployment_id for request in requests}
-        taken = Plan(
-            plan_id=plan.plan_id,
-            images=references,
-            range_ids=tuple(dict.fromkeys(plan.range_ids)),
-            platform=plan.platform,
-            announced_at=before.announced_at if before else cause.time,
-            deployments={**(before.deployments if before else {}), **made},
-        )
-        key, keep_seconds = self._plan_keys.record(plan.plan_id), self._policy.keep_seconds
-        write = key.write(taken, expected=stored, expires_seconds=keep_seconds)
-        listed = IndexWrite(self._plan_keys.all, plan.plan_id, taken.announced_at.timestamp())
-        return Outcome(posts=tuple(posts), records=(write,), index=(listed,))
-
     def not_taken(self, delivery: Delivery[DeploymentRequested], failure: Failure) -> Outcome:
         """A request went to the dead letters: its deployment gets an outcome, for clients that wait.
 
@@ -236,14 +182,6 @@ class Requests:
         stream, about = self._streams.deployments, message.deployment_id
         post = self._writer.post(stream, failed, about=about, now=self._clock(), cause=delivery.envelope)
         return Outcome(posts=(post,))
-
-
-def _preheating(plan: DeploymentPlanned, range_id: str, references: tuple[str, ...]) -> DeploymentRequested:
-    """A deployment of the lowest priority."""
-    deployment_id = f"preheat-{shared_id(plan.plan_id, range_id)}"
-    return DeploymentRequested(
-        deployment_id=deployment_id, range_id=range_id, images=references, platform=plan.platform, priority=0
-    )
 
 
 def deployment_of(delivery: Delivery[DeploymentWord]) -> str:

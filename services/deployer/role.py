@@ -63,6 +63,7 @@ from services.deployer.facts import FactFinder, HostFinder
 from services.deployer.host_lookup import HostLookup
 from services.deployer.liveness import Liveness
 from services.deployer.outcomes import NEW, OutcomeWriter, merged
+from services.deployer.plans import Plans
 from services.deployer.push_wakeups import woken
 from services.deployer.range_records import RangeRecords
 from services.deployer.reconciler import Reconciler
@@ -133,16 +134,17 @@ class Deployer:
         context = DeployerContext(bus=bus, streams=streams, writer=self._writer, policy=self._policy, clock=clock)
         self._slots = Slots(context, self._finder)
         self._requests = Requests(context)
-        self._book = RangeRecords(context)
+        self._plans = Plans(context)
+        self._book = RangeRecords(context, self._plans)
         self._listening: list[str] = []
-        self._reconciler = Reconciler(context, period_seconds=reconcile_seconds)
+        self._reconciler = Reconciler(context, self._plans, period_seconds=reconcile_seconds)
 
     def subscriptions(self) -> Sequence[Subscription]:
         requests, book, late = self._requests, self._book, self._requests.advance_later
         handlers = (
             Handlers()
             .on(DeploymentRequested, self._requested, key=deployment_of, give_up=requests.not_taken)
-            .on(DeploymentPlanned, requests.planned, key=None, give_up=None)
+            .on(DeploymentPlanned, self._plans.planned, key=None, give_up=None)
             .on(DeploymentCancelRequested, self._cancel_requested, key=deployment_of, give_up=requests.end_refused)
             .on(DeploymentRetryRequested, self._retry_requested, key=deployment_of, give_up=requests.end_refused)
             .on(DeploymentAdvance, self._advance, key=deployment_of, give_up=requests.advance_again)

@@ -15,7 +15,7 @@ from events.messages import DeploymentPlanned, Failure, ImagePushed, ImagePushFa
 from events.records import load_all, load_values
 from events.streams import Streams
 from services.core.deployments.index import DeploymentKeys
-from services.core.deployments.plans import Plan, PlanKeys, plan_state
+from services.core.deployments.plans import Plan, PlanKeys, plan_deployment_id, plan_state
 from services.core.images.read_model import ReadModelKeys
 from services.errors import NotFound
 from services.queries.deployments import first_not_taken
@@ -109,7 +109,7 @@ async def _images(bus: Bus, streams: Streams, plan: Plan, pushes: Pushes) -> lis
 
 async def _ranges(bus: Bus, streams: Streams, plan: Plan) -> list[PlanRangeView]:
     keys = DeploymentKeys(streams.prefix)
-    made = plan.deployments
+    made = {one: plan.deployments.get(one) or plan_deployment_id(plan.plan_id, one) for one in plan.range_ids}
     stored = await load_all(bus, [keys.record(ident) for ident in made.values()])
     found = {range_id: one.value for range_id, one in zip(made, stored, strict=True)}
     rows = []
@@ -119,7 +119,7 @@ async def _ranges(bus: Bus, streams: Streams, plan: Plan) -> list[PlanRangeView]
             PlanRangeView(
                 range_id=range_id,
                 state=deployment.state if deployment else _without_record(range_id, plan),
-                deployment_id=made.get(range_id),
+                deployment_id=made[range_id] if deployment or range_id in plan.deployments else None,
                 ready=sum(image.state == "ready" for image in deployment.images) if deployment else 0,
             )
         )

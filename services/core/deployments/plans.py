@@ -1,7 +1,8 @@
 """Plans: an announcement of images that will be needed, and of the ranges that will need them; how far one is.
 
-{prefix}:plan:<plan_id>     Plan, what the deployer made of it
-{prefix}:index:plans        plan ids by the time they were announced
+{prefix}:plan:<plan_id>      Plan, what the deployer made of it
+{prefix}:planned:<range_id>  PlannedRange, the plans that name a range which was away then
+{prefix}:index:plans         plan ids by the time they were announced
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
@@ -32,6 +34,9 @@ class PlanKeys:
     def record(self, plan_id: str) -> Key[Plan]:
         return Key(f"{self.prefix}:plan:{plan_id}", Plan)
 
+    def planned(self, range_id: str) -> Key[PlannedRange]:
+        return Key(f"{self.prefix}:planned:{range_id}", PlannedRange)
+
     @property
     def all(self) -> str:
         return f"{self.prefix}:index:plans"
@@ -40,7 +45,8 @@ class PlanKeys:
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A plan as the deployer took it.
 
-    `deployments` are those it made, by range; ranges that were unavailable have none.
+    `deployments` are those it made when it was announced, by range. Ranges that were unavailable get theirs when their
+    agent comes up (`PlannedRange`), under the same id (`plan_deployment_id`).
     """
 
     plan_id: str
@@ -53,6 +59,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_same(self, images: Iterable[str], said: DeploymentPlanned) -> bool:
         """Whether `said` (its `images` in full) announces this again."""
         return (self.images, set(self.range_ids), self.platform) == (tuple(images), set(said.range_ids), said.platform)
+
+
+class PlannedRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Plans that name a range which was unavailable when they were announced: its deployments are still to be made."""
+
+    range_id: str
+    plan_ids: tuple[str, ...] = ()
+
+
+def plan_deployment_id(plan_id: str, range_id: str) -> str:
+    """The id of a plan's deployment to a range, which every replica computes alike."""
+    return f"preheat-{uuid5(NAMESPACE_URL, f'{plan_id}/{range_id}')}"
 
 
 def plan_refusal(plan: DeploymentPlanned, policy: Policy) -> str | None:

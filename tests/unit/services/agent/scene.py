@@ -25,8 +25,8 @@ from events.worker.worker import Worker
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
 from services.agent import Agent
+from services.agent.heartbeat_writer import HeartbeatInterval
 from services.agent.pull import Patience
-from services.agent.role import HeartbeatInterval
 from services.core.images.image import EngineImage, Store
 from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest
 

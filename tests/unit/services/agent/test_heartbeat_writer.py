@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from events.memory.bus import MemoryBus
-from services.agent.heartbeat_writer import HeartbeatWriter
+from services.agent.heartbeat_writer import SOON_SECONDS, HeartbeatInterval, HeartbeatWriter
 from services.core.images.image import EngineInfo
 from services.core.ranges.heartbeat import AgentHeartbeat
 
@@ -60,3 +60,15 @@ async def test_the_range_is_announced_again_once_the_other_agent_is_gone() -> No
     said = [await first.beat(_info("one")) for _ in range(8)]
     assert said.count(True) == 1
     assert said.index(True) == 4
+
+
+def test_an_engine_that_just_went_away_is_asked_again_soon() -> None:
+    """And less and less often, down to the ordinary beat."""
+    pulse = HeartbeatInterval(beat_seconds=5.0)
+    assert [pulse.pause_seconds(away) for away in (None, 0.0, 0.5, 20.0, 3600.0)] == [
+        5.0,
+        SOON_SECONDS,
+        SOON_SECONDS,
+        2.0,
+        5.0,
+    ]

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from events.bus import Outcome
 from events.messages import (
     DeploymentPlanned,
     DeploymentRequested,
 )
+from events.records import ABSENT
 from services.core.deployments.deployment import Policy
-from services.core.deployments.plans import PlanKeys
+from services.core.deployments.plans import PlanKeys, PlannedRange
 from services.queries.plans import PlanImageView, PlanView, latest_plans, one_plan
 from tests.simulation import Cluster, eventually
 from tests.unit.services.deployment_requests import APP, BASE, request
@@ -33,13 +35,15 @@ async def test_a_plan_preheats_the_registry_and_the_ranges_that_are_up() -> None
         assert (await world.ended("d1", within_seconds=10)).images[0].how == "present"
 
 
-async def test_a_plan_says_how_far_it_is_and_reaches_ranges_that_came_up_since() -> None:
-    """What is in the registry, which range has all of it, which was away; the same plan again is for those."""
+async def test_a_plan_reaches_ranges_that_come_up_later() -> None:
+    """Which range has all of it, and which is away; that one starts with what plans named meanwhile."""
     async with Cluster() as world:
         world.host.add_image(APP, [BASE, b"app"])
-        plan = DeploymentPlanned(plan_id="p1", images=("app:1",), range_ids=("r0", "late"))
+        await world.processes["agent-r1"].kill()
         await eventually(lambda: world.bus.members("cyroid:index:known"), within_seconds=10)
-        await world.say(world.streams.deployments, plan)
+        for plan_id in ("p0", "p1"):
+            plan = DeploymentPlanned(plan_id=plan_id, images=("app:1",), range_ids=("r0", "r1"))
+            await world.say(world.streams.deployments, plan)
 
         async def settled() -> PlanView | None:
             row = await one_plan(world.bus, world.streams, "p1")
@@ -47,34 +51,34 @@ async def test_a_plan_says_how_far_it_is_and_reaches_ranges_that_came_up_since()
 
         row = await eventually(settled, within_seconds=10)
         assert row.images == [PlanImageView(reference=APP, registry="there")]
-        assert {one.range_id: (one.state, one.ready) for one in row.ranges} == {
-            "r0": ("succeeded", 1),
-            "late": ("away", 0),
+        assert {one.range_id: (one.state, one.ready, bool(one.deployment_id)) for one in row.ranges} == {
+            "r0": ("succeeded", 1, True),
+            "r1": ("away", 0, False),
         }
-        await world.bus.beat(world.streams.alive("late"), b"{}", 5.0)
-        await world.say(world.streams.deployments, plan)
+        world.processes["agent-r1"].start()
 
-        async def late() -> str | None:
-            (_, one) = (await one_plan(world.bus, world.streams, "p1")).ranges
-            return one.state if one.state not in ("away", "requested") else None
+        async def done() -> bool:
+            return {row.state for row in await latest_plans(world.bus, world.streams, 10)} == {"done"}
 
-        async def away_again() -> bool:
-            return await world.bus.beats([world.streams.alive("late")]) == [None]
-
-        async def taken() -> bool:
-            (deployer,) = [
-                one for one in await world.bus.groups([world.streams.deployments], 100) if one.group == "deployer"
-            ]
-            return (deployer.lag, deployer.pending) == (0, 0)
-
-        assert await eventually(late, within_seconds=10)
-        assert await eventually(away_again, within_seconds=60)
-        await world.say(world.streams.deployments, plan)
-        assert await eventually(taken, within_seconds=10)
-        assert await late()  # what it was given is not forgotten because it is away now
+        assert await eventually(done, within_seconds=20)
+        assert await world.engines["r1"].inspect(APP) is not None
+        assert await world.bus.load(PlanKeys("cyroid").planned("r1").name) is None
         asked = [one for one in await world.said(world.streams.deployments) if isinstance(one, DeploymentRequested)]
-        assert sorted(one.range_id for one in asked) == ["late", "r0"]
-        assert [row.plan_id for row in await latest_plans(world.bus, world.streams, 10)] == ["p1"]
+        assert sorted(one.range_id for one in asked) == ["r0", "r0", "r1", "r1"]
+        assert [row.plan_id for row in await latest_plans(world.bus, world.streams, 10)] == ["p1", "p0"]
+
+
+async def test_a_plan_reaches_a_range_whose_word_came_too_early() -> None:
+    """It was up before the note of it was there, with no heartbeat at that moment: the reconciler makes it good."""
+    async with Cluster() as world:
+        world.host.add_image(APP, [BASE, b"app"])
+        await eventually(lambda: world.bus.members("cyroid:index:known"), within_seconds=10)
+        await world.say(world.streams.deployments, DeploymentPlanned(plan_id="p1", images=("app:1",)))
+        await eventually(lambda: world.bus.load("cyroid:plan:p1"), within_seconds=10)
+        note = PlannedRange(range_id="r0", plan_ids=("p1",))
+        await world.bus.commit(Outcome(records=(PlanKeys("cyroid").planned("r0").write(note, expected=ABSENT),)))
+        found = await eventually(lambda: world.engines["r0"].inspect(APP), within_seconds=90)
+        assert found.references == (APP,)
 
 
 async def test_a_plan_is_remembered_as_long_as_deployments_are() -> None:
