@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from events.bus import BusClient
@@ -24,6 +25,14 @@ ANSWER_SECONDS = 5.0
 _PAUSE_SECONDS, _PAUSE_LIMIT_SECONDS = 0.01, 0.2
 Found = tuple[HostImage | None, str | None]
 _Question = tuple[str, str, str | None, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A question under way, and how many wait for its answer."""
+
+    task: asyncio.Task[Found]
+    askers: int = 0
 
 
 class HostLookup:
@@ -44,7 +53,7 @@ class HostLookup:
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._keys, self._held = HostKeys(streams.prefix), HeldKeys(streams.prefix)
-        self._asked: dict[_Question, asyncio.Task[Found]] = {}
+        self._asked: dict[_Question, _Asked] = {}
 
     async def find(self, reference: str, image_id: str | None = None, diff_ids: tuple[str, ...] = ()) -> Found:
         """What a host has under this name, or as this content; why that is not known. Raises BusError."""
@@ -83,24 +92,34 @@ class HostLookup:
     async def _ask_all(
         self, hosts: Sequence[str], reference: str, image_id: str | None, diff_ids: tuple[str, ...]
     ) -> Found:
-        answers = await asyncio.gather(*(self._ask_once((host, reference, image_id, diff_ids)) for host in hosts))
+        questions = [self._ask_once((host, reference, image_id, diff_ids)) for host in hosts]
+        ended = await asyncio.gather(*questions, return_exceptions=True)  # none goes on where another one failed
+        answers = [_raised(one) for one in ended]
         found = next((image for image, _ in answers if image is not None), None)
         away = next((problem for _, problem in answers if problem is not None), None)
         return found, None if found is not None else away
 
     async def _ask_once(self, question: _Question) -> Found:
         """Whoever asks what is being asked gets that answer: a deployment to a hundred ranges asks a few times."""
-        task = self._asked.get(question)
-        if task is None:
-            task = self._asked[question] = asyncio.create_task(self._ask(*question))
-            task.add_done_callback(lambda done: self._answered(question, done))
-        return await asyncio.shield(task)
+        asked = self._asked.get(question)
+        if asked is None:
+            asked = self._asked[question] = _Asked(asyncio.create_task(self._ask(*question)))
+        asked.askers += 1
+        try:
+            return await asyncio.shield(asked.task)
+        finally:
+            asked.askers -= 1
+            if not asked.askers:
+                await self._end(question, asked)
 
-    def _answered(self, question: _Question, task: asyncio.Task[Found]) -> None:
-        """Retrieves the error of a question whose asker was cancelled."""
-        del self._asked[question]
-        if not task.cancelled():
-            task.exception()
+    async def _end(self, question: _Question, asked: _Asked) -> None:
+        """With its last asker a question ends, answered or not: no task outlives the deployer that asked."""
+        if self._asked.get(question) is asked:
+            del self._asked[question]
+        asked.task.cancel()
+        await asyncio.wait((asked.task,))
+        if not asked.task.cancelled():
+            asked.task.exception()  # retrieved, also where the last asker was cancelled
 
     async def _ask(self, host: str, reference: str, image_id: str | None, diff_ids: tuple[str, ...]) -> Found:
         look_id, loop = new_id(), asyncio.get_running_loop()
@@ -116,6 +135,12 @@ class HostLookup:
                 return _read(answer, host)
             pause = min(1.5 * pause, _PAUSE_LIMIT_SECONDS)
         return None, f"host {host} did not answer within {self._answer_seconds:.0f} s"
+
+
+def _raised(ended: Found | BaseException) -> Found:
+    if isinstance(ended, BaseException):
+        raise ended
+    return ended
 
 
 def _read(answer: LookAnswer, host: str) -> Found:

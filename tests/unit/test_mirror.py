@@ -26,7 +26,6 @@ COVERED_BY = {
     "tests/unit/services/deployer/test_many_hosts.py": (
         "services/deployer/archive_origins.py",
         "services/deployer/policy.py",
-        "services/deployer/host_lookup.py",
         "services/registry_pusher/host_look.py",
         "services/registry_pusher/host_presence.py",
         "services/registry_pusher/host_routing.py",
