@@ -8,6 +8,7 @@ import msgspec
 
 from services.api.route import Call, NoBody, NoQuery, Reply, Route
 from services.commands.forget import forget_images, forget_range
+from services.commands.range_claims import release_range
 from services.ports import Engine, Registry
 from services.queries.verification import RangeVerification, Verifier
 
@@ -33,6 +34,12 @@ async def _forget(call: Call[ForgetQuery, NoBody]) -> Reply[None]:
 async def _forget_image(call: Call[NoQuery, NoBody]) -> Reply[None]:
     context = call.context
     await forget_images(context.bus, context.streams, call.path["range_id"], [call.path["reference"]])
+    return Reply(None)
+
+
+async def _release(call: Call[NoQuery, NoBody]) -> Reply[None]:
+    context = call.context
+    await release_range(context.bus, context.streams.prefix, call.path["range_id"])
     return Reply(None)
 
 
@@ -64,6 +71,18 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         answer=None,
         status=204,
         errors=("not_found", "range_alive"),
+    ),
+    Route(
+        method="DELETE",
+        path="/api/v1/ranges/{range_id}/claim",
+        summary="let a range's id go: it may come up on another host",
+        handler=_release,
+        access="operator",
+        query=NoQuery,
+        body=NoBody,
+        answer=None,
+        status=204,
+        errors=("not_found",),
     ),
     Route(
         method="GET",

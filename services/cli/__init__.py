@@ -20,6 +20,7 @@ from services.cli.host_images import adopt, fetch, reclaim, reclaim_rules
 from services.cli.hosts import hosts
 from services.cli.images import images
 from services.cli.plans import plan, plans
+from services.cli.priority import priority
 from services.cli.ranges import ranges
 from services.cli.registry import registry
 from services.cli.serve import serve
@@ -63,7 +64,8 @@ def main(context: click.Context, /, **flags: str | None) -> None:
 for _command in (remove, adopt, reclaim, fetch):
     images.add_command(_command)
 registry.add_command(reclaim_rules)
-deployments.add_command(plan)
+for _command in (plan, priority):
+    deployments.add_command(_command)
 for command in (
     serve,
     images,

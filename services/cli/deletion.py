@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from services.cli.by_api import NO_ANSWER, ApiRequest, by_api, delete
 from services.cli.command_group import complain, run
 from services.cli.output import json_flag, print_json, size
 from services.cli.serving_role import tell_if_unserved
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     Answer = ImageDeleted | ImageDeleteRefused | DeletionPlanned | None
 
 FAILED_STATUS = 5
+
+
+def _requests(references: Sequence[str], dry_run: bool, force: bool, timeout: float) -> list[ApiRequest]:
+    def failed(answer: dict[str, Any]) -> bool | str:
+        return NO_ANSWER if not answer["ended"] else bool(answer["needed_by"]) and not force
+
+    return [replace(delete("images", name, dry_run=dry_run, force=force), failed=failed) for name in references]
 
 
 @click.command("rm")
@@ -36,6 +45,7 @@ FAILED_STATUS = 5
 )
 @json_flag
 @click.pass_context
+@by_api(_requests)
 def remove(
     context: click.Context, /, *, references: Sequence[str], dry_run: bool, force: bool, timeout: float, as_json: bool
 ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from services.cli.by_api import ApiRequest, by_api, changed, post
 from services.cli.command_group import complain, run, user
 from services.cli.output import json_flag, print_json, print_table, size, talk
 from services.cli.serving_role import tell_if_unserved
@@ -44,6 +45,7 @@ _timeout = click.option(
 @_timeout
 @json_flag
 @click.pass_context
+@by_api(lambda timeout, **chosen: post("images", "adopt", **chosen))
 def adopt(
     context: click.Context, /, *, patterns: Sequence[str], origin: str, dry_run: bool, timeout: float, as_json: bool
 ) -> None:
@@ -60,7 +62,7 @@ def adopt(
     """
 
     async def work(resources: Resources) -> AdoptionView:
-        from typing import Any, cast
+        from typing import cast
 
         from events.messages import AdoptRequested
         from services.commands.host_images import adoption
@@ -100,6 +102,7 @@ def _print_adoption(answer: AdoptionView) -> None:
 @_timeout
 @json_flag
 @click.pass_context
+@by_api(lambda timeout, **chosen: post("images", "reclaim", **chosen))
 def reclaim(
     context: click.Context, /, *, patterns: Sequence[str], dry_run: bool, timeout: float, as_json: bool
 ) -> None:
@@ -138,6 +141,7 @@ def reclaim(
 @_timeout
 @json_flag
 @click.pass_context
+@by_api(lambda timeout, references: [post("images", "fetch", reference=one) for one in references])
 def fetch(context: click.Context, /, *, references: Sequence[str], timeout: float, as_json: bool) -> None:
     """Bring images back from the registry to the host's engine.
 
@@ -166,6 +170,30 @@ def fetch(context: click.Context, /, *, references: Sequence[str], timeout: floa
     _end(context, all(one.ended for one in answers))
 
 
+def _change(
+    pattern: str | None, after_days: float | None, keep: bool, remove: bool
+) -> Callable[[ReclaimRules], ReclaimRules]:
+    """Without a pattern nothing is changed. Raises click.UsageError."""
+    if pattern is None:
+        return lambda rules: rules
+    if sum((after_days is not None, keep, remove)) != 1:
+        raise click.UsageError("give one of --after-days, --keep and --remove with a pattern")
+
+    def change(before: ReclaimRules) -> ReclaimRules:
+        from services.core.images.reclaim_rules import ReclaimRule
+
+        rule = ReclaimRule(pattern=pattern, after_days=after_days)
+        return before.without(pattern) if remove else before.with_rule(rule)
+
+    return change
+
+
+def _rules_request(pattern: str | None, **chosen: Any) -> ApiRequest:
+    from services.core.images.reclaim_rules import ReclaimRules
+
+    return changed(ReclaimRules, _change(pattern, **chosen), "settings", "reclaim", shown=_print_rules)
+
+
 @click.command("reclaim-rules")
 @click.argument("pattern", required=False)
 @click.option(
@@ -178,9 +206,8 @@ def fetch(context: click.Context, /, *, references: Sequence[str], timeout: floa
 @click.option("--remove", is_flag=True, help="Take the rule out.")
 @json_flag
 @click.pass_context
-def reclaim_rules(
-    context: click.Context, /, *, pattern: str | None, after_days: float | None, keep: bool, remove: bool, as_json: bool
-) -> None:
+@by_api(_rules_request)
+def reclaim_rules(context: click.Context, /, *, pattern: str | None, as_json: bool, **chosen: Any) -> None:
     """Show or change which copies on the host's engine are freed.
 
     A copy goes after the image was pushed and its copy in the registry was read back. The first pattern that fits a
@@ -192,24 +219,17 @@ def reclaim_rules(
       cyroid-images registry reclaim-rules
       cyroid-images registry reclaim-rules 'docker.io/team/*' --after-days 7
     """
-    if pattern is not None and sum((after_days is not None, keep, remove)) != 1:
-        raise click.UsageError("give one of --after-days, --keep and --remove with a pattern")
-
-    def change(before: ReclaimRules) -> ReclaimRules:
-        from services.core.images.reclaim_rules import ReclaimRule
-
-        if pattern is None:
-            return before
-        return (
-            before.without(pattern) if remove else before.with_rule(ReclaimRule(pattern=pattern, after_days=after_days))
-        )
+    change = _change(pattern, **chosen)
 
     async def work(resources: Resources) -> ReclaimRules:
         from services.core.images.reclaim_rules import ReclaimRules, reclaim_key
 
         return await changed_setting(resources, reclaim_key(resources.streams.prefix), ReclaimRules(), change)
 
-    found = run(context, work)
+    _print_rules(run(context, work), as_json)
+
+
+def _print_rules(found: ReclaimRules, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.cli.by_api import by_api, delete, get
 from services.cli.command_group import run
 from services.cli.output import ago, json_flag, plain, print_json, print_page, print_table, size, talk
 
@@ -22,6 +23,7 @@ def hosts() -> None:
 @hosts.command("ls")
 @json_flag
 @click.pass_context
+@by_api(lambda: get("hosts"))
 def list_(context: click.Context, /, *, as_json: bool) -> None:
     """List hosts: whether each is there, its engine, its images and ranges, and its free disk.
 
@@ -64,6 +66,7 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Even while it is there, and reports again.")
 @json_flag
 @click.pass_context
+@by_api(lambda host, force: delete("hosts", host, force=force, answered={"host": host}))
 def forget(context: click.Context, /, *, host: str, force: bool, as_json: bool) -> None:
     """Forget a host that no longer exists, and which images it held.
 

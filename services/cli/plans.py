@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from services.cli.by_api import by_api, get
+from services.cli.by_api import by_api, get, post
 from services.cli.command_group import complain, run, user
 from services.cli.output import json_flag, plain, print_json, print_page, print_table, talk
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--platform", metavar="OS/ARCH", help="For images of several platforms.")
 @json_flag
 @click.pass_context
+@by_api(lambda **plan: post("plans", **plan))
 def plan(context: click.Context, /, *, images: tuple[str, ...], as_json: bool, **more: Any) -> None:
     """Announce images that will be needed.
 

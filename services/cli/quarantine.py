@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.cli.by_api import by_api, get, post
 from services.cli.command_group import complain, run
 from services.cli.output import json_flag, print_json, print_table, size, talk
 from services.cli.serving_role import tell_if_unserved
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from services.resources import Resources
 
 FAILED_STATUS = 5
+_RESTORE = ("registry", "quarantine", "restore")
 
 
 @click.group()
@@ -27,6 +29,7 @@ def quarantine() -> None:
 @quarantine.command("ls")
 @json_flag
 @click.pass_context
+@by_api(lambda: get("registry", "quarantine"))
 def list_(context: click.Context, /, *, as_json: bool) -> None:
     """List what is in quarantine.
 
@@ -56,6 +59,7 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
 @click.argument("digests", nargs=-1, required=True, metavar="DIGEST…")
 @json_flag
 @click.pass_context
+@by_api(lambda digests: post(*_RESTORE, failed=lambda answer: bool(answer["missing"]), digests=digests))
 def restore(context: click.Context, /, *, digests: Sequence[str], as_json: bool) -> None:
     """Bring blobs back.
 

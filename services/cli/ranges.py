@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.cli.by_api import by_api, get
+from services.cli.by_api import ApiRequest, by_api, delete, get
 from services.cli.command_group import alias, run
 from services.cli.output import ago, json_flag, plain, print_json, print_page, print_table, size, talk
 
@@ -47,12 +47,22 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
             talk(plain(f"{row.contested.explain()}; its deployments wait until then"))
 
 
+def _forget_requests(range_id: str, images: Sequence[str], force: bool) -> ApiRequest | list[ApiRequest]:
+    if not images:
+        return delete("ranges", range_id, force=force, answered={"range_id": range_id, "images": []})
+    return [
+        delete("ranges", range_id, "images", image, answered={"range_id": range_id, "images": [image]})
+        for image in images
+    ]
+
+
 @ranges.command()
 @click.argument("range_id", metavar="RANGE")
 @click.argument("images", nargs=-1, metavar="[IMAGE…]")
 @click.option("--force", is_flag=True, help="Even while its agent is alive, which announces the range again.")
 @json_flag
 @click.pass_context
+@by_api(_forget_requests)
 def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], force: bool, as_json: bool) -> None:
     """Forget a range, or some of its desired images.
 
@@ -85,6 +95,7 @@ def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], f
 @click.argument("range_id", metavar="RANGE")
 @json_flag
 @click.pass_context
+@by_api(lambda range_id: delete("ranges", range_id, "claim", answered={"range_id": range_id}))
 def release(context: click.Context, /, *, range_id: str, as_json: bool) -> None:
     """Let a range's id go, so that a range on another host can have it.
 

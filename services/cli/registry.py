@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from events.task_group import TaskGroup
+from services.cli.by_api import by_api, get, post
 from services.cli.command_group import complain, run
 from services.cli.output import json_flag, print_json, print_table, progress, size, talk
 from services.cli.quarantine import quarantine
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from services.resources import Resources
 
 FAILED_STATUS = 5
+#: What `figures` shows, as a path of the API.
+_FIGURES = {"images": ("details",), "layers": ("details",), "growth": ("growth",)}
 _TIMEOUT = click.FloatRange(min=0, min_open=True)
 
 
@@ -40,6 +43,7 @@ for command in (quarantine, retention, auto_push):
 @click.option("--growth", "shown", flag_value="growth", help="How the store grew.")
 @json_flag
 @click.pass_context
+@by_api(lambda shown: get("registry", "figures", *_FIGURES.get(shown, ())))
 def figures(context: click.Context, /, *, shown: str | None, as_json: bool) -> None:
     """Show what the registry stores.
 
@@ -115,6 +119,7 @@ def _print_figures(found: StoreFigures) -> None:
 @click.option("--timeout", type=_TIMEOUT, metavar="SECONDS", help="Wait no longer than this.")
 @json_flag
 @click.pass_context
+@by_api(lambda timeout, **chosen: post("registry", "collect", failed=lambda answer: bool(answer["damaged"]), **chosen))
 def collect(
     context: click.Context, /, *, dry_run: bool, scrub: bool, now: bool, timeout: float | None, as_json: bool
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 ANSWER_SECONDS = 60.0
 UPLOAD_SECONDS = 6 * 3600.0
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+#: The API sends a heartbeat every 15 seconds: longer silence is a connection that is gone.
+SILENCE_SECONDS = 60.0
 
 
 class ApiProblem(CyroidError):
@@ -76,6 +79,51 @@ async def ask(method: str, url: str, *, query: Mapping[str, str] | None = None, 
             return decoded(answer.status, answer.content_type, content)
     except (aiohttp.ClientError, TimeoutError, OSError) as problem:
         raise Unavailable(f"the API does not answer: {problem}; see --api") from problem
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event of a stream of server-sent events. `data` is its JSON."""
+
+    event: str
+    data: bytes
+    ident: str = ""
+
+
+async def listen(url: str, last_id: str = "") -> AsyncGenerator[ServerSentEvent, None]:
+    """Server-sent events until the server ends the stream. Raises CyroidError; Unavailable: the connection broke."""
+    import aiohttp
+
+    headers = {"Accept": "text/event-stream, application/json", **_authorization()}
+    headers |= {"Last-Event-ID": last_id} if last_id else {}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_SECONDS, sock_read=SILENCE_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, headers=headers, allow_redirects=False) as answer,
+        ):
+            if answer.content_type != "text/event-stream":
+                decoded(answer.status, answer.content_type, await answer.content.read(ANSWER_LIMIT_BYTES))
+                raise BadInput("the API's answer is no stream of events: is this its address?")
+            kept = b""
+            async for chunk in answer.content.iter_any():
+                *whole, kept = (kept + chunk).split(b"\n\n")
+                for one in whole:
+                    if (found := _event_of(one)) is not None:
+                        yield found
+                if len(kept) > ANSWER_LIMIT_BYTES:
+                    raise BadInput("an event of the API has no end: is this its address?")
+    except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+        raise Unavailable(f"the API does not answer: {problem}; see --api") from problem
+
+
+def _event_of(text: bytes) -> ServerSentEvent | None:
+    """None for a comment, which is the heartbeat."""
+    fields = dict(line.split(b": ", 1) for line in text.split(b"\n") if b": " in line)
+    if b"data" not in fields:
+        return None
+    words = {name: fields.get(name, b"").decode(errors="replace") for name in (b"event", b"id")}
+    return ServerSentEvent(words[b"event"], fields[b"data"], words[b"id"])
 
 
 def decoded(status: int, content_type: str, content: bytes) -> Any:

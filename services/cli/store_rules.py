@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from services.cli.by_api import ApiRequest, by_api, changed, post
 from services.cli.command_group import complain, run
 from services.cli.output import json_flag, print_json, print_table, size
 from services.cli.serving_role import tell_if_unserved
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FAILED_STATUS = 5
 S = TypeVar("S", bound="msgspec.Struct")
+_RETENTION = ("registry", "retention")
 _CHOICES = {"on": True, "off": False, "default": None}
 
 
@@ -36,9 +38,27 @@ def retention() -> None:
     """
 
 
+def _with(rule: dict[str, Any]) -> Callable[[RetentionRules], RetentionRules]:
+    """Add or replace a rule, made of its fields."""
+
+    def change(rules: RetentionRules) -> RetentionRules:
+        from services.core.store.retention import RetentionRule
+
+        return rules.with_rule(RetentionRule(**rule))
+
+    return change
+
+
+def _retention_change(change: Callable[[RetentionRules], RetentionRules]) -> ApiRequest:
+    from services.core.store.retention import RetentionRules
+
+    return changed(RetentionRules, change, *_RETENTION, shown=_print_rules)
+
+
 @retention.command("show")
 @json_flag
 @click.pass_context
+@by_api(lambda: _retention_change(lambda rules: rules))
 def show_rules(context: click.Context, /, *, as_json: bool) -> None:
     """Print the rules.
 
@@ -58,36 +78,22 @@ def show_rules(context: click.Context, /, *, as_json: bool) -> None:
 )
 @json_flag
 @click.pass_context
-def add_rule(
-    context: click.Context,
-    /,
-    *,
-    pattern: str,
-    keep_last: int | None,
-    keep_days: float | None,
-    cap_bytes: int | None,
-    as_json: bool,
-) -> None:
+@by_api(lambda **rule: _retention_change(_with(rule)))
+def add_rule(context: click.Context, /, *, as_json: bool, **rule: Any) -> None:
     """Add or replace a rule.
 
     It is for names that PATTERN fits (`*/team/*`) and replaces the one with that pattern. A tag is kept if it is
     among the newest, or was pushed, deployed or pulled lately; what an open deployment, a plan
     or a range needs is always kept. See what it would do with `registry retention run --dry-run`.
     """
-
-    def change(rules: RetentionRules) -> RetentionRules:
-        from services.core.store.retention import RetentionRule
-
-        rule = RetentionRule(pattern=pattern, keep_last=keep_last, keep_days=keep_days, cap_bytes=cap_bytes)
-        return rules.with_rule(rule)
-
-    _print_rules(_changed_rules(context, change), as_json)
+    _print_rules(_changed_rules(context, _with(rule)), as_json)
 
 
 @retention.command("rm")
 @click.argument("pattern")
 @json_flag
 @click.pass_context
+@by_api(lambda pattern: _retention_change(lambda rules: rules.without(pattern)))
 def remove_rule(context: click.Context, /, *, pattern: str, as_json: bool) -> None:
     """Remove a rule."""
     _print_rules(_changed_rules(context, lambda rules: rules.without(pattern)), as_json)
@@ -97,6 +103,7 @@ def remove_rule(context: click.Context, /, *, pattern: str, as_json: bool) -> No
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, with the reason for each image.")
 @json_flag
 @click.pass_context
+@by_api(lambda dry_run: post(*_RETENTION, "run", dry_run=dry_run))
 def run_rules(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
     """Apply the rules now.
 
@@ -158,11 +165,32 @@ def _print_rules(rules: RetentionRules, as_json: bool) -> None:
 # ---- auto-push ----
 
 
+def _auto_push_change(choice: str | None, pattern: str | None) -> Callable[[AutoPush], AutoPush]:
+    def change(before: AutoPush) -> AutoPush:
+        import msgspec
+
+        if choice is None:
+            return before
+        if pattern is not None:
+            return before.with_rule(pattern, _CHOICES[choice])
+        return msgspec.structs.replace(before, push=_CHOICES[choice])
+
+    return change
+
+
+def _auto_push_request(choice: str | None, pattern: str | None) -> ApiRequest:
+    from services.core.images.auto_push import AutoPush
+
+    change = _auto_push_change(choice, pattern)
+    return changed(AutoPush, change, "settings", "auto-push", shown=_print_auto_push)
+
+
 @click.command("auto-push")
 @click.argument("choice", type=click.Choice(list(_CHOICES)), required=False)
 @click.option("--pattern", metavar="PATTERN", help="Of images whose full name fits; `default` takes the rule out.")
 @json_flag
 @click.pass_context
+@by_api(_auto_push_request)
 def auto_push(context: click.Context, /, *, choice: str | None, pattern: str | None, as_json: bool) -> None:
     """Show or change which images are pushed by themselves.
 
@@ -176,21 +204,16 @@ def auto_push(context: click.Context, /, *, choice: str | None, pattern: str | N
       cyroid-images registry auto-push off --pattern 'docker.io/team/*:dev-*'
     """
 
-    def change(before: AutoPush) -> AutoPush:
-        import msgspec
-
-        if choice is None:
-            return before
-        if pattern is not None:
-            return before.with_rule(pattern, _CHOICES[choice])
-        return msgspec.structs.replace(before, push=_CHOICES[choice])
-
     async def work(resources: Resources) -> AutoPush:
         from services.core.images.auto_push import AutoPush, auto_push_key
 
-        return await changed_setting(resources, auto_push_key(resources.streams.prefix), AutoPush(), change)
+        key, change = auto_push_key(resources.streams.prefix), _auto_push_change(choice, pattern)
+        return await changed_setting(resources, key, AutoPush(), change)
 
-    found = run(context, work)
+    _print_auto_push(run(context, work), as_json)
+
+
+def _print_auto_push(found: AutoPush, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return

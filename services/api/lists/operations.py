@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -32,13 +32,17 @@ class LettersQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Events of one type or subject, or of one request (`correlation_id`); those before an entry (`cursor`)."""
+    """Events of one type or subject, or of one request (`correlation_id`); those before an entry (`cursor`).
+
+    `related`: the event with this id, correlation id or entry id, and all that the same request caused.
+    """
 
     limit: Limit = 50
     cursor: CursorText = ""
     type: Text = ""
     subject: Text = ""
     correlation_id: Text = ""
+    related: Text = ""
     q: Annotated[str, Meta(max_length=256, description="text of at most 256 characters")] = ""
 
 
@@ -95,7 +99,7 @@ async def event_log(context: ReadContext, path: Mapping[str, str], query: Events
     """The newest first. The cursor is stream and entry of the last one."""
     found: list[LoggedEvent] = []
     begun = not query.cursor
-    for entry in context.recent.entries():
+    for entry in _related(context.recent.entries(), query.related):
         if not begun:
             begun = query.cursor == _place(entry)
             continue
@@ -107,6 +111,14 @@ async def event_log(context: ReadContext, path: Mapping[str, str], query: Events
         raise BadInput("cursor names an event that the log does not have any more: begin anew")
     items = found[: query.limit]
     return Page(items=items, next=_place(items[-1]) if len(found) > query.limit else None)
+
+
+def _related(entries: Sequence[LoggedEvent], ident: str) -> Sequence[LoggedEvent]:
+    if not ident:
+        return entries
+    named = [one for one in entries if ident in (one.id, one.entry, one.correlationid)]
+    threads = {one.correlationid for one in named} - {""}
+    return [one for one in entries if one.correlationid in threads or one in named]
 
 
 def _place(entry: LoggedEvent) -> str:
@@ -153,7 +165,7 @@ READS: tuple[Read[Any, Any], ...] = (
     ),
     Read(
         path="/api/v1/event-log",
-        summary="the latest 2000 events, the newest first: `type`, `subject`, `correlation_id`, `q`",
+        summary="the latest 2000 events, the newest first: `type`, `subject`, `correlation_id`, `related`, `q`",
         function=event_log,
         query=EventsQuery,
         answer=Page[LoggedEvent],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from services.cli.by_api import ApiRequest, by_api, get
 from services.cli.command_group import read_settings, run
 from services.cli.events.dead import dead
 from services.cli.events.tail import events
@@ -18,16 +20,25 @@ if TYPE_CHECKING:
     from services.resources import Resources
 
 __all__ = ["events"]
+NOT_FOUND_STATUS = 2
+
+
+def _show_request(event_id: str) -> ApiRequest:
+    asked = get("event-log", related=event_id)
+    reason = f"none of the latest events has the id or correlation id {event_id}"
+    return replace(asked, failed=lambda page: not page["items"] and reason, failed_status=NOT_FOUND_STATUS)
 
 
 @events.command()
 @click.argument("event_id")
 @json_flag
 @click.pass_context
+@by_api(_show_request)
 def show(context: click.Context, /, *, event_id: str, as_json: bool) -> None:
     """Show one event and all that its request caused.
 
-    EVENT_ID is an event's id, its correlation id, or the id of its entry.
+    EVENT_ID is an event's id, its correlation id, or the id of its entry. With --api it is looked for among the latest
+    2000 events.
 
     \b
     Example:
@@ -60,10 +71,11 @@ def show(context: click.Context, /, *, event_id: str, as_json: bool) -> None:
     type=click.IntRange(min=0),
     default=20,
     show_default=True,
-    help="How many pending entries to show per group.",
+    help="How many pending entries to show per group; none with --api.",
 )
 @json_flag
 @click.pass_context
+@by_api(lambda entries: get("groups"))
 def groups(context: click.Context, /, *, entries: int, as_json: bool) -> None:
     """Show the backlog of each consumer group.
 

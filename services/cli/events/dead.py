@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from services.cli.by_api import ApiRequest, Caller, by_api, get
 from services.cli.command_group import run
 from services.cli.output import json_flag, plain, print_json, print_page, print_table
 
@@ -17,6 +18,33 @@ if TYPE_CHECKING:
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: So many letters the API takes in one request.
+_AT_ONCE = 1000
+
+
+def _request(verb: str) -> Callable[..., ApiRequest]:
+    """Count the letters, and with --yes confirm that number, as often as the API takes a part of them."""
+
+    def make(letter_ids: Sequence[str], every: bool, yes: bool) -> ApiRequest:
+        _check(letter_ids, every=every)
+        path, wanted = ("dead-letters", verb), {"letters": list(letter_ids)} if letter_ids else {}
+
+        async def steps(call: Caller) -> Any:
+            from services.errors import NotFound
+
+            found = await call("POST", path, body=wanted)
+            if found["matching"] < len(set(letter_ids)):
+                raise NotFound("not all of these dead letters are there", hint="cyroid-images events dead list")
+            done, now = 0, found["matching"]
+            for more in range(-(-now // _AT_ONCE) if yes else 0):
+                if more:
+                    now = (await call("POST", path, body=wanted))["matching"]
+                done += (await call("POST", path, body={**wanted, "confirm": now}))["done"]
+            return {"matching": found["matching"], "done": done, "dry_run": not yes}
+
+        return ApiRequest(steps=steps)
+
+    return make
 
 
 def _choice(command: F) -> F:
@@ -38,6 +66,7 @@ def dead() -> None:
 @dead.command(name="list")
 @json_flag
 @click.pass_context
+@by_api(lambda: get("dead-letters"))
 def list_letters(context: click.Context, /, *, as_json: bool) -> None:
     """List all dead letters, oldest first.
 
@@ -63,6 +92,7 @@ def list_letters(context: click.Context, /, *, as_json: bool) -> None:
 @click.argument("letter_id")
 @json_flag
 @click.pass_context
+@by_api(lambda letter_id: get("dead-letters", letter_id))
 def show(context: click.Context, /, *, letter_id: str, as_json: bool) -> None:
     """Show one dead letter with every field its entry had.
 
@@ -92,6 +122,7 @@ def show(context: click.Context, /, *, letter_id: str, as_json: bool) -> None:
 @_choice
 @json_flag
 @click.pass_context
+@by_api(_request("redrive"))
 def redrive(context: click.Context, /, *, letter_ids: Sequence[str], every: bool, yes: bool, as_json: bool) -> None:
     """Publish dead letters to their streams again.
 
@@ -111,6 +142,7 @@ def redrive(context: click.Context, /, *, letter_ids: Sequence[str], every: bool
 @_choice
 @json_flag
 @click.pass_context
+@by_api(_request("drop"))
 def drop(context: click.Context, /, *, letter_ids: Sequence[str], every: bool, yes: bool, as_json: bool) -> None:
     """Delete dead letters.
 
@@ -121,6 +153,12 @@ def drop(context: click.Context, /, *, letter_ids: Sequence[str], every: bool, y
       cyroid-images events dead drop 1795442944833-0 --yes
     """
     _each(context, letter_ids, every=every, yes=yes, as_json=as_json, verb="drop", act=_drop)
+
+
+def _check(letter_ids: Sequence[str], *, every: bool) -> None:
+    """Raises click.UsageError."""
+    if bool(letter_ids) == every:
+        raise click.UsageError("give the ids of dead letters, or --all")
 
 
 async def _redrive(bus: Bus, stream: str, letter_id: str) -> bool:
@@ -141,8 +179,7 @@ def _each(
     verb: str,
     act: Callable[[Bus, str, str], Awaitable[bool]],
 ) -> None:
-    if bool(letter_ids) == every:
-        raise click.UsageError("give the ids of dead letters, or --all")
+    _check(letter_ids, every=every)
 
     async def work(resources: Resources) -> DeadLettersDone:
         from services.queries.dead_letters import (

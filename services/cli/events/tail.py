@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from services.cli.command_group import run
+from services.cli.events import over_api
+from services.cli.events.lines import event_line, letter_line
 from services.cli.output import json_flag, plain, print_json
+from services.cli.remote import api_option
 
 if TYPE_CHECKING:
     from events.bus import Tailed
     from events.streams import Streams
     from services.resources import Resources
-
-#: Fields of a message that would fill the line without saying much.
-_LONG = {"layers", "diff_ids", "held", "token", "registry_token", "images_present"}
 
 
 @click.group()
@@ -38,6 +39,7 @@ def events() -> None:
     help="Only this range's streams, besides the shared ones; may be repeated.",
 )
 @click.option("--progress", "with_progress", is_flag=True, help="Show progress of transfers too.")
+@api_option
 @json_flag
 @click.pass_context
 def tail(
@@ -48,15 +50,24 @@ def tail(
     follow: bool,
     range_ids: Sequence[str],
     with_progress: bool,
+    api_url: str | None,
     as_json: bool,
 ) -> None:
     """Show events and commands as they are published.
+
+    With --api these are the streams of images, deployments and dead letters, of the latest 2000 events on; it connects
+    again after the API was away.
 
     \b
     Examples:
       cyroid-images events tail
       cyroid-images events tail -n 1000 --no-follow --json | jq -r .type | sort | uniq -c
     """
+    if api_url is not None:
+        if range_ids:
+            raise click.UsageError("--range is for tails without --api: it tells the shared streams alone")
+        asyncio.run(over_api.tail(api_url, last, follow=follow, with_progress=with_progress, as_json=as_json))
+        return
 
     async def work(resources: Resources) -> None:
         bus = await resources.bus()
@@ -109,43 +120,10 @@ def _print(entry: Tailed, as_json: bool) -> None:
     letter = letter_of(entry)
     if letter is not None:
         given_up = f"{letter.group} gave up {letter.entry_id} of {letter.stream}"
-        why = f"{letter.reason}: {letter.message}"
-        click.echo(plain(f"{letter.time} dead letter {letter.letter_id}: {given_up}: {why}"))
-        return
-    if entry.envelope is None:
+        click.echo(letter_line(letter.time, letter.letter_id, given_up, f"{letter.reason}: {letter.message}"))
+    elif entry.envelope is None:
         click.echo(plain(f"{entry.stream} {entry.entry_id} unreadable: {entry.error}"))
-        return
-    envelope = entry.envelope
-    what = type(envelope.message).__struct_config__.tag
-    moment = envelope.time.astimezone().strftime("%H:%M:%S")
-    click.echo(plain(f"{moment} {what:<28} {envelope.subject}  {_summary(envelope.message)}  [{envelope.source}]"))
-
-
-def _summary(message: Any) -> str:
-    """The short fields of a message, as `name=value`."""
-    import msgspec
-
-    plain: dict[str, object] = msgspec.to_builtins(message)
-    shown = {name: value for name, value in plain.items() if name not in _LONG | {"type", "reference"}}
-    return " ".join(f"{name}={_short(value)}" for name, value in shown.items())
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str):
-        return value[7:19] if value.startswith("sha256:") else value
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, dict):
-        return str(value.get("code", "…"))
-    if isinstance(value, list | tuple):
-        return ",".join(_brief(one) for one in value[:4]) + (",…" if len(value) > 4 else "")
-    return str(value)
-
-
-def _brief(value: Any) -> str:
-    if not isinstance(value, dict):
-        return str(value)
-    references = value.get("references") or ["<none>"]
-    name = str(value.get("reference") or references[0])
-    how = value.get("how") or (value.get("error") or {}).get("code")
-    return f"{name}={how}" if how else name
+    else:
+        envelope = entry.envelope
+        what = str(type(envelope.message).__struct_config__.tag)
+        click.echo(event_line(envelope.time, what, envelope.subject, envelope.message, envelope.source))
