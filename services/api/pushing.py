@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from services.api.parameters import Id
 from services.api.route import LARGE_BODY_LIMIT_BYTES, Call, NoBody, NoQuery, Reply, Route
 from services.commands.many_pushes import ask_for_pushes
 from services.core.images.push_batches import PushBatch, batch_key
@@ -25,10 +26,14 @@ class PreviewQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ManyPushesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Either the images, by names that the host's engine has, or all that the registry lacks."""
+    """Either the images, by names that a host's engine has, or all that the registry lacks.
+
+    `host`: whose images they are; without it this host's, or of a host that holds them.
+    """
 
     references: Annotated[tuple[ReferenceText, ...], Meta(max_length=1000)] = ()
     all_missing: bool = False
+    host: Id | None = None
 
 
 class BatchView(PushBatch, frozen=True, kw_only=True):
@@ -55,6 +60,8 @@ async def _push_many(call: Call[NoQuery, ManyPushesBody]) -> Reply[PushBatch]:
     context, body = call.context, call.body
     if bool(body.references) is body.all_missing:
         raise BadInput("name images in `references`, or say `all_missing`: one of the two")
+    if body.host is not None and body.all_missing:
+        raise BadInput("`host` is for images that are named in `references`")
     batch = await ask_for_pushes(
         body.references or None,
         engine=context.engine,
@@ -65,6 +72,7 @@ async def _push_many(call: Call[NoQuery, ManyPushesBody]) -> Reply[PushBatch]:
         actor=call.actor,
         key=call.keyed_id(),
         missing=context.reads.mirror.missing_in_registry(),
+        host=body.host,
     )
     context.reads.mirror.wake()
     return Reply(batch, location=f"/api/v1/push-batches/{batch.id}")
@@ -100,14 +108,14 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
     Route(
         method="POST",
         path="/api/v1/registry/push-many",
-        summary="push several images: `references`, or `all_missing` for all that the registry lacks",
+        summary="push several images: `references`, of `host`; or `all_missing` for all that the registry lacks",
         handler=_push_many,
         access="operator",
         query=NoQuery,
         body=ManyPushesBody,
         answer=PushBatch,
         status=202,
-        errors=("engine_unavailable", "transfer_failed"),
+        errors=("not_found", "engine_unavailable", "transfer_failed"),
         body_limit_bytes=LARGE_BODY_LIMIT_BYTES,
         idempotent_by_key=True,
     ),

@@ -6,14 +6,16 @@ from typing import Any
 
 import msgspec
 
+from services.api.parameters import Id
 from services.api.route import Call, NoQuery, Reply, Route
 from services.commands.requests import PushAsked, ask_for_push
 
 
 class PushBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The image to push, by a name that the host's engine has."""
+    """The image to push, by a name that a host's engine has. `host`: which one's; else one that holds it."""
 
     reference: str
+    host: Id | None = None
 
 
 async def _push(call: Call[NoQuery, PushBody]) -> Reply[PushAsked]:
@@ -26,6 +28,7 @@ async def _push(call: Call[NoQuery, PushBody]) -> Reply[PushAsked]:
         source=context.source,
         actor=call.actor,
         event_id=call.keyed_id(),
+        host=call.body.host,
     )
     return Reply(asked, location=f"/api/v1/pushes/{asked.id}")
 
@@ -34,7 +37,7 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
     Route(
         method="POST",
         path="/api/v1/registry/push",
-        summary="push an image of the host's engine into the registry: `reference`",
+        summary="push an image of a host's engine into the registry: `reference`, `host`",
         handler=_push,
         access="operator",
         query=NoQuery,

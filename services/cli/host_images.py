@@ -29,6 +29,9 @@ _timeout = click.option(
     show_default=True,
     help="Wait no longer; the work goes on.",
 )
+host_option = click.option(
+    "--host", metavar="HOST", help="On the engine of this host (`hosts ls`), instead of any one's."
+)
 
 
 @click.command()
@@ -42,12 +45,21 @@ _timeout = click.option(
     help="Where to look for images.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be taken up, with sizes and an estimate; change nothing.")
+@host_option
 @_timeout
 @json_flag
 @click.pass_context
 @by_api(lambda timeout, **chosen: post("images", "adopt", **chosen))
 def adopt(
-    context: click.Context, /, *, patterns: Sequence[str], origin: str, dry_run: bool, timeout: float, as_json: bool
+    context: click.Context,
+    /,
+    *,
+    patterns: Sequence[str],
+    origin: str,
+    dry_run: bool,
+    host: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Take up images that are there already.
 
@@ -67,7 +79,7 @@ def adopt(
         from events.messages import AdoptRequested
         from services.commands.host_images import adoption
 
-        command = AdoptRequested(patterns=tuple(patterns), origin=cast(Any, origin), dry_run=dry_run)
+        command = AdoptRequested(patterns=tuple(patterns), origin=cast(Any, origin), dry_run=dry_run, host=host)
         return await adoption(await _client(resources, timeout), command)
 
     answer = run(context, work)
@@ -99,12 +111,20 @@ def _print_adoption(answer: AdoptionView) -> None:
 @click.command()
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed; change nothing.")
+@host_option
 @_timeout
 @json_flag
 @click.pass_context
 @by_api(lambda timeout, **chosen: post("images", "reclaim", **chosen))
 def reclaim(
-    context: click.Context, /, *, patterns: Sequence[str], dry_run: bool, timeout: float, as_json: bool
+    context: click.Context,
+    /,
+    *,
+    patterns: Sequence[str],
+    dry_run: bool,
+    host: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Free the host engine's copies of images that the registry has.
 
@@ -121,7 +141,7 @@ def reclaim(
         from events.messages import ReclaimRequested
         from services.commands.host_images import reclaimed
 
-        command = ReclaimRequested(patterns=tuple(patterns), dry_run=dry_run)
+        command = ReclaimRequested(patterns=tuple(patterns), dry_run=dry_run, host=host)
         return await reclaimed(await _client(resources, timeout), command)
 
     answer = run(context, work)
@@ -138,11 +158,14 @@ def reclaim(
 
 @click.command()
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE…")
+@host_option
 @_timeout
 @json_flag
 @click.pass_context
-@by_api(lambda timeout, references: [post("images", "fetch", reference=one) for one in references])
-def fetch(context: click.Context, /, *, references: Sequence[str], timeout: float, as_json: bool) -> None:
+@by_api(lambda timeout, references, host: [post("images", "fetch", reference=one, host=host) for one in references])
+def fetch(
+    context: click.Context, /, *, references: Sequence[str], host: str | None, timeout: float, as_json: bool
+) -> None:
     """Bring images back from the registry to the host's engine.
 
     What it has is left alone.
@@ -150,6 +173,7 @@ def fetch(context: click.Context, /, *, references: Sequence[str], timeout: floa
     \b
     Example:
       cyroid-images images fetch web:1.0
+      cyroid-images images fetch web:1.0 --host host-2
     """
 
     async def work(resources: Resources) -> list[Fetched]:
@@ -159,7 +183,7 @@ def fetch(context: click.Context, /, *, references: Sequence[str], timeout: floa
 
         names = [str(Reference.parse(one)) for one in references]
         client = await _client(resources, timeout)
-        return [await fetched(client, FetchRequested(reference=name)) for name in names]
+        return [await fetched(client, FetchRequested(reference=name, host=host)) for name in names]
 
     answers = run(context, work)
     if as_json:

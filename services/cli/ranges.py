@@ -39,8 +39,8 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
         print_page(rows)
         return
     print_table(
-        ("RANGE", "AGENT", "ENGINE", "LAST BEAT"),
-        [(row.range_id, row.agent, row.engine_version, row.at) for row in rows],
+        ("RANGE", "HOST", "AGENT", "ENGINE", "LAST BEAT"),
+        [(row.range_id, row.host or "-", row.agent, row.engine_version, row.at) for row in rows],
     )
     for row in rows:
         if row.contested is not None:

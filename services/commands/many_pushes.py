@@ -9,6 +9,7 @@ from events.bus import BusClient, Outcome
 from events.envelope import new_id
 from events.records import ANY
 from events.streams import Streams
+from services.commands.host_choice import check_host
 from services.commands.requests import ask_for_push
 from services.core.images.push_batches import KEPT_SECONDS, BatchPush, PushBatch, RefusedPush, batch_key
 from services.core.images.references import Reference
@@ -27,12 +28,16 @@ async def ask_for_pushes(
     actor: str = "",
     key: str | None = None,
     missing: Sequence[str] | None = None,
+    host: str | None = None,
 ) -> PushBatch:
     """Publish `image.push_requested` for each; None: for every tag of the host's engine that the registry lacks.
 
     The batch is recorded. The same `key` again publishes the same events again, under the same ids. `missing` are the
-    tags that the registry lacks, where that is known; else both are asked. Raises Unavailable for the engine.
+    tags that the registry lacks, where that is known; else both are asked. `host`: whose images they are; None: each is
+    this host's, or of a host that holds it. Raises NotFound for an unknown host, Unavailable for one that is away.
     """
+    if host is not None:
+        await check_host(bus, streams, host)
     if references is not None:
         names = list(dict.fromkeys(references))
     else:
@@ -49,6 +54,7 @@ async def ask_for_pushes(
                 source=source,
                 actor=actor,
                 event_id=f"{key}.{number}" if key else None,
+                host=host,
             )
         except (NotFound, BadInput) as problem:
             refused.append(RefusedPush(reference=name, code=problem.code, message=str(problem)))

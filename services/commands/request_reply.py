@@ -31,6 +31,7 @@ from events.messages import (
     RetentionRequested,
 )
 from events.streams import Streams
+from services.commands.host_choice import check_host
 from services.errors import BadInput
 from services.queries.progress import recently
 
@@ -67,7 +68,12 @@ ANSWER_SECONDS = 30.0
 async def answer(
     bus: BusClient, streams: Streams, command: StoreCommand, *kinds: type[A], source: str, actor: str = ""
 ) -> A:
-    """Publish a command and wait for its answer; end the waiting by cancelling. Raises BusError."""
+    """Publish a command and wait for its answer; end the waiting by cancelling. Raises BusError.
+
+    Raises NotFound for a command to a host that is not known, EngineUnavailable for one that is away.
+    """
+    if isinstance(command, AdoptRequested | ReclaimRequested | FetchRequested) and command.host is not None:
+        await check_host(bus, streams, command.host)
     subject = command.reference if isinstance(command, ImageDeleteRequested | FetchRequested) else "registry"
     asked = Envelope(message=command, source=source, subject=subject, actor=actor)
     await bus.publish(streams.images, asked)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from events.messages import (
 )
 from events.records import load_both
 from events.streams import Streams
+from services.commands.host_choice import push_source
 from services.commands.prompts import answer_prompt
 from services.core.deployments.deployment import DEPLOYMENT_ID_LIMIT, Policy
 from services.core.deployments.idempotency import Claim
@@ -91,24 +92,24 @@ async def ask_for_push(
     source: str,
     actor: str = "",
     event_id: str | None = None,
+    host: str | None = None,
 ) -> PushAsked:
-    """Publish `image.push_requested` for what the host's engine has under that name. Raises NotFound.
+    """Publish `image.push_requested` for what `host` has under that name; None: this host, else one that holds it.
 
     Where a prompt for it is open, this is its answer, and is told to whoever answers later. `event_id`: the event's
-    id, for a request that may come twice.
+    id, for a request that may come twice. Raises NotFound, EngineUnavailable for a host that is away, BusError.
     """
-    name = str(Reference.parse(reference))
-    image = await engine.inspect(name)
-    if image is None:
-        raise NotFound(f"the host's engine has no image {reference}", hint="cyroid-images images ls")
+    found = await push_source(reference, engine=engine, bus=bus, streams=streams, host=host)
+    name = found.reference
     prompt = (await prompt_key(streams.prefix, prompt_id(name)).load(bus)).value
-    if prompt is not None and image.image_id in (None, prompt.image_id):
+    if prompt is not None and found.answers(prompt):
         with suppress(PromptAnswered, NotFound):  # somebody answers in this very moment: then this is one push more
             given = await answer_prompt(
                 prompt.id, "push", bus=bus, streams=streams, source=source, actor=actor, event_id=event_id
             )
             return PushAsked(reference=name, id=given.push_id)
-    message = PushRequested(reference=name, image_id=image.image_id, why="prompt" if prompt else "manual")
+    why: Literal["prompt", "manual"] = "prompt" if prompt else "manual"
+    message = PushRequested(reference=name, image_id=found.image_id, why=why, host=found.host)
     correlation_id = prompt.correlation_id if prompt else ""
     envelope = Envelope(
         message=message,

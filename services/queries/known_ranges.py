@@ -14,14 +14,18 @@ from services.core.ranges.contest import ContestedRange, ContestKeys
 from services.core.ranges.heartbeat import AgentHeartbeat
 from services.core.ranges.ranges import RangeKeys
 
+_AT_ONCE = 500
+
 
 class RangeView(msgspec.Struct, frozen=True, kw_only=True):
     """A range whose agent has reported. `unreadable`: its heartbeat cannot be decoded; then the rest is empty.
 
-    `contested`: two agents speak for it, on these engines, and its deployments wait.
+    `host`: where it runs, empty where that was not said. `contested`: two agents speak for it, on these engines, and
+    its deployments wait.
     """
 
     range_id: str
+    host: str = ""
     agent: Literal["alive", "away", "unreadable"]
     engine_id: str = ""
     incarnation: str = ""
@@ -44,7 +48,21 @@ async def known_ranges(bus: BusClient, streams: Streams) -> list[RangeView]:
     doubtful = [name for name in names if name not in announced | alive]
     spoke = announced | alive | await _spoke(bus, streams, doubtful)
     contests = await _contests(bus, streams.prefix)
-    return [_range(name, beat, contests.get(name)) for name, beat in zip(names, beats, strict=True) if name in spoke]
+    hosts = await _hosts(bus, streams.prefix, sorted(announced))
+    return [
+        msgspec.structs.replace(_range(name, beat, contests.get(name)), host=hosts.get(name, ""))
+        for name, beat in zip(names, beats, strict=True)
+        if name in spoke
+    ]
+
+
+async def _hosts(bus: BusClient, prefix: str, names: Sequence[str]) -> dict[str, str]:
+    """The host of each range whose agent said where it runs."""
+    keys, found = RangeKeys(prefix), dict[str, str]()
+    for start in range(0, len(names), _AT_ONCE):
+        known = await load_values(bus, [keys.known(name) for name in names[start : start + _AT_ONCE]])
+        found.update({one.range_id: one.host for one in known})
+    return found
 
 
 async def _contests(bus: BusClient, prefix: str) -> dict[str, ContestedRange]:

@@ -85,6 +85,25 @@ async def test_an_image_is_pushed_and_deployed_with_the_keyboard_alone(
     assert page_system.ranges[RANGE].layers(name) == page_system.host.layers(name)
 
 
+async def test_an_image_is_pushed_from_the_host_that_holds_it(
+    operator: Operator, page_system: System, unique: str
+) -> None:
+    """The hosts are above the ranges; each opens to what it holds, and a range says where it runs."""
+    name, page = f"held/{unique}:1", operator.page
+    done = page_system.cli("images", "promote", "--image", BASE, name, "--push", "never")
+    assert done.status == 0, done.talk
+    await operator.open("ranges")
+    host = page.get_by_role("group", name="Hosts", exact=True).get_by_role("button").first
+    await expect(page.get_by_role("row", name=RANGE)).to_contain_text("alive")
+    await host.click()
+    await page.get_by_label("Search its images").fill(unique)
+    await page.get_by_role("button", name=f"Push {name}").click()
+    await expect(page.get_by_text("was asked for")).to_be_visible()
+    held = page.get_by_role("group", name="Images of the host").get_by_role("row", name=unique)
+    await expect(held.locator(".badge")).to_have_text("yes")
+    assert await operator.axe() == []
+
+
 async def test_a_question_is_asked_on_the_page_and_answered_there(
     operator: Operator, page_system: System, unique: str, tmp_path: Path
 ) -> None:

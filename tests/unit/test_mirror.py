@@ -21,6 +21,7 @@ COVERED_BY = {
     "tests/unit/services/core/hosts/test_hosts.py": ("services/core/hosts/looks.py",),
     "tests/unit/services/api/test_hosts.py": (
         "services/commands/forget_host.py",
+        "services/queries/host_holdings.py",
         "services/queries/known_hosts.py",
     ),
     "tests/unit/services/deployer/test_many_hosts.py": (

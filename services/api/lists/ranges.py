@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from services.api.lists.images import NoParameters
-from services.api.lists.read import Read, ReadContext
+from services.api.lists.read import Read, ReadContext, Text
 from services.errors import NotFound
 from services.queries.page import Page
-from services.queries.read_model.listing import ListPage, ListQuery
+from services.queries.read_model.listing import Filter, ListPage, ListQuery
 from services.queries.read_model.ranges import RangeDetails
 from services.queries.read_model.rows import RangeRow
 from services.queries.unreferenced import RangeUnreferenced
@@ -21,18 +21,24 @@ Agent = Annotated[Literal["alive", "away", "unreadable", ""], Meta(description="
 
 
 class RangesQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Ranges, by whether their agent is alive."""
+    """Ranges, by whether their agent is alive; `host`: those that run there."""
 
     sort: Annotated[
         Literal["name", "heard", "images", "missing"], Meta(description="name, heard, images or missing")
     ] = "name"
     agent: Agent = ""
+    host: Text = ""
 
 
 async def ranges(context: ReadContext, path: Mapping[str, str], query: RangesQuery) -> ListPage[RangeRow]:
     known, open_of = context.mirror.ranges, context.mirror.deployments.open_of
     page = known.listing.page(
-        query, sort=query.sort, state=query.agent, as_of=context.as_of, stale=context.mirror.stale
+        query,
+        sort=query.sort,
+        state=query.agent,
+        keep=Filter((query.host,), lambda row: row.host == query.host) if query.host else None,
+        as_of=context.as_of,
+        stale=context.mirror.stale,
     )
     items = [known.with_beat(row, len(open_of(row.range_id)) if row.open_deployments else 0) for row in page.items]
     return msgspec.structs.replace(page, items=items)

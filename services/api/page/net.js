@@ -118,13 +118,14 @@ export function useGet(path, { every = 10_000, kinds = [] } = {}) {
 }
 
 // One page of a list, with the cursors of the pages before it.
-export function useList(path, query, options) {
+// `template`: the path as the API's document has it, where it holds an id: `hosts/{}/images`.
+export function useList(path, query, { template, ...options } = {}) {
   const key = JSON.stringify([path, query]);
   const [place, set_place] = useState({ key, cursors: [] });
   const cursors = place.key === key ? place.cursors : [];
   const known = parameters.get(path);
   const asked = Object.entries({ ...query, cursor: cursors.at(-1) }).filter(([name]) => !known || known.has(name));
-  const offer = path && offers("GET", path.replace("api/v1/", ""));
+  const offer = path && offers("GET", template ?? path.replace("api/v1/", ""));
   const found = useGet(offer ? with_query(path, Object.fromEntries(asked)) : null, options);
   const next = found.data?.next;
   return {

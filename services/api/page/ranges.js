@@ -4,18 +4,21 @@ import { useState } from "./vendor/preact-hooks.js";
 import { path_of, remove, useCommand, useGet, useList, with_query } from "./net.js";
 import { link, set_query } from "./router.js";
 import { bytes, number, plain } from "./text.js";
+import { Hosts, useHosts } from "./hosts.js";
 import { Age, Badge, Dialog, Digest, Failure, html, Name, Pager, Search, Section, Select, State, Table, Text } from "./ui.js";
 
 export function Ranges({ place, may }) {
   if (place.id) return html`<${OneRange} id=${place.id} may=${may} />`;
-  return html`<${List} place=${place} />`;
+  return html`<${Hosts} chosen=${place.query.host ?? ""} may=${may} /><${List} place=${place} />`;
 }
 
 function List({ place }) {
-  const { q = "", agent = "", sort = "name" } = place.query;
-  const list = useList(path_of("ranges"), { limit: 50, q, agent, sort: sort.replace("-", ""), order: sort.startsWith("-") ? "desc" : "asc" }, { every: 10_000, kinds: ["ranges"] });
+  const { q = "", agent = "", host = "", sort = "name" } = place.query;
+  const hosts = useHosts().data?.items ?? [];
+  const list = useList(path_of("ranges"), { limit: 50, q, agent, host, sort: sort.replace("-", ""), order: sort.startsWith("-") ? "desc" : "asc" }, { every: 10_000, kinds: ["ranges"] });
   const columns = [
     { key: "range", title: "Range", sort: "name", cell: (row) => html`<a href=${link("ranges", row.range_id)}><${Text} value=${row.range_id} limit=${80} /></a>${row.contested && html` <${Badge} state="contested" />`}` },
+    { key: "host", title: "Host", cell: (row) => (row.host ? html`<${Text} value=${row.host} limit=${40} />` : html`<span class="quiet">–</span>`) },
     { key: "agent", title: "Agent", cell: (row) => html`<${Badge} state=${row.agent} />` },
     { key: "heard", title: "Heard", sort: "heard", cell: (row) => html`<${Age} at=${row.heard_at || row.at} />` },
     { key: "engine", title: "Engine", cell: (row) => html`<${Text} value=${[row.engine_version, row.store].filter(Boolean).join(", ") || "–"} limit=${60} />` },
@@ -26,9 +29,10 @@ function List({ place }) {
     { key: "open", title: "Under way", number: true, cell: (row) => number(row.open_deployments) },
   ];
   return html`<${Section} title="Ranges" id="ranges" actions=${html`<${Search} label="Search ranges" value=${q} on_change=${(text) => set_query({ q: text })} />
+      ${hosts.length > 1 && html`<${Select} label="Host" value=${host} on_change=${(now) => set_query({ host: now })} options=${[["", "all"], ...hosts.map((one) => [one.host, plain(one.host, 40)])]} />`}
       <${Select} label="Agent" value=${agent} on_change=${(now) => set_query({ agent: now })} options=${[["", "all"], ["alive", "alive"], ["away", "away"], ["unreadable", "unreadable"]].map(([key, text]) => [key, key && list.counts[key] !== undefined ? `${text} (${list.counts[key]})` : text])} />`}>
     <${State} found=${list} noun="The list of ranges" />
-    ${list.rows && html`<${Table} label="Ranges" columns=${columns} rows=${list.rows} row_key=${(row) => row.range_id} sort=${sort} on_sort=${(now) => set_query({ sort: now })} empty=${q || agent ? "No range fits." : "No range's agent has reported yet."} /><${Pager} list=${list} noun="range" />`}
+    ${list.rows && html`<${Table} label="Ranges" columns=${columns} rows=${list.rows} row_key=${(row) => row.range_id} sort=${sort} on_sort=${(now) => set_query({ sort: now })} empty=${q || agent || host ? "No range fits." : "No range's agent has reported yet."} /><${Pager} list=${list} noun="range" />`}
   </${Section}>`;
 }
 
@@ -45,7 +49,7 @@ function OneRange({ id, may }) {
   ];
   return html`<p><a href=${link("ranges")}>← Ranges</a></p><${Section} title=${html`Range <${Text} value=${id} limit=${80} />`} id="range" actions=${may("operator") && html`<button class="danger" onClick=${() => set_forgetting(true)}>Forget…</button>`}>
     <${State} found=${found} noun="The range" />
-    ${one && html`<dl class="facts-list"><dt>Agent</dt><dd><${Badge} state=${one.agent} /> <span class="quiet">heard <${Age} at=${one.heard_at || one.at} /></span></dd><dt>Engine</dt><dd><${Text} value=${[one.engine_version, one.store, one.platform].filter(Boolean).join(", ") || "not known"} /></dd>
+    ${one && html`<dl class="facts-list"><dt>Host</dt><dd><${Text} value=${one.host || "not known"} limit=${80} /></dd><dt>Agent</dt><dd><${Badge} state=${one.agent} /> <span class="quiet">heard <${Age} at=${one.heard_at || one.at} /></span></dd><dt>Engine</dt><dd><${Text} value=${[one.engine_version, one.store, one.platform].filter(Boolean).join(", ") || "not known"} /></dd>
       <dt>Engine id</dt><dd><code><${Text} value=${one.engine_id || "–"} limit=${80} /></code></dd></dl>
       ${one.contested && html`<p class="problem">Two agents speak for this range: its deployments wait until one is left.</p>`}
       ${one.deployments?.length > 0 && html`<p>Under way: ${one.deployments.map((key) => html`<a class="chip" key=${key} href=${link("deployments", key)}><${Text} value=${key} limit=${12} /></a>`)}</p>`}`}

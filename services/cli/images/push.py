@@ -33,23 +33,32 @@ FAILED_STATUS = 5
     metavar="SECONDS",
     help="Stop waiting after so many seconds.",
 )
+@click.option("--host", metavar="HOST", help="Push what the engine of this host has (`hosts ls`).")
 @json_flag
 @click.pass_context
 @by_api(
-    lambda references, wait, timeout: ApiRequest(
+    lambda references, wait, timeout, host: ApiRequest(
         method="POST",
         path=("registry", "push-many"),
-        body={"references": list(references)},
+        body={"references": list(references), **({"host": host} if host else {})},
         follow="push-batches/{id}" if wait else "",
         failed=lambda batch: bool(batch.get("refused") or batch.get("counts", {}).get("failed")),
     )
 )
 def push(
-    context: click.Context, /, *, references: Sequence[str], wait: bool, timeout: float | None, as_json: bool
+    context: click.Context,
+    /,
+    *,
+    references: Sequence[str],
+    wait: bool,
+    timeout: float | None,
+    host: str | None,
+    as_json: bool,
 ) -> None:
     """Push images into the registry.
 
-    A prompt for the image is answered by that.
+    An image that this host's engine lacks is pushed from a host that holds it. A prompt for the image is answered by
+    that.
 
     The exit status is 0 when the registry has all of them, 5 when not. Ctrl-C stops the waiting, not the push.
 
@@ -57,6 +66,7 @@ def push(
     Examples:
       cyroid-images images push web:1.0 db:16
       cyroid-images images push web:1.0 --no-wait
+      cyroid-images images push web:1.0 --host host-2
     """
 
     async def work(resources: Resources) -> tuple[list[PushAsked], dict[str, ImagePushed | ImagePushFailed]]:
@@ -71,6 +81,7 @@ def push(
                 streams=resources.streams,
                 source=resources.source("cli"),
                 actor=user(),
+                host=host,
             )
             for reference in references
         ]

@@ -84,7 +84,7 @@ class Ranges:
         )
         self.listing = Listing(
             table=self.table,
-            text=lambda row: f"{row.range_id} {row.engine_version} {row.platform}",
+            text=lambda row: f"{row.range_id} {row.host} {row.engine_version} {row.platform}",
             sorts={"name": "asc", "heard": "desc", "images": "desc", "missing": "desc"},
             state=lambda row: row.agent,
         )
@@ -152,6 +152,7 @@ class Ranges:
         is_report = held is not None and held.is_report
         return RangeRow(
             range_id=range_id,
+            host=known.host if known else "",
             agent="away" if beat is None else "unreadable" if heartbeat is None else "alive",
             engine_id=(heartbeat.engine_id if heartbeat else "") or (known.engine_id if known else ""),
             engine_version=(heartbeat.engine_version if heartbeat else "") or (known.engine_version if known else ""),

@@ -97,9 +97,13 @@ class Contest(Row, frozen=True, kw_only=True):
 
 
 class RangeRow(Row, frozen=True, kw_only=True):
-    """A range. `missing` counts desired images that it lacks, `unreferenced` those that nobody needs there."""
+    """A range. `missing` counts desired images that it lacks, `unreferenced` those that nobody needs there.
+
+    `host`: where it runs; empty where that was not said.
+    """
 
     range_id: str
+    host: str = ""
     agent: Literal["alive", "away", "unreadable"]
     engine_id: str = ""
     engine_version: str = ""

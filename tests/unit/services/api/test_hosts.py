@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from events.bus import IndexWrite, Outcome
 from events.records import ANY, Stored
-from services.core.hosts.held_images import HeldImage, HeldImages, HeldKeys
+from services.core.hosts.held_images import NEVER, HeldImage, HeldImages, HeldKeys
 from services.core.hosts.hosts import HostKeys, HostRecord
 from services.core.ranges.ranges import KnownRange, RangeKeys
 from tests.unit.services.api.site import Service
@@ -67,3 +67,35 @@ async def test_a_host_that_is_gone_is_forgotten_with_what_it_held(service: Servi
     for path, status in (("/api/v1/hosts/b", 404), ("/api/v1/hosts/a", 409), ("/api/v1/hosts/a?force=true", 204)):
         async with service.client.delete(path) as reply:
             assert reply.status == status, await reply.text()
+
+
+async def test_what_a_host_holds_is_listed_page_by_page(service: Service) -> None:
+    """By name, with what the registry has under each."""
+    await _hosts(service)
+    bus = service.world.bus
+    for name in ("api:1", "db:1"):
+        held = HeldImages(
+            reference=f"docker.io/library/{name}",
+            hosts={"a": HeldImage(local_id="l", image_id="i", diff_ids=(), since=NEVER)},
+        )
+        await bus.commit(HELD.written(Stored(None, 0), held, "a", NOW))
+    await bus.commit(Outcome(index=(IndexWrite(HELD.of_host("a"), WEB, 1.0),)))
+    first = await service.get("/api/v1/hosts/a/images?limit=2")
+    assert [(row["reference"], row["registry"], row["announced_at"]) for row in first["items"]] == [
+        ("docker.io/library/api:1", "no", None),
+        ("docker.io/library/db:1", "no", None),
+    ]
+    assert first["total"] == 3
+    second = await service.get(f"/api/v1/hosts/a/images?limit=2&cursor={first['next']}")
+    assert [row["reference"] for row in second["items"]] == [WEB]
+    assert second["next"] is None
+    assert (await service.get("/api/v1/hosts/a/images?q=WEB"))["total"] == 1
+    await service.get("/api/v1/hosts/c/images", status=404)
+
+
+async def test_ranges_of_one_host_are_listed_alone(service: Service) -> None:
+    """And each row says where the range runs."""
+    await _hosts(service)
+    await service.look()
+    assert [row["host"] for row in (await service.get("/api/v1/ranges?host=a"))["items"]] == ["a"]
+    assert (await service.get("/api/v1/ranges?host=b"))["items"] == []
