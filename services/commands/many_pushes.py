@@ -38,10 +38,9 @@ async def ask_for_pushes(
     """
     if host is not None:
         await check_host(bus, streams, host)
-    if references is not None:
-        names = list(dict.fromkeys(references))
-    else:
-        names = list(missing) if missing is not None else await _missing(engine, registry)
+    names = list(dict.fromkeys(references)) if references is not None else missing
+    if names is None:
+        names = await _missing(engine, registry)
     asked: list[BatchPush] = []
     refused: list[RefusedPush] = []
     for number, name in enumerate(names):

@@ -70,21 +70,7 @@ def push(
     """
 
     async def work(resources: Resources) -> tuple[list[PushAsked], dict[str, ImagePushed | ImagePushFailed]]:
-        from services.commands.requests import ask_for_push
-
-        engine, bus = await resources.host_engine(), await resources.bus()
-        asked = [
-            await ask_for_push(
-                reference,
-                engine=engine,
-                bus=bus,
-                streams=resources.streams,
-                source=resources.source("cli"),
-                actor=user(),
-                host=host,
-            )
-            for reference in references
-        ]
+        asked = await _ask(resources, references, host)
         return asked, await _wait(resources, asked, timeout) if wait else {}
 
     asked, ended = run(context, work)
@@ -96,6 +82,24 @@ def push(
         _complain_of(ended.get(one.id))
     well = sum(type(end).__name__ == "ImagePushed" for end in ended.values())
     context.exit(FAILED_STATUS if wait and well < len(asked) else 0)
+
+
+async def _ask(resources: Resources, references: Sequence[str], host: str | None) -> list[PushAsked]:
+    from services.commands.requests import ask_for_push
+
+    engine, bus = await resources.host_engine(), await resources.bus()
+    return [
+        await ask_for_push(
+            reference,
+            engine=engine,
+            bus=bus,
+            streams=resources.streams,
+            source=resources.source("cli"),
+            actor=user(),
+            host=host,
+        )
+        for reference in references
+    ]
 
 
 async def _wait(
