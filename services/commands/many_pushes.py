@@ -41,19 +41,12 @@ async def ask_for_pushes(
     names = list(dict.fromkeys(references)) if references is not None else missing
     if names is None:
         names = await _missing(engine, registry)
-    asked: list[BatchPush] = []
-    refused: list[RefusedPush] = []
+    asked, refused = list[BatchPush](), list[RefusedPush]()
     for number, name in enumerate(names):
         try:
+            event_id = f"{key}.{number}" if key else None
             push = await ask_for_push(
-                name,
-                engine=engine,
-                bus=bus,
-                streams=streams,
-                source=source,
-                actor=actor,
-                event_id=f"{key}.{number}" if key else None,
-                host=host,
+                name, engine=engine, bus=bus, streams=streams, source=source, actor=actor, event_id=event_id, host=host
             )
         except (NotFound, BadInput) as problem:
             refused.append(RefusedPush(reference=name, code=problem.code, message=str(problem)))
