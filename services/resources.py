@@ -21,6 +21,7 @@ from services.ports import Engine, LayerMounts, LayerPlacer, LayerSource, Regist
 from services.settings import Settings
 
 if TYPE_CHECKING:
+    from events.redis.connections import Connections
     from events.redis.preflight import Concern
     from services.ingest.announcer import Announcer
     from services.ingest.build import BuildService
@@ -71,6 +72,10 @@ class Resources:
     async def concerns(self, stream: str | None = None) -> Sequence[Concern]:
         """Problems of the bus's server and of our rights on `stream`; none for a bus in memory."""
         return await self.adapters.check_bus(await self.bus(), stream)
+
+    async def connections(self) -> Connections | None:
+        """Connections of the bus's server; None for a bus in memory, and where they cannot be counted."""
+        return await self.adapters.bus_connections(await self.bus())
 
     async def host_engine(self) -> Engine:
         return await self.engine(self.settings.host_engine_url)

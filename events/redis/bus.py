@@ -17,6 +17,7 @@ from events.lease import Counted, DeadLetterReason, GroupStatus, Holder, Lease, 
 from events.memory.store import REMEMBER_SECONDS
 from events.redis.bus_client import RedisBusClient
 from events.redis.client import Commands, Reply, connect
+from events.redis.connections import Connections, connections
 from events.redis.group_status import read_groups
 from events.redis.preflight import Concern, preflight
 from events.redis.script_arguments import (
@@ -114,6 +115,10 @@ class RedisBus(RedisBusClient):
     async def preflight(self, stream: str | None = None) -> list[Concern]:
         """Problems of this Redis, and of this user's rights on `stream` (images). Raises BusUnavailable."""
         return await preflight(self._commands, self._scripts["rights"], stream or self.streams.images)
+
+    async def connections(self) -> Connections | None:
+        """Connections of this Redis; None where this user may not ask. Raises BusUnavailable."""
+        return await connections(self._commands)
 
     async def take(self, holder: Holder, streams: Sequence[str], count: int) -> Taken:
         if not streams:

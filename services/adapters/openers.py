@@ -24,6 +24,7 @@ from services.ports import Engine, LayerMounts, LayerPlacer, LayerSource, Regist
 from services.settings import Settings
 
 if TYPE_CHECKING:
+    from events.redis.connections import Connections
     from events.redis.preflight import Concern
 
 
@@ -31,6 +32,7 @@ def open_bus(settings: Settings) -> AbstractAsyncContextManager[Bus]:
     """The bus on Redis; for the agent of a range, the bus behind its gateway."""
     from events.gateway import GatewayBus
     from events.redis.bus import RedisBus
+    from events.redis.connections import agent_name
 
     if settings.redis_url.startswith("gateway:"):
         return GatewayBus.open(settings.redis_url, streams=Streams(settings.key_prefix))
@@ -38,6 +40,7 @@ def open_bus(settings: Settings) -> AbstractAsyncContextManager[Bus]:
         settings.redis_url,
         streams=Streams(settings.key_prefix),
         limit_bytes=settings.entry_limit_bytes,
+        name=agent_name(settings.key_prefix, settings.range_id) if settings.range_id else "cyroid-images",
         connections=1 if settings.range_id else None,  # an agent: there are thousands, and each does little
     )
 
@@ -112,6 +115,13 @@ async def check_bus(bus: Bus, stream: str | None) -> Sequence[Concern]:
     return await bus.preflight(stream) if isinstance(bus, RedisBus) else ()
 
 
+async def bus_connections(bus: Bus) -> Connections | None:
+    """Connections of the bus's server; None for a bus without one, and where they cannot be counted."""
+    from events.redis.bus import RedisBus
+
+    return await bus.connections() if isinstance(bus, RedisBus) else None
+
+
 def utc_now() -> datetime:
     """The time now, aware."""
     return datetime.now(UTC)
@@ -133,6 +143,7 @@ class Adapters:
     layer_placer: Callable[[Settings, Engine], LayerPlacer | None] = layer_placer
     layer_mounts: Callable[[Settings], LayerMounts] = layer_mounts
     check_bus: Callable[[Bus, str | None], Awaitable[Sequence[Concern]]] = check_bus
+    bus_connections: Callable[[Bus], Awaitable[Connections | None]] = bus_connections
     clock: Callable[[], datetime] = utc_now
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)

@@ -36,6 +36,7 @@ def doctor(context: click.Context, /, *, as_json: bool) -> None:
             concerns=resources.concerns,
             engine=resources.host_engine,
             registry=resources.registry,
+            connections=resources.connections,
         ).run()
 
     findings = run(context, work)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from events.bus import BusDenied, BusError, HandlingError
 from events.lease import Bus
+from events.redis.connections import Connections
 from events.redis.preflight import Concern
 from services.core.ranges.proxies import proxy_note
 from services.core.secrets import without_password
+from services.doctor.capacity import check_connections
 from services.doctor.findings import Finding, Note, Wrong
 from services.doctor.machine import OLDEST_ENGINE, too_old, with_free_space, without_rights
 from services.doctor.role_checks import RoleChecks
@@ -24,6 +26,11 @@ from services.runtime.readiness import ping_bus
 from services.settings import Settings
 
 PATIENCE_SECONDS = 10.0
+
+
+async def not_counted() -> Connections | None:
+    """The connections of a bus whose server cannot be asked."""
+    return None
 
 
 class Checks:
@@ -37,16 +44,18 @@ class Checks:
         concerns: Callable[[], Awaitable[Sequence[Concern]]],
         engine: Callable[[], Awaitable[Engine]],
         registry: Callable[[], Awaitable[Registry]],
+        connections: Callable[[], Awaitable[Connections | None]] = not_counted,
     ) -> None:
         self._settings = settings
         self._bus, self._engine, self._registry = bus, engine, registry
-        self._concerns = concerns
+        self._concerns, self._connections = concerns, connections
         self._roles = RoleChecks(settings, bus)
 
     async def run(self) -> list[Finding]:
         """Run all checks; one finding per dependency, in the order in which they depend on one another."""
         checks: list[tuple[str, Callable[[], Awaitable[str]], str]] = [
             ("redis", self._redis, "start Redis, or correct CYROID_REDIS_URL"),
+            ("redis connections", self._room_for_ranges, "raise maxclients of Redis"),
             ("host engine", self._host_engine, "start the engine, or correct CYROID_HOST_ENGINE_URL"),
             ("layer store", self._layer_store, "mount the engine's data root read-only and set CYROID_ENGINE_ROOT"),
             ("registry", self._registry_there, "start the registry, or correct CYROID_REGISTRY_URL"),
@@ -81,6 +90,12 @@ class Checks:
         if concerns:
             raise Wrong("; ".join(concern.text for concern in concerns), "see its configuration")
         return f"answers at {without_password(self._settings.redis_url)}"
+
+    async def _room_for_ranges(self) -> str:
+        try:
+            return check_connections(await self._connections())
+        except (BusError, OSError) as problem:
+            raise Note("cannot be counted without Redis", "") from problem
 
     async def _host_engine(self) -> str:
         url = without_password(self._settings.host_engine_url)

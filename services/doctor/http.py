@@ -19,6 +19,7 @@ def doctor_of(resources: Resources) -> Callable[[], Awaitable[Sequence[DoctorFin
             concerns=resources.concerns,
             engine=resources.host_engine,
             registry=resources.registry,
+            connections=resources.connections,
         ).run()
         return [DoctorFinding(state=one.state, what=one.what, found=one.found, advice=one.advice) for one in found]
 
