@@ -44,6 +44,7 @@ def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool
     if _containers(name):
         raise MachineError(f"there is a range {name} already: choose another name, or remove that one first")
     range_networks.who(stack, "range-gateway")  # without it there is no use in beginning
+    _claim(stack, name)
     with ExitStack() as undo:
         undo.callback(_undo, partial(remove, stack, name))
         _in_data_folder(stack, *PREPARE, "--ranges", name)
@@ -61,6 +62,12 @@ def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool
         )
         _wait_until_well(name)
         undo.pop_all()
+
+
+def _claim(stack: Stack, name: str) -> None:
+    """Claim the id for this host. Raises MachineError at once where another host of the installation has it."""
+    if stack.environment.get("STACK_HOST_ID"):
+        stack.compose("exec", "--no-TTY", "range-gateway", "cyroid-images", "ranges", "claim", name, seconds=60)
 
 
 def check_name(name: str) -> None:

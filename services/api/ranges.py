@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from services.api.parameters import Id
 from services.api.route import Call, NoBody, NoQuery, Reply, Route
 from services.commands.forget import forget_images, forget_range
-from services.commands.range_claims import release_range
+from services.commands.range_claims import claim_range, release_range
+from services.core.ranges.range_claims import RangeClaim
 from services.ports import Engine, Registry
 from services.queries.verification import RangeVerification, Verifier
 
@@ -23,6 +26,18 @@ class VerificationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """`image`: only this one; may be repeated."""
 
     image: list[str] = []
+
+
+class ClaimBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The host that claims a range's id."""
+
+    host: Id
+
+
+async def _claim(call: Call[NoQuery, ClaimBody]) -> Reply[RangeClaim]:
+    context, now = call.context, datetime.now(UTC)
+    range_id, prefix = call.path["range_id"], context.streams.prefix
+    return Reply(await claim_range(context.bus, prefix, range_id, host=call.body.host, now=now))
 
 
 async def _forget(call: Call[ForgetQuery, NoBody]) -> Reply[None]:
@@ -71,6 +86,17 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         answer=None,
         status=204,
         errors=("not_found", "range_alive"),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/ranges/{range_id}/claim",
+        summary="claim a range's id for a `host`, before the range is made",
+        handler=_claim,
+        access="operator",
+        query=NoQuery,
+        body=ClaimBody,
+        answer=RangeClaim,
+        errors=("range_elsewhere",),
     ),
     Route(
         method="DELETE",

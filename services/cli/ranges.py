@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.cli.by_api import ApiRequest, by_api, delete, get
+from services.cli.by_api import ApiRequest, by_api, delete, get, post
 from services.cli.command_group import alias, run
 from services.cli.output import ago, json_flag, plain, print_json, print_page, print_table, size, talk
 
 if TYPE_CHECKING:
+    from services.core.ranges.range_claims import RangeClaim
     from services.queries.known_ranges import RangeView
     from services.queries.unreferenced import RangeUnreferenced
     from services.resources import Resources
@@ -89,6 +90,36 @@ def forget(context: click.Context, /, *, range_id: str, images: Sequence[str], f
 
         print_json(Forgotten(range_id=range_id, images=forgotten))
     talk(f"range {range_id}: {', '.join(forgotten)} no longer desired" if images else f"range {range_id} is forgotten")
+
+
+@ranges.command()
+@click.argument("range_id", metavar="RANGE")
+@click.option("--host", metavar="HOST", help="For this host; without it for the one where the command runs.")
+@json_flag
+@click.pass_context
+@by_api(lambda range_id, host: post("ranges", range_id, "claim", host=host))
+def claim(context: click.Context, /, *, range_id: str, host: str | None, as_json: bool) -> None:
+    """Claim a range's id for a host, before the range is made.
+
+    An id that another host has is refused at once. `python -m deploy.stack.ranges add` does this first.
+
+    \b
+    Examples:
+      cyroid-images ranges claim range-7
+      cyroid-images ranges claim range-7 --host host-2
+    """
+
+    async def work(resources: Resources) -> RangeClaim:
+        from services.commands.range_claims import claim_range
+
+        mine = host or await resources.identity().get()
+        now = resources.adapters.clock()
+        return await claim_range(await resources.bus(), resources.streams.prefix, range_id, host=mine, now=now)
+
+    claimed = run(context, work)
+    if as_json:
+        print_json(claimed)
+    talk(f"range {claimed.range_id} is on host {claimed.host}")
 
 
 @ranges.command()

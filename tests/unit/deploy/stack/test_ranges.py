@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ class Engine:
         self.attached: list[str] = []
         self.bridge = ""
         self.closed: list[str] = []
+        self.claimed: list[str] = []
 
     def docker(self, *words: str, environment: Mapping[str, str] | None = None, seconds: float = 0) -> str:
         if self.fails and self.fails in words:
@@ -67,6 +69,10 @@ class Engine:
         match words:
             case ("ps", "--quiet", service):
                 return "" if service == "range-gateway" and not self.gateway else f"id-{service}"
+            case ("exec", "--no-TTY", "range-gateway", "cyroid-images", "ranges", "claim", name):
+                if self.fails == "claim":
+                    raise MachineError(f"error: range {name} is on host b since then")
+                self.claimed.append(name)
             case (*_, "--ranges", name):
                 self.secrets.add(name)
             case (*_, "--forget", name):
@@ -195,3 +201,15 @@ def test_a_ranges_network_is_the_first_that_is_free() -> None:
         every.append(part)
     assert len(every) == 30
     assert not any(part.overlaps(DEMO) for part in every)
+
+
+def test_an_id_that_another_host_has_is_refused_at_once(use: Callable[[Engine], Stack]) -> None:
+    """Before anything is made, and without waiting for the range; this host's own id is claimed."""
+    engine = Engine(fails="claim")
+    stack = replace(use(engine), environment={"STACK_HOST_ID": "a"})
+    with pytest.raises(MachineError, match="range a is on host b"):
+        ranges.add(stack, "a")
+    assert (engine.secrets, list(engine.networks)) == (set(), ["bridge", "cyroid-ranges-1"])
+    engine.fails = ""
+    ranges.add(stack, "a")
+    assert engine.claimed == ["a"]

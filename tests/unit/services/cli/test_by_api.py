@@ -12,7 +12,6 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from events.bus import Outcome
 from events.envelope import Envelope
 from events.messages import (
     CollectRequested,
@@ -28,11 +27,9 @@ from events.messages import (
     RegistryRestored,
     RetentionPlanned,
 )
-from events.records import ANY
 from services.adapters.memory_archives import tar_of
 from services.cli import main
 from services.core.images.prompts import Prompt, asked, prompt_id
-from services.core.ranges.range_claims import RangeClaim, claim_key
 from tests.unit.services.api.site import Service, open_service
 from tests.unit.services.cli.conftest import Shell
 from tests.unit.services.twins import STREAMS
@@ -206,11 +203,10 @@ async def test_rules_are_changed_from_elsewhere() -> None:
 async def test_what_is_gone_is_forgotten_from_elsewhere() -> None:
     """Hosts, ranges, their images and claims; what is not there is an error."""
     async with open_service() as service:
-        bus, now = service.world.bus, datetime.now(UTC)
-        claim = claim_key(STREAMS.prefix, "range-1")
-        await bus.commit(
-            Outcome(records=(claim.write(RangeClaim(range_id="range-1", host="a", since=now), expected=ANY),))
-        )
+        claimed = await _run(service, "ranges", "claim", "range-1", "--host", "a", "--json")
+        assert _json(claimed)["host"] == "a"
+        other = await _run(service, "ranges", "claim", "range-1", "--host", "b")
+        assert (other.exit_code, "on host a" in other.output) == (2, True)
         released = await _run(service, "ranges", "release", "range-1", "--json")
         assert _json(released) == {"range_id": "range-1"}
         for words in (

@@ -109,3 +109,13 @@ def test_the_registrys_images_for_nobody_are_listed(shell: Shell) -> None:
     result = shell.run("images", "unwanted")
     assert f"{TOY}  {'2' * 12}  9.0 MB" in result.stdout
     assert [one["reference"] for one in shell.json("images", "unwanted")["items"]] == [TOY]
+
+
+def test_a_claim_is_for_this_host_unless_another_is_named(shell: Shell) -> None:
+    """An id that another host has is refused, with how to let it go."""
+    claimed = shell.run("ranges", "claim", "r1", "--json")
+    assert claimed.exit_code == 0, claimed.output
+    refused = shell.run("ranges", "claim", "r1", "--host", "elsewhere")
+    assert (refused.exit_code, "ranges release r1" in refused.stderr) == (2, True)
+    assert shell.run("ranges", "release", "r1").exit_code == 0
+    assert shell.run("ranges", "claim", "r1", "--host", "elsewhere").exit_code == 0
