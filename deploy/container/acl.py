@@ -6,6 +6,8 @@ ranges and what it needs to say that it runs and which range met a limit, and no
 write: images, deployments, offers.
 
 The bus's scripts run under the caller's own rights. Passwords appear only as SHA-256, as `ACL LIST` shows them.
+
+Installations that share a Redis have a key prefix each, and users of their own: `user_name`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 #: Without CLIENT SETINFO, which is newer than 7.0; clients go on without.
 CONNECTION = (
@@ -25,7 +28,9 @@ CONNECTION = (
     "+client|getname",
     "+client|id",
 )
-#: What `events.redis.bus` calls on a range's inbox, and the commands inside its scripts.
+#: The key prefix of installations that never chose one; its users keep the names that they always had.
+DEFAULT_PREFIX = "cyroid"
+Role = Literal["services", "range-gateway", "operator", "admin"]
 #: Nobody logs in as `default`, but it may everything: as this user Redis replays its append-only file, and would drop
 #: from it at a restart whatever the user may not do (7.0, EXEC in `loadSingleAppendOnlyFile`).
 NOBODY = "user default off resetpass resetkeys ~* &* +@all"
@@ -39,6 +44,17 @@ class Passwords:
     gateway: str
     operator: str
     admin: str
+
+
+def user_name(prefix: str, role: Role) -> str:
+    """The name of an installation's user: with another prefix than the default one it begins with that.
+
+    So a second installation on the same Redis replaces no user of the first. Raises ValueError for a prefix that
+    cannot be a part of a name.
+    """
+    if prefix != DEFAULT_PREFIX:
+        return f"{literal(prefix)}-{role}"
+    return "cyroid" if role == "services" else role
 
 
 def gateway_rules(prefix: str) -> list[str]:
@@ -80,8 +96,12 @@ def services_rules(prefix: str) -> list[str]:
     ]
 
 
-def operator_rules() -> list[str]:
-    """Rules of a person with `redis-cli`: reads everything, changes nothing."""
+def operator_rules(prefix: str = DEFAULT_PREFIX) -> list[str]:
+    """Rules of a person with `redis-cli`: reads everything, changes nothing.
+
+    Of an installation that shares a Redis under a prefix of its own, what is under that prefix.
+    """
+    keys = "%R~*" if prefix == DEFAULT_PREFIX else f"%R~{literal(prefix)}:*"
     reading = (
         "+info",
         "+client|list",
@@ -92,7 +112,7 @@ def operator_rules() -> list[str]:
         "+slowlog|get",
         "+command",
     )
-    return ["resetchannels", "%R~*", "-@all", "+@read", "+@connection", "-client|kill", "-client|pause", *reading]
+    return ["resetchannels", keys, "-@all", "+@read", "+@connection", "-client|kill", "-client|pause", *reading]
 
 
 def admin_rules() -> list[str]:
@@ -104,10 +124,10 @@ def users_file(prefix: str, passwords: Passwords) -> str:
     """The text of the `aclfile`: the default user is off, and every user has a password."""
     users = [
         NOBODY,
-        _user("operator", passwords.operator, operator_rules()),
-        _user("cyroid", passwords.services, services_rules(prefix)),
-        _user("range-gateway", passwords.gateway, gateway_rules(prefix)),
-        _user("admin", passwords.admin, admin_rules()),
+        _user(user_name(prefix, "operator"), passwords.operator, operator_rules(prefix)),
+        _user(user_name(prefix, "services"), passwords.services, services_rules(prefix)),
+        _user(user_name(prefix, "range-gateway"), passwords.gateway, gateway_rules(prefix)),
+        _user(user_name(prefix, "admin"), passwords.admin, admin_rules()),
     ]
     return "".join(f"{user}\n" for user in users)
 

@@ -13,6 +13,7 @@ users, the sums of the ranges' secrets, the proxy's configuration) is written an
     FOLDER/engine/ROLE       the socket through which a role reaches the host's engine (deploy.container.engine_proxy)
     FOLDER/layers            mounted layers; ranges/ID of it is what range ID sees
     FOLDER/secrets/services/redis_url, operator/redis_password, admin/redis_password
+    FOLDER/secrets/operator/redis_user             whose password that is, with another key prefix than the default one
     FOLDER/secrets/ranges/ID/redis_url             the gateway's address with the range's secret, for its agent
     FOLDER/secrets/gateway/redis_url, ranges/ID    the gateway's user in Redis; SHA-256 of each range's secret
     FOLDER/secrets/mounter/redis_url               the services' URL again, for the layer-mounter, which is root
@@ -33,16 +34,18 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from deploy.container import engine_proxy, range_proxy
-from deploy.container.acl import Passwords, users_file
+from deploy.container.acl import DEFAULT_PREFIX, Passwords, user_name, users_file
 from services.range_gateway.secrets import digest
 
 #: The user of every container that needs no more (deploy/Dockerfile).
 UID = 10001
 REDIS = "cyroid-redis:6379/0"
 GATEWAY = "cyroid-gateway:7071"
+#: A URL that was made here, not one that somebody gave.
+_MADE = re.compile(rf"redis://(cyroid|range-gateway|[^/@:]+-(services|range-gateway)):[0-9a-f]{{48}}@{REDIS}")
 RANGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
@@ -51,7 +54,7 @@ def prepare(
     *,
     ranges: Iterable[str] = (),
     forget: Iterable[str] = (),
-    prefix: str = "cyroid",
+    prefix: str = DEFAULT_PREFIX,
     redis_url: str | None = None,
 ) -> None:
     """Create or repair `folder`. `redis_url`: somebody else's Redis, for the services, instead of the stored one.
@@ -75,16 +78,20 @@ def prepare(
         _password_in(redis_url)
         _write(vault / "services" / "redis_url", f"{redis_url.strip()}\n", owner=UID, mode=0o400)
     _api_token(vault)
-    services = _url(vault / "services" / "redis_url", "cyroid", owner=UID)
+    services = _url(vault / "services" / "redis_url", user_name(prefix, "services"), owner=UID)
     _write(vault / "mounter" / "redis_url", (vault / "services" / "redis_url").read_text(), owner=0, mode=0o400)
     if redis_url is not None:  # somebody else's Redis, whose users are not ours to make
         _write(vault / "gateway" / "redis_url", f"{redis_url.strip()}\n", owner=UID, mode=0o400)
     passwords = Passwords(
         services=services,
-        gateway=_url(vault / "gateway" / "redis_url", "range-gateway", owner=UID),
+        gateway=_url(vault / "gateway" / "redis_url", user_name(prefix, "range-gateway"), owner=UID),
         operator=_password(vault / "operator" / "redis_password", owner=UID),
         admin=_password(vault / "admin" / "redis_password", owner=0),
     )
+    if prefix != DEFAULT_PREFIX:
+        _write(vault / "operator" / "redis_user", f"{user_name(prefix, 'operator')}\n", owner=UID, mode=0o400)
+    else:
+        (vault / "operator" / "redis_user").unlink(missing_ok=True)
     _write(folder / "redis" / "users.acl", users_file(prefix, passwords), owner=UID, mode=0o600)
     _range_sums(vault)
     key = _password(vault / "deployer" / "registry_pull_key", owner=UID)
@@ -129,10 +136,16 @@ def _range_sums(vault: Path) -> None:
 
 
 def _url(path: Path, user: str, *, owner: int) -> str:
-    """The password of `user`, whose URL file at `path` is created if it does not exist."""
-    if not path.exists():
-        _write(path, f"redis://{user}:{secrets.token_hex(24)}@{REDIS}\n", owner=owner, mode=0o400)
-    return _password_in(path.read_text())
+    """The password of `user`, whose URL file at `path` is created if it does not exist.
+
+    A URL that was made for another key prefix gets this one's user, and keeps its password.
+    """
+    there = path.read_text() if path.exists() else ""
+    password = _password_in(there) if there else secrets.token_hex(24)
+    url = f"redis://{quote(user, safe='')}:{password}@{REDIS}\n"
+    if not there or (there != url and _MADE.fullmatch(there.strip())):
+        _write(path, url, owner=owner, mode=0o400)
+    return password
 
 
 def _api_token(vault: Path) -> None:
@@ -196,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--ranges", nargs="*", default=[], metavar="ID", help="ranges that get a secret")
     parser.add_argument("--forget", nargs="*", default=[], metavar="ID", help="ranges whose secret is taken away")
     parser.add_argument("--redis-url", choices=["-"], help="read the URL of the services' Redis from standard input")
-    parser.add_argument("--prefix", default="cyroid", help="what every Redis key begins with")
+    parser.add_argument("--prefix", default=DEFAULT_PREFIX, help="what every Redis key begins with")
     options = parser.parse_args(arguments)
     url = sys.stdin.readline() if options.redis_url else None
     try:

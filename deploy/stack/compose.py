@@ -40,6 +40,11 @@ class Stack:
     join: bool = False
     mount: bool = False
 
+    @property
+    def key_prefix(self) -> str:
+        """What every key in Redis begins with: one for each installation."""
+        return self.environment.get("STACK_KEY_PREFIX") or "cyroid"
+
     def compose(
         self,
         *words: str,

@@ -47,7 +47,7 @@ def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool
     _claim(stack, name)
     with ExitStack() as undo:
         undo.callback(_undo, partial(remove, stack, name))
-        _in_data_folder(stack, *PREPARE, "--ranges", name)
+        _in_data_folder(stack, *PREPARE, "--prefix", stack.key_prefix, "--ranges", name)
         address = range_networks.ensure(stack, name)
         docker(
             *("run", "--detach", "--name", container(name), "--hostname", name, "--label", f"{LABEL}={name}"),
@@ -57,7 +57,8 @@ def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool
             *(stack.ranges or nested_options(image)),
             *("--volume", "/var/lib/docker", "--volume", f"{stack.data}/secrets/ranges/{name}:/run/cyroid:ro"),
             *(mounted_layers.range_options(stack.data, name) if stack.mount else ()),
-            *("--env", f"CYROID_RANGE_ID={name}", "--env", f"RANGE_CONTAINERD_STORE={int(containerd_store)}"),
+            *("--env", f"CYROID_RANGE_ID={name}", "--env", f"CYROID_KEY_PREFIX={stack.key_prefix}"),
+            *("--env", f"RANGE_CONTAINERD_STORE={int(containerd_store)}"),
             image,
         )
         _wait_until_well(name)
@@ -110,7 +111,7 @@ def remove(stack: Stack, name: str) -> None:
     _remove_container(name)
     range_networks.remove(name)
     if (stack.data / "secrets").exists():
-        _in_data_folder(stack, *PREPARE, "--forget", name)
+        _in_data_folder(stack, *PREPARE, "--prefix", stack.key_prefix, "--forget", name)
 
 
 def remove_all() -> None:

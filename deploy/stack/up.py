@@ -78,7 +78,7 @@ def _know_redis(stack: Stack) -> None:
     """Put the URL of CYROID's Redis where the services read it. Raises MachineError where nobody ever said it."""
     url = stack.environment.get("STACK_REDIS_URL")
     if url:
-        words = [*PREPARE, "--redis-url", "-"]
+        words = [*PREPARE, "--prefix", stack.key_prefix, "--redis-url", "-"]
         stack.compose("run", "--rm", "--no-deps", "--no-TTY", "--interactive", "prepare", *words, stdin=f"{url}\n")
     elif not (stack.data / "secrets" / "services").exists():
         raise MachineError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import redis.asyncio as redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from deploy.container.acl import Passwords, users_file
-from events.bus import Delivery, Outcome, Post, RecordWrite
+from events.bus import BusRefused, Delivery, Outcome, Post, RecordWrite
 from events.envelope import Envelope
 from events.messages import AgentStarted, RangeLimited, TransferCancelled
 from events.redis.bus import RedisBus
@@ -34,9 +35,10 @@ STARTED = AgentStarted(range_id="7", engine_id="e", engine_version="28.5.2", sto
 
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The list of users."""
+    """The list of users, with those of a second installation under a key prefix of its own."""
     path = tmp_path_factory.mktemp("acl") / "users.acl"
-    path.write_text(users_file("cyroid", PASSWORDS))
+    other = users_file("other", replace(PASSWORDS, services="t")).splitlines(keepends=True)
+    path.write_text("".join([users_file("cyroid", PASSWORDS), *other[1:]]))
     return path
 
 
@@ -243,6 +245,18 @@ async def test_one_spoilt_range_stops_no_other(
     if skipped.is_set():
         key = f"{outboxes[0].removesuffix('outbox')}{name.split(maxsplit=1)[0]}"
         assert any(key in record.getMessage() for record in caplog.records)
+
+
+async def test_two_installations_share_a_redis(guarded: RedisServer, url_of: dict[str, str]) -> None:
+    """Each with its own users: both work, and neither reaches the other's keys."""
+    there = f"redis://other-services:t@127.0.0.1:{guarded.port}/0"
+    event = Envelope(message=STARTED, source="test", subject="7")
+    for url, mine, others in ((url_of["cyroid"], "cyroid", "other"), (there, "other", "cyroid")):
+        async with RedisBus.open(url, streams=Streams(mine)) as bus:
+            assert await bus.preflight() == []
+            await bus.publish(f"{mine}:images", event)
+            with pytest.raises(BusRefused):
+                await bus.load(f"{others}:known:7")
 
 
 async def test_the_operator_reads_and_changes_nothing(url_of: dict[str, str]) -> None:

@@ -31,6 +31,17 @@ def test_the_gateway_has_the_keys_of_ranges() -> None:
     assert not any(word in shared for word in ("+xrange", "+xread", "+del", "+@"))
 
 
+def test_users_of_two_installations_have_no_name_in_common() -> None:
+    """With a key prefix of its own an installation has users of its own, who see nothing of the other's keys."""
+    first, second = (
+        {line.split()[1]: line for line in users_file(prefix, PASSWORDS).splitlines()[1:]} for prefix in ("cyroid", "b")
+    )
+    assert set(first) == {"operator", "cyroid", "range-gateway", "admin"}
+    assert set(second) == {"b-operator", "b-services", "b-range-gateway", "b-admin"}
+    patterns = [word for line in second.values() for word in line.split() if word.startswith(("~", "%"))]
+    assert all(word.lstrip("%R~").startswith("b:") for word in patterns)
+
+
 @pytest.mark.parametrize("text", ["*", "a?b", "a)", "(b", "x y", "[a]", "a\nuser evil on nopass ~* +@all"])
 def test_a_name_that_would_widen_the_pattern_is_refused(text: str) -> None:
     """A key prefix cannot become a glob or a second user."""

@@ -27,6 +27,26 @@ def test_a_second_run_changes_no_secret(tmp_path: Path) -> None:
     assert set(second) - set(first) == {tmp_path / "secrets" / name for name in added}
 
 
+def test_another_key_prefix_has_users_of_its_own(tmp_path: Path) -> None:
+    """Passwords stay when it changes; a URL that somebody gave is left as it is."""
+    prepare(tmp_path)
+    paths = {role: tmp_path / f"secrets/{role}/redis_url" for role in ("services", "gateway")}
+    before = {role: urlsplit(path.read_text()) for role, path in paths.items()}
+    prepare(tmp_path, prefix="b")
+    after = {role: urlsplit(path.read_text()) for role, path in paths.items()}
+    assert [url.username for url in after.values()] == ["b-services", "b-range-gateway"]
+    assert {role: url.password for role, url in before.items()} == {role: url.password for role, url in after.items()}
+    assert (tmp_path / "secrets/operator/redis_user").read_text() == "b-operator\n"
+    assert "user b-services on" in (tmp_path / "redis/users.acl").read_text()
+    prepare(tmp_path)
+    assert {role: urlsplit(path.read_text()) for role, path in paths.items()} == before
+    assert not (tmp_path / "secrets/operator/redis_user").exists()
+    given = "redis://app:secret@cyroid-redis:6379/0"
+    prepare(tmp_path, redis_url=given)
+    prepare(tmp_path, prefix="b")
+    assert paths["services"].read_text() == f"{given}\n"
+
+
 def test_secrets_are_for_their_reader_alone(tmp_path: Path) -> None:
     """Nobody else on the host reads a secret; no two are the same, but that the layer-mounter has the services'."""
     prepare(tmp_path, ranges=["range-1", "range-2"])
