@@ -227,7 +227,8 @@ class RedisBus(RedisBusClient):
         return read_groups(reply)
 
     async def lengths(self, streams: Sequence[str]) -> list[int]:
-        return [int(length) for length in await asyncio.gather(*(self._commands.call("XLEN", one) for one in streams))]
+        found = await self._look(streams[0], ["lengths", len(streams), *streams]) if streams else []
+        return [int(length) for length in found]
 
     async def weights(self, streams: Sequence[str]) -> list[int]:
         return [int(await self._commands.call("MEMORY USAGE", stream, "SAMPLES", 0) or 0) for stream in streams]

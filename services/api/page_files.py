@@ -1,9 +1,15 @@
-"""The page's files, served from memory with a strict Content-Security-Policy."""
+"""The page's files, served from memory with a strict Content-Security-Policy.
+
+`index.html` names the others below the hash of them all (`page/HASH/app.js`), so a browser keeps them without asking,
+and has all of another version with the next reload.
+"""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +38,28 @@ class PageFile:
     etag: str
 
 
+#: Asked for again each time, and kept for as long as the address stays the same.
+_CHECKED, _KEPT = "no-cache", "max-age=31536000, immutable"
+_VERSION = re.compile(r"[0-9a-f]{16}(?=/)")
+
+
 def page_files(folder: Path = FOLDER) -> dict[str, PageFile]:
     """Every file of the page by its path below `folder`."""
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in _TYPES]
-    return {path.relative_to(folder).as_posix(): _file(path) for path in paths}
+    return {path.relative_to(folder).as_posix(): _file(path.read_bytes(), path.suffix) for path in paths}
 
 
-def _file(path: Path) -> PageFile:
-    content = path.read_bytes()
+def version_of(files: Mapping[str, PageFile]) -> str:
+    """The hash of all files: 16 hexadecimal digits."""
+    tags = "\n".join(f"{name} {file.etag}" for name, file in sorted(files.items()))
+    return hashlib.sha256(tags.encode()).hexdigest()[:16]
+
+
+def _file(content: bytes, suffix: str) -> PageFile:
     return PageFile(
         content=content,
         compressed=gzip.compress(content, mtime=0),
-        content_type=_TYPES[path.suffix],
+        content_type=_TYPES[suffix],
         etag=f'"{hashlib.sha256(content).hexdigest()[:32]}"',
     )
 
@@ -57,25 +73,28 @@ def content_security_policy(frame_ancestors: str = "") -> str:
 def add_page(app: web.Application, *, frame_ancestors: str = "") -> None:
     """Serve the page at `/`, its files below `/page/`. Its URLs are relative, so a proxy may add a prefix."""
     files = page_files()
-    policy = content_security_policy(frame_ancestors)
+    version, policy = version_of(files), content_security_policy(frame_ancestors)
+    first = _file(files.pop("index.html").content.replace(b'"page/', f'"page/{version}/'.encode()), ".html")
 
     async def index(request: web.Request) -> web.Response:
-        return _answer(request, files["index.html"], policy)
+        return _answer(request, first, policy, _CHECKED)
 
     async def file(request: web.Request) -> web.Response:
-        found = files.get(request.match_info["name"])
-        if found is None or found is files["index.html"]:
+        name = request.match_info["name"]
+        asked = _VERSION.match(name)
+        found = files.get(name[len(asked[0]) + 1 :] if asked else name)
+        if found is None:
             raise web.HTTPNotFound
-        return _answer(request, found, policy)
+        # While versions change, a process may be asked for a file of the other one: nobody keeps that answer.
+        return _answer(request, found, policy, _KEPT if asked and asked[0] == version else _CHECKED)
 
     app.router.add_get("/", index)
     app.router.add_get("/page/{name:.+}", file)
 
 
-def _answer(request: web.Request, file: PageFile, policy: str) -> web.Response:
-    """The browser asks each time whether the file changed, so a new version is there with the next reload."""
+def _answer(request: web.Request, file: PageFile, policy: str, kept: str) -> web.Response:
     headers = {
-        "Cache-Control": "no-cache",
+        "Cache-Control": kept,
         "Content-Security-Policy": policy,
         "Content-Type": file.content_type,
         "Cross-Origin-Resource-Policy": "same-origin",

@@ -95,12 +95,16 @@ def streams_of(streams: Streams, range_ids: Collection[str]) -> list[str]:
 
 
 async def letters(
-    bus: Bus, names: Sequence[str], wanted: LetterFilter, after: LetterCursor | None = None
+    bus: Bus,
+    names: Sequence[str],
+    wanted: LetterFilter,
+    after: LetterCursor | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> AsyncIterator[DeadLetterView]:
-    """The letters that match, behind `after`. Raises BusError."""
-    chosen = [wanted.on] if wanted.on in names else [] if wanted.on else list(names)
-    lengths = await bus.lengths(chosen) if chosen else []
-    full = [name for name, length in zip(chosen, lengths, strict=True) if length]
+    """The letters that match, behind `after`. `lengths`: those of `names`, where they are known. Raises BusError."""
+    known = await bus.lengths(list(names)) if lengths is None else lengths
+    chosen = [name for name, length in zip(names, known, strict=True) if length]
+    full = [name for name in chosen if wanted.on in ("", name)]
     for name, start in _starts(full, names, after):
         async for entry in bus.tail((name,), after=start, follow=False):
             letter = letter_of(entry)
@@ -124,21 +128,25 @@ async def letter_page(
 ) -> LetterPage:
     """One page. Raises BadInput, BusError."""
     found: list[DeadLetterView] = []
-    async for letter in letters(bus, names, wanted, LetterCursor.decode(cursor) if cursor else None):
+    after, lengths = LetterCursor.decode(cursor) if cursor else None, await bus.lengths(list(names))
+    async for letter in letters(bus, names, wanted, after, lengths):
         found.append(letter)
         if len(found) > limit:
             break
     items = found[:limit]
     following = LetterCursor(items[-1].on, items[-1].letter).encode() if len(found) > limit else None
-    return LetterPage(items=[_row(one) for one in items], next=following, total=await count(bus, names, wanted))
+    return LetterPage(
+        items=[_row(one) for one in items], next=following, total=await count(bus, names, wanted, lengths)
+    )
 
 
-async def count(bus: Bus, names: Sequence[str], wanted: LetterFilter) -> int:
-    """How many letters match, up to COUNTED. Raises BusError."""
+async def count(bus: Bus, names: Sequence[str], wanted: LetterFilter, lengths: Sequence[int] | None = None) -> int:
+    """How many letters match, up to COUNTED. `lengths`: those of `names`, where they are known. Raises BusError."""
+    known = await bus.lengths(list(names)) if lengths is None else lengths
     if wanted == LetterFilter():
-        return sum(await bus.lengths(list(names)))
+        return sum(known)
     number = 0
-    async for _ in letters(bus, names, wanted):
+    async for _ in letters(bus, names, wanted, lengths=known):
         number += 1
         if number >= COUNTED:
             break

@@ -4,25 +4,39 @@ import { render } from "./vendor/preact.js";
 import { useEffect, useState } from "./vendor/preact-hooks.js";
 import { get, learn_offers, offers, path_of, remove, request, useCommand, when_signed_out } from "./net.js";
 import { start_live, useLive } from "./live.js";
-import { link, usePlace } from "./router.js";
+import { here, link, usePlace } from "./router.js";
 import { Failure, html, Text } from "./ui.js";
-import { Registry } from "./registry.js";
 import { Prompts, Toasts, usePrompts } from "./prompts.js";
-import { Deployments } from "./deployments.js";
-import { Events } from "./events.js";
-import { Ranges } from "./ranges.js";
-import { Settings } from "./settings.js";
-import { Doctor } from "./doctor.js";
 
+// Of each tab its key, its title, and how its view is loaded: the one that is looked at first, the others after that.
 const TABS = [
-  ["registry", "Registry", Registry],
-  ["prompts", "Prompts", Prompts],
-  ["deployments", "Deployments", Deployments],
-  ["events", "Events", Events],
-  ["ranges", "Ranges", Ranges],
-  ["settings", "Settings", Settings],
-  ["doctor", "Doctor", Doctor],
+  ["registry", "Registry", async () => (await import("./registry.js")).Registry],
+  ["prompts", "Prompts", async () => Prompts],
+  ["deployments", "Deployments", async () => (await import("./deployments.js")).Deployments],
+  ["events", "Events", async () => (await import("./events.js")).Events],
+  ["ranges", "Ranges", async () => (await import("./ranges.js")).Ranges],
+  ["settings", "Settings", async () => (await import("./settings.js")).Settings],
+  ["doctor", "Doctor", async () => (await import("./doctor.js")).Doctor],
 ];
+const ICON = new URL("icon.svg", import.meta.url).href;
+const IDLE_MS = 1500;
+const views = new Map();
+const tab_of = (key) => TABS.find(([one]) => one === key) ?? TABS[0];
+const load = async ([key, , loading]) => views.set(key, await loading());
+
+// The view of a tab; null until it is there.
+function useView(tab) {
+  const [, draw] = useState(0);
+  const [error, set_error] = useState(null);
+  useEffect(() => {
+    let gone = false;
+    set_error(null);
+    if (!views.has(tab[0])) load(tab).then(() => !gone && draw((count) => count + 1), () => !gone && set_error("This tab cannot be loaded: reload the page."));
+    const rest = setTimeout(() => TABS.forEach((one) => views.has(one[0]) || load(one).catch(() => {})), IDLE_MS);
+    return () => { gone = true; clearTimeout(rest); };
+  }, [tab[0]]);
+  return [views.get(tab[0]) ?? null, error];
+}
 const RANK = { viewer: 1, operator: 2, admin: 3 };
 const THEMES = { "": "As the system", light: "Light", dark: "Dark" };
 
@@ -61,7 +75,7 @@ function Header({ tab, session, prompts, theme, set_theme, on_logout }) {
   const [tone, text] = CONNECTION[live.state] ?? CONNECTION.connecting;
   return html`<header class="top">
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
-    <h1><img src="page/icon.svg" alt="" width="26" height="26" />CYROID images</h1>
+    <h1><img src=${ICON} alt="" width="26" height="26" />CYROID images</h1>
     <nav aria-label="Tabs"><ul>${TABS.map(([key, title]) => html`<li key=${key}><a href=${link(key)} aria-current=${key === tab ? "page" : undefined}>${title}
       ${key === "prompts" && prompts.length > 0 && html`<span class="count" aria-label=${`${prompts.length} open`}>${prompts.length}</span>`}</a></li>`)}</ul></nav>
     <div class="who"><span class=${`connection ${tone}`} role="status">${text}</span>
@@ -74,31 +88,36 @@ function Page({ session, on_logout }) {
   const place = usePlace();
   const [theme, set_theme] = use_theme();
   const prompts = usePrompts();
-  const [tab, title, View] = TABS.find(([key]) => key === place.tab) ?? TABS[0];
+  const [tab, title] = tab_of(place.tab);
+  const [View, problem] = useView(tab_of(place.tab));
   const may = (role) => (RANK[session.role] ?? 0) >= RANK[role];
   useEffect(() => { document.title = `${title} – CYROID images`; }, [title]);
   return html`<${Header} ...${{ tab, session, prompts: prompts.rows, theme, set_theme, on_logout }} />
-    <main id="main" tabindex="-1"><${View} place=${place} may=${may} prompts=${prompts} /></main>
+    <main id="main" tabindex="-1">${View ? html`<${View} place=${place} may=${may} prompts=${prompts} />` : problem ? html`<${Failure} error=${problem} />` : html`<p class="quiet" role="status">Loading…</p>`}</main>
     <${Toasts} prompts=${prompts} may=${may} />`;
 }
+
+// What the first drawing needs is asked for at once, one beside the other.
+const begun = { session: get(path_of("session")), offers: learn_offers(), view: load(tab_of(here().tab)) };
+for (const one of Object.values(begun)) one.catch(() => {}); // whoever waits for it tells the error
 
 function App() {
   const [session, set] = useState(null);
   const [error, set_error] = useState(null);
-  const ask = async () => {
+  const ask = async (first) => {
     try {
-      set(await get(path_of("session")));
+      set(await (first ?? get(path_of("session"))));
       set_error(null);
     } catch (problem) {
       set_error(problem);
-      setTimeout(ask, 2000);
+      setTimeout(() => ask(), 2000);
     }
   };
-  useEffect(() => { ask(); when_signed_out(() => set((now) => ({ ...now, role: null }))); }, []);
+  useEffect(() => { ask(begun.session); when_signed_out(() => set((now) => ({ ...now, role: null }))); }, []);
   const [ready, set_ready] = useState(false);
   useEffect(() => {
     if (!session?.role) return;
-    learn_offers().catch(() => {}).then(() => { set_ready(true); start_live(offers("GET", "events")); });
+    begun.offers.catch(learn_offers).catch(() => {}).then(() => { set_ready(true); start_live(offers("GET", "events")); });
   }, [session?.role]);
   const logout = async () => { await remove(path_of("session")); location.reload(); };
   if (!session) return html`<p class="boot" role="status">${error ? html`The server cannot be used now: <${Text} value=${error.message} />. Trying again…` : "Loading…"}</p>`;

@@ -22,7 +22,7 @@ function Dependencies() {
 }
 
 function Findings() {
-  const found = useGet(path_of("doctor"), { every: 60_000 });
+  const found = useGet(path_of("doctor"), { every: 60_000, timed: true });
   const items = found.data?.items ?? [];
   return html`<${Section} title="Doctor" id="doctor" actions=${html`<button onClick=${found.reload}>Look again</button>`}><${State} found=${found} noun="What the doctor found" />
     ${found.data && html`<p class="headline" role="status"><strong>${found.data.well ? "All is well." : "Something is wrong."}</strong> <span class="quiet">Looked at ${clock(found.at)}.</span></p>

@@ -27,10 +27,11 @@ export function with_query(path, query) {
 }
 
 // One request; the answer's body and headers. Throws Problem, or Error when the server does not answer.
-export async function request(method, path, { body, headers = {}, signal, raw } = {}) {
+export async function request(method, path, { body, headers = {}, signal, raw, priority } = {}) {
   const timeout = AbortSignal.timeout(ANSWER_MS);
   const options = { method, headers: { Accept: "application/json", ...headers }, credentials: "same-origin", redirect: "error" };
   options.signal = raw ? signal : signal ? AbortSignal.any([signal, timeout]) : timeout;
+  if (priority) options.priority = priority;
   if (raw !== undefined) options.body = raw;
   else if (body !== undefined) {
     options.body = JSON.stringify(body);
@@ -68,21 +69,25 @@ export const offers = (method, path) => !offered || offered.has(`${method} /api/
 
 // What a path answers, asked again every `every` ms, when one of `kinds` changes, and when the page is looked at again.
 // With an error the last answer stays, as `stale`.
-export function useGet(path, { every = 10_000, kinds = [] } = {}) {
+// The same answer again (ETag) draws nothing, unless its time is shown (`timed`). `priority`: as of fetch.
+export function useGet(path, { every = 10_000, kinds = [], priority, timed = false } = {}) {
   const [state, set] = useState({ path: null, data: undefined, error: null, at: 0 });
   const run = useRef(() => {});
   useEffect(() => {
     if (!path) return undefined;
     const control = new AbortController();
-    let timer = 0, busy = false, again = false;
+    let timer = 0, busy = false, again = false, known = null;
     const ask = async () => {
       clearTimeout(timer);
       if (busy) { again = true; return; }
       busy = true;
       try {
-        const data = await get(path, { signal: control.signal });
-        if (!control.signal.aborted) set({ path, data, error: null, at: Date.now() });
+        const { data, headers } = await request("GET", path, { signal: control.signal, priority });
+        const etag = headers.get("ETag");
+        if (!control.signal.aborted && (timed || !etag || etag !== known)) set({ path, data, error: null, at: Date.now() });
+        known = etag;
       } catch (error) {
+        known = null;
         if (!control.signal.aborted) set((last) => ({ ...(last.path === path ? last : { data: undefined, at: 0 }), path, error }));
       }
       busy = false;

@@ -23,8 +23,8 @@ export function Registry({ place, may }) {
 
 function Cards() {
   const stats = useGet(path_of("registry", "stats"), { every: 15_000, kinds: ["images"] });
-  const health = useGet("readyz", { every: 15_000 });
-  const dead = useList(path_of("dead-letters"), { limit: 1 }, { every: 30_000 });
+  const health = useGet("readyz", { every: 15_000, priority: "low" });
+  const dead = useList(path_of("dead-letters"), { limit: 1 }, { every: 30_000, priority: "low" });
   const { transfers } = useLive();
   const stuck = [...transfers.values()].filter((one) => one.stalled).length;
   const found = stats.data ?? {};
@@ -48,7 +48,8 @@ const preview_of = (reference) => get(with_query(path_of("registry", "push", "pr
 
 function Push() {
   const [reference, set] = useState("");
-  const host = useList(path_of("images"), { limit: ROWS, q: reference }, { every: 0 });
+  const [asked, look] = useState(false);
+  const host = useList(asked ? path_of("images") : null, { limit: ROWS, q: reference }, { every: 0 });
   const preview = useCommand(preview_of);
   const push = useCommand((name) => post(path_of("registry", "push"), { reference: name }, { "Idempotency-Key": fresh_key() }));
   const submit = (event) => {
@@ -59,7 +60,7 @@ function Push() {
   return html`<${Section} title="Push an image" id="push">
     <form class="row" onSubmit=${submit}>
       <label class="wide">Image of the host's engine
-        <input name="reference" list="host-images" required maxlength="1024" autocomplete="off" spellcheck=${false} placeholder="name:tag" value=${reference} onInput=${(event) => set(event.currentTarget.value)} /></label>
+        <input name="reference" list="host-images" required maxlength="1024" autocomplete="off" spellcheck=${false} placeholder="name:tag" value=${reference} onFocus=${() => look(true)} onInput=${(event) => set(event.currentTarget.value)} /></label>
       <datalist id="host-images">${(host.data?.items ?? []).map((one) => html`<option key=${one.reference} value=${plain(one.reference, 300)}>${one.registry === "same" ? "in the registry" : ""}</option>`)}</datalist>
       <button type="button" disabled=${!reference || preview.busy} onClick=${() => preview.run(reference)}>What is missing?</button>
       <button class="primary" disabled=${!reference || push.busy}>Push</button>

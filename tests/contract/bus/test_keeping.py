@@ -115,3 +115,11 @@ async def test_a_stream_weighs_what_it_holds(case: Case) -> None:
     await case.say("nginx" * 100)
     (weight,) = await case.bus.weights([case.images])
     assert weight >= 500
+
+
+async def test_streams_are_as_long_as_their_entries_are_many(case: Case) -> None:
+    """Of many at once, in the order asked for; one that does not exist is empty."""
+    await case.say("a")
+    await case.say("b")
+    assert await case.bus.lengths([case.streams.dead, case.images]) == [0, 2]
+    assert await case.bus.lengths([]) == []

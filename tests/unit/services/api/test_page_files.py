@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
-from services.api.page_files import FOLDER, content_security_policy, page_files
+from services.api.page_files import FOLDER, content_security_policy, page_files, version_of
 from tests.unit.services.api.site import Service
 
 VENDOR = FOLDER / "vendor"
@@ -34,6 +35,41 @@ async def test_a_file_that_did_not_change_is_not_sent_again(service: Service) ->
         assert (await first.text()).startswith("// The page")
     async with service.client.get("/page/app.js", headers={"If-None-Match": first.headers["ETag"]}) as again:
         assert (again.status, await again.read()) == (304, b"")
+
+
+async def test_a_file_is_kept_for_as_long_as_its_address(service: Service) -> None:
+    """The address changes with any file; what another version is asked for is not kept."""
+    async with service.client.get("/") as answer:
+        assert answer.headers["Cache-Control"] == "no-cache"
+        (script,) = re.findall(r'src="(page/[0-9a-f]{16})/app.js"', text := await answer.text())
+        assert text.count('"page/') == text.count(f'"{script}/')
+    for path, kept in (
+        (f"{script}/app.js", "max-age=31536000, immutable"),
+        ("page/0123456789abcdef/app.js", "no-cache"),
+        ("page/app.js", "no-cache"),
+    ):
+        async with service.client.get(f"/{path}") as answer:
+            assert (answer.status, answer.headers["Cache-Control"]) == (200, kept)
+    async with service.client.get(f"/{script}/index.html") as answer:
+        assert answer.status == 404
+    files = page_files()
+    changed = {**files, "app.js": files["net.js"]}
+    assert version_of(files) != version_of(changed)
+
+
+def _imports(name: str) -> set[str]:
+    """The modules that one needs before it runs, itself too."""
+    text = (FOLDER / name).read_text()
+    folder = Path(name).parent
+    named = {(folder / one).as_posix() for one in re.findall(r'^import .* from ?"\./(.*?)";', text, re.MULTILINE)}
+    named |= {(folder / one).as_posix() for one in re.findall(r'^import\{.*?from"\./(.*?)";', text)}
+    return {name} | {each for one in named for each in _imports(one)}
+
+
+def test_what_the_first_drawing_needs_is_asked_for_at_once() -> None:
+    """The modules of the page and of its first tab, none of which waits until another one was read."""
+    preloaded = set(re.findall(r'rel="modulepreload" href="page/(.*?)"', (FOLDER / "index.html").read_text()))
+    assert preloaded == (_imports("app.js") | _imports("registry.js")) - {"app.js"}
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "../routes.py", "%2e%2e/routes.py", "vendor/README.md", "index.html"])
