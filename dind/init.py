@@ -8,7 +8,8 @@ started part is stopped first: the agent hands its work back while the engine st
 
 `--layers SHOWN --data-root ROOT --control SOCKET --clients SOCKETS` is for mounted layers (docs/mounted-layers.md): the
 engine starts once what its layers stand on is mounted; and at the agent's word it is stopped for a moment, so that
-layers become known to it (`layer_placer.py`).
+layers become known to it (`layer_placer.py`). Before its first start it is given what the range is to have
+(`seeds.py`), on containerd's store by the command line `--seeder`.
 
 `init.py --status` ends with 0 when every part is up. Standard library only: this runs before anything else can.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -28,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import layer_placer
+import seeds
 
 STATUS = Path("/run/range/status.json")
 FIRST_PAUSE_SECONDS = 1.0
@@ -55,9 +58,11 @@ class Part:
     pause_seconds: float = FIRST_PAUSE_SECONDS
     starts: int = 0
     may_start: Callable[[float], bool] = field(default=lambda _now: True)
+    asks: bool = False
 
     def start(self, now: float) -> None:
-        if not self.may_start(now):
+        self.asks = not self.may_start(now)
+        if self.asks:
             self.start_at = now + ASK_AGAIN_SECONDS
             return
         self.starts += 1
@@ -149,6 +154,8 @@ class Init:
             if not pid:
                 return
             for part in self.parts:
+                if part.asks:
+                    part.start_at = time.monotonic()  # it may be this that it waits for
                 if part.pid == pid:
                     part.ended(time.monotonic())
                     if not self._stopping:
@@ -233,11 +240,13 @@ def main(arguments: Sequence[str]) -> int:
     given, rest = options(arguments)
     init = Init(parse(rest))
     if "--layers" in given:
+        shown, root = Path(given["--layers"]), Path(given["--data-root"])
         init.placer = layer_placer.LayerPlacer(
-            shown=Path(given["--layers"]),
-            root=Path(given["--data-root"]),
+            shown=shown,
+            root=root,
             control=Path(given["--control"]),
             sockets=given["--clients"].split(","),
+            seeding=seeds.Seeding(shown=shown, root=root, program=shlex.split(given.get("--seeder", "")), say=say),
         )
         init.status = init.placer.control.with_name(STATUS.name)
         next(part for part in init.parts if part.name == "engine").may_start = init.placer.may_start

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import classic_layers
 import engine_use
+import seeds
 
 REQUEST_LIMIT_BYTES = 1 << 20
 REQUEST_SECONDS = 2.0
@@ -35,13 +36,18 @@ class Process(Protocol):
 
 
 class LayerPlacer:
-    """`shown` is what the host shows, `root` the engine's data, `sockets` where clients reach the engine."""
+    """`shown` is what the host shows, `root` the engine's data, `sockets` where clients reach the engine. `seeding` is
+    waited for before the engine starts.
+    """
 
-    def __init__(self, *, shown: Path, root: Path, control: Path, sockets: Sequence[str]) -> None:
+    def __init__(
+        self, *, shown: Path, root: Path, control: Path, sockets: Sequence[str], seeding: seeds.Seeding | None = None
+    ) -> None:
         self.control = control
         self._shown = shown
         self._root = root
         self._sockets = sockets
+        self._seeding = seeding
         self._waits_since: float | None = None
         self._just_placed = False
         control.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +59,11 @@ class LayerPlacer:
         self.listener.setblocking(False)
 
     def may_start(self, now: float) -> bool:
-        """Whether the engine may start: everything that its layers stand on is mounted, or that was waited for."""
+        """Whether the engine may start: it has what it starts with, and everything that its layers stand on is mounted,
+        or that was waited for.
+        """
+        if self._seeding is not None and not self._seeding.is_over(now):
+            return False
         if classic_layers.missing(self._root):
             self._waits_since = now if self._waits_since is None else self._waits_since
             if now - self._waits_since < MOUNTS_SECONDS:

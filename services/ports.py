@@ -11,11 +11,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from events.messages import Layer
+from events.messages import Layer, PresentImage
 from services.core.builds.options import BuildOptions
 from services.core.images.image import EngineImage, EngineInfo, Store
 from services.core.images.manifests import Descriptor, Manifest
 from services.core.mounts.records import ShownLayers
+from services.core.ranges.ranges import DesiredImage
 
 Chunks = AsyncIterator[bytes]
 BlobDigest = str | Callable[[], str]
@@ -184,8 +185,14 @@ class LayerMounts(Protocol):
     async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
         """Hide the folders whose current grant is the one named for them, by folder name."""
 
-    async def engine_is(self, range_id: str, engine_id: str) -> None:
-        """Hide what another engine of this range was granted."""
+    async def engine_is(self, range_id: str, engine_id: str, images: Sequence[PresentImage] = ()) -> None:
+        """Hide what another engine of this range was granted, but for the seeded ones among its `images`."""
+
+    async def seed(self, range_id: str, wanted: Sequence[DesiredImage]) -> None:
+        """Show the range what its next engine starts with: those of these images whose layers it is shown.
+
+        Raises LayersNotMounted.
+        """
 
     async def forget(self, range_id: str) -> None:
         """Hide everything from a range that no longer exists."""

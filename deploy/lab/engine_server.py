@@ -23,7 +23,8 @@ from pathlib import Path
 from deploy.lab.server import Server, answers_ok
 from deploy.machine.commands import MachineError, need, run
 
-INIT = Path(__file__).parents[2] / "dind/init.py"
+PROJECT = Path(__file__).parents[2]
+INIT = PROJECT / "dind/init.py"
 DOCKER0 = Path("/sys/class/net/docker0")
 
 # containerd's shims keep their sockets at this fixed place. A memory file system over it, in the namespace, holds
@@ -148,7 +149,13 @@ class EngineServer(Server):
         return [*inside, str(self._containerd), *(engine if self._shown is None else self._init(self._shown))]
 
     def _init(self, shown: Path) -> list[str]:
-        options = {"layers": shown, "data-root": self.root, "control": self.control, "clients": self.socket}
+        options: dict[str, object] = {"layers": shown, "data-root": self.root, "control": self.control}
+        options["clients"] = self.socket
+        if self._containerd_store:
+            seeder = ["env", f"--chdir={PROJECT}", sys.executable, "-m", "services.adapters.containerd_seed"]
+            seeder += ["--shown", str(shown)]
+            seeder += ["--data-root", str(self.root), "--socket", f"{_RUN}/containerd.sock"]
+            options["seeder"] = shlex.join(seeder)
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         return [sys.executable, str(INIT), *words]
 

@@ -57,7 +57,7 @@ class ContainerdLayers:
             await asyncio.to_thread(self._file.change, lambda placed: placed.accepted(transfer_id, names))
 
     async def place(self, transfer_id: str, layers: Sequence[Layer], source: str) -> None:
-        mounts, lease = layer_mounts(layers), _lease(transfer_id)
+        mounts, lease = layer_mounts(layers), lease_of(transfer_id)
         try:
             for mount in mounts:
                 self._check(mount)
@@ -75,7 +75,7 @@ class ContainerdLayers:
     async def settle(self, transfer_id: str) -> None:
         with suppress(LayersNotMounted):  # the lease ends by itself
             async with Containerd.open(self._socket) as containerd:
-                await containerd.end_lease(_lease(transfer_id))
+                await containerd.end_lease(lease_of(transfer_id))
         async with self._changing:
             with suppress(OSError):
                 await asyncio.to_thread(self._file.change, lambda placed: placed.settled(transfer_id))
@@ -138,7 +138,8 @@ class ContainerdLayers:
                 yield link.name
 
 
-def _lease(transfer_id: str) -> str:
+def lease_of(transfer_id: str) -> str:
+    """The name of a transfer's lease."""
     return f"cyroid-{transfer_id}"
 
 

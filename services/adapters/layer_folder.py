@@ -1,11 +1,13 @@
 """Mounts of the registry's layers as folders for ranges: the `LayerMounts` port on this host's kernel.
 
     FOLDER/index/<hex>.erofs, .blob, .split    images of a layer: its files, its tar as one file, its tar-split
+    FOLDER/index/<hex>.seed                    image of what a range's next engine starts with
     FOLDER/records/<range>.json                what each range is shown, and on whose word
-    FOLDER/layers/<name>/, blobs/<hex>/, splits/<hex>/   one file system each, of which ranges see views: one page cache
+    FOLDER/layers/, blobs/, splits/, seeds/    one file system for each, of which ranges see views: one page cache
     FOLDER/ranges/<range>/layers/<name>/       a range's view of a layer
     FOLDER/ranges/<range>/blobs/<hex>/data     a range's view of the layer's tar, for an engine on containerd's store
     FOLDER/ranges/<range>/splits/<hex>/        a range's view of the layer's tar-split, for one on the classic store
+    FOLDER/ranges/<range>/seeds/<hex>/         a range's view of what its next engine starts with
 
 A range's container has FOLDER/ranges/<range> bound with `rslave`, so that views appear while it runs. All are EROFS: a
 view of the registry's own file system could be made writable by a range that may mount. The record is written before
@@ -24,14 +26,16 @@ from pathlib import Path
 
 import msgspec
 
-from events.messages import Layer
+from events.messages import Layer, PresentImage
 from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import BIND, NO_DEVICES, READ_ONLY, SHARED, MountTable, Place, mount
+from services.adapters.layer_seeds import SeedFiles
 from services.adapters.layer_views import KINDS, Kind, View, bind, kind_of, unbind, views_of
 from services.adapters.shown_layers_files import ShownLayersFiles
 from services.core.images.image import Store
 from services.core.mounts.layer_mounts import hex_digits, layer_mounts
 from services.core.mounts.records import ShownLayers
+from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
 
 _BLOBS = "docker/registry/v2/blobs/sha256"
@@ -47,6 +51,7 @@ class LayerFolder:
         self._storage = storage
         self._indexes = indexes
         self._records = ShownLayersFiles(folder / _RECORDS)
+        self._seeds = SeedFiles(folder / _INDEX, blob=self._blob)
         self._changes = asyncio.Lock()
         self._ready = False
 
@@ -80,9 +85,15 @@ class LayerFolder:
         """Hide the folders that are still shown for these grants, by name. Raises LayersNotMounted."""
         await self._become(range_id, lambda before: before.released(grants))
 
-    async def engine_is(self, range_id: str, engine_id: str) -> None:
-        """Hide what another engine of this range was granted. Raises LayersNotMounted."""
-        await self._become(range_id, lambda before: before.of_engine(engine_id))
+    async def engine_is(self, range_id: str, engine_id: str, images: Sequence[PresentImage] = ()) -> None:
+        """Hide what another engine of this range was granted, but for the seeded ones among its `images`. Raises
+        LayersNotMounted.
+        """
+        await self._become(range_id, lambda before: before.of_engine(engine_id, images))
+
+    async def seed(self, range_id: str, wanted: Sequence[DesiredImage]) -> None:
+        """Show the range what its next engine starts with. Raises LayersNotMounted."""
+        await self._become(range_id, lambda before: self._seeds.seeded(before, wanted))
 
     async def forget(self, range_id: str) -> None:
         """Hide everything from a range that no longer exists. Raises LayersNotMounted."""
@@ -105,10 +116,11 @@ class LayerFolder:
         async with self._changes:
             try:
                 await asyncio.to_thread(self._begin)
-                records = await asyncio.to_thread(self._records.read_all)
+                records = await asyncio.to_thread(self._read_all)
                 for view, layer in {pair for shown in records.values() for pair in views_of(shown).items()}:
-                    with suppress(LayersNotMounted):  # said below, as a view that cannot be made
-                        await self._index(layer, view.kind)
+                    if layer is not None:
+                        with suppress(LayersNotMounted):  # said below, as a view that cannot be made
+                            await self._index(layer, view.kind)
                 problems = await asyncio.to_thread(self._mount_all, records.values())
                 await asyncio.to_thread(self._tidy, records)
             except OSError as problem:
@@ -122,11 +134,21 @@ class LayerFolder:
         async with self._changes:
             before = self._records.read(range_id)
             try:
-                await asyncio.to_thread(self._change, before, change(before))
+                after = await asyncio.to_thread(change, before)
+                await asyncio.to_thread(self._change, before, after)
             except OSError as problem:
-                raise LayersNotMounted(f"layers of range {range_id} cannot be taken away: {problem}") from problem
+                raise LayersNotMounted(f"what range {range_id} is shown cannot be changed: {problem}") from problem
 
     # ---- mounts (blocking) ----
+
+    def _read_all(self) -> dict[str, ShownLayers]:
+        """All records; a seed whose image file has gone is made again by whoever says what is wanted."""
+        records = self._records.read_all()
+        for range_id, shown in records.items():
+            if not self._seeds.is_there(shown):
+                records[range_id] = msgspec.structs.replace(shown, seed="", seeded=())
+                self._records.write(records[range_id])
+        return records
 
     async def _index_all(self, layers: Sequence[Layer], store: Store) -> None:
         """Images of all these layers, some at a time. Raises LayersNotMounted, when all have ended."""
@@ -139,7 +161,7 @@ class LayerFolder:
         """The images that are mounted for views of these kinds. Raises LayersNotMounted."""
         make = {"layers": self._indexes.files, "blobs": self._indexes.blob, "splits": self._indexes.split}
         for kind in kinds:
-            await make[kind](hex_digits(layer.diff_id), self._blob(layer))
+            await make[kind](hex_digits(layer.diff_id), self._blob(layer.digest))
 
     def _begin(self) -> None:
         """Make the folder a mount of its own with shared propagation: what is mounted below it appears in the
@@ -181,11 +203,11 @@ class LayerFolder:
                     problems.append(f"range {shown.range_id} is not shown {view.kind}/{view.name}: {problem}")
         return problems
 
-    def _mount(self, range_id: str, view: View, layer: Layer, table: MountTable) -> None:
+    def _mount(self, range_id: str, view: View, layer: Layer | None, table: MountTable) -> None:
         """Mount a file system and the range's view of it, unless they are mounted already."""
-        digits = hex_digits(layer.diff_id)
+        digits = hex_digits(layer.diff_id) if layer is not None else view.name
         index = self._folder / _INDEX / f"{digits}{KINDS[view.kind]}"
-        options = "" if view.kind == "splits" else f"device={self._blob(layer)}"
+        options = f"device={self._blob(layer.digest)}" if layer is not None and view.kind != "splits" else ""
         self._mount_system(self._folder / view.kind / view.name, index, options, table)
         self._mount_points(range_id, view.kind, table)
         with Place.open(self._folder, _RANGES, range_id, view.kind) as place:
@@ -249,6 +271,6 @@ class LayerFolder:
                         unbind(place, name)
         self._indexes.clean(frozenset(f"{view.name.partition('.')[0]}{KINDS[view.kind]}" for view in used))
 
-    def _blob(self, layer: Layer) -> Path:
-        digits = hex_digits(layer.digest)
+    def _blob(self, digest: str) -> Path:
+        digits = hex_digits(digest)
         return self._storage / _BLOBS / digits[:2] / digits / "data"

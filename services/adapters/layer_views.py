@@ -12,13 +12,13 @@ from services.core.images.image import Store
 from services.core.mounts.layer_mounts import hex_digits
 from services.core.mounts.records import ShownLayers
 
-Kind = Literal["layers", "blobs", "splits"]
+Kind = Literal["layers", "blobs", "splits", "seeds"]
 #: Kinds of views → the ending of the image that is mounted for one.
-KINDS: dict[Kind, str] = {"layers": ".erofs", "blobs": ".blob", "splits": ".split"}
+KINDS: dict[Kind, str] = {"layers": ".erofs", "blobs": ".blob", "splits": ".split", "seeds": ".seed"}
 
 
 class View(NamedTuple):
-    """One folder that a range sees: a layer's files, its tar as one file, or its tar-split."""
+    """One folder that a range sees: a layer's files, its tar as one file, its tar-split; or the range's seed."""
 
     kind: Kind
     name: str
@@ -30,11 +30,13 @@ def kind_of(store: Store) -> Kind:
     return "splits" if store == "classic" else "blobs"
 
 
-def views_of(shown: ShownLayers) -> dict[View, Layer]:
-    """Every folder that a record stands for, and the layer in it."""
-    views: dict[View, Layer] = {View("layers", name): one.layer for name, one in shown.layers.items()}
+def views_of(shown: ShownLayers) -> dict[View, Layer | None]:
+    """Every folder that a record stands for, and the layer in it (None: the seed)."""
+    views: dict[View, Layer | None] = {View("layers", name): one.layer for name, one in shown.layers.items()}
     for one in shown.layers.values():
         views[View(kind_of(one.store), hex_digits(one.layer.diff_id))] = one.layer
+    if shown.seed and shown.layers:
+        views[View("seeds", shown.seed)] = None
     return views
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
-from events.messages import Layer
+import msgspec
+
+from events.messages import Layer, PresentImage
 from services.core.images.image import Store
+from services.core.images.manifests import sha256
 from services.core.mounts.layer_mounts import layer_mounts
-from services.core.mounts.records import ShownLayers
+from services.core.mounts.records import SeededImage, ShownLayers
+from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
 
 
@@ -29,8 +33,18 @@ class MemoryLayerMounts:
     async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
         self._keep(self._record(range_id).released(grants))
 
-    async def engine_is(self, range_id: str, engine_id: str) -> None:
-        self._keep(self._record(range_id).of_engine(engine_id))
+    async def engine_is(self, range_id: str, engine_id: str, images: Sequence[PresentImage] = ()) -> None:
+        self._keep(self._record(range_id).of_engine(engine_id, images))
+
+    async def seed(self, range_id: str, wanted: Sequence[DesiredImage]) -> None:
+        before, seeded = self._record(range_id), list[SeededImage]()
+        for image in sorted(wanted, key=lambda one: one.reference):
+            layers = [Layer(digest=one, diff_id=one, size_bytes=0) for one in image.diff_ids]
+            names = tuple(mount.name for mount in layer_mounts(layers))
+            if image.source is not None and names and before.layers.keys() >= set(names):
+                seeded.append(SeededImage(image=image, layers=names))
+        seed = sha256(msgspec.json.encode(seeded)).removeprefix("sha256:") if seeded else ""
+        self._keep(msgspec.structs.replace(before, seed=seed, seeded=tuple(seeded)))
 
     async def forget(self, range_id: str) -> None:
         self._records.pop(range_id, None)

@@ -135,6 +135,7 @@ class RangeRecords:
                     diff_ids=image.diff_ids,
                     deployment_id=deployment.deployment_id,
                     since=since,
+                    source=image.source,
                 )
         writes.append(wanted_key.write(DesiredImages(range_id=deployment.range_id, images=images), expected=wanted))
         return None, Outcome(records=tuple(writes))

@@ -5,7 +5,8 @@ consumes  layers.mount_requested, layers.unmount_requested (its host's inbox),
 emits     layers.mounted, layers.mount_failed
 
 What is shown is kept on the host's disk by the `LayerMounts` port, so that all of it can be made again without Redis.
-The blobs behind it are recorded for the collector, which keeps them.
+The blobs behind it are recorded for the collector, which keeps them. Of the images that a range should have, those that
+are shown are its seed: what its next engine starts with.
 This role runs once per host.
 
 **A range's outbox is hostile.** A range gives back its own folders only, and what it never gives back is let go when
@@ -22,7 +23,7 @@ from datetime import UTC, datetime
 
 from events.bus import NOTHING, BusClient, BusError, Delivery, Outcome, Post
 from events.messages import AgentStarted, LayersReleased, MountRequested, UnmountRequested
-from events.records import UnreadableRecord
+from events.records import UnreadableRecord, load_all
 from events.streams import Streams
 from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
@@ -51,6 +52,7 @@ class LayerMounter:
         source: str,
         lease_seconds: float = 30.0,
         check_seconds: float = 60.0,
+        seed_seconds: float = 5.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._bus = bus
@@ -60,6 +62,7 @@ class LayerMounter:
         self._source = source
         self._lease_seconds = lease_seconds
         self._check_seconds = check_seconds
+        self._seed_seconds = seed_seconds
         self._keys = RangeKeys(streams.prefix)
         self._pins = MountKeys(streams.prefix)
         self._finder = RangeFinder(bus=bus, streams=streams, clock=clock)
@@ -90,6 +93,7 @@ class LayerMounter:
             tasks.create_task(self._check())
             tasks.create_task(self._find())
             tasks.create_task(self._beat())
+            tasks.create_task(self._seed())
 
     async def _find(self) -> None:
         while True:
@@ -122,6 +126,23 @@ class LayerMounter:
                 self._log.warning("ranges cannot be looked up", why=str(away))
             await asyncio.sleep(self._check_seconds)
 
+    async def _seed(self) -> None:
+        """Keep what each range's next engine starts with as the range's desired images are."""
+        seen: dict[str, object] = {}
+        while True:
+            await asyncio.sleep(self._seed_seconds)
+            try:
+                shown = await self._mounts.shown()
+                stored = await load_all(self._bus, [self._keys.wanted(range_id) for range_id in shown])
+                for (range_id, record), found in zip(shown.items(), stored, strict=True):
+                    state = (record, found.value)
+                    if seen.get(range_id) != state:
+                        await self._mounts.seed(range_id, tuple(found.value.images.values()) if found.value else ())
+                        seen[range_id] = state
+                seen = {range_id: state for range_id, state in seen.items() if range_id in shown}
+            except (LayersNotMounted, BusError, UnreadableRecord) as problem:
+                self._log.warning("ranges cannot be seeded", why=str(problem))
+
     async def _forget_ranges(self) -> None:
         """Hide what is shown to ranges that were forgotten (`cyroid-images ranges forget`)."""
         shown = await self._mounts.shown()
@@ -137,10 +158,14 @@ class LayerMounter:
         of the next engine's start.
         """
         for range_id in await self._mounts.shown():
-            with suppress(UnreadableRecord):  # of a range that is not known, nothing is changed
-                known = (await self._keys.known(range_id).load(self._bus)).value
-                if known is not None:
-                    await self._mounts.engine_is(range_id, known.engine_id)
+            await self._know_engine(range_id)
+
+    async def _know_engine(self, range_id: str) -> None:
+        """Hide what an earlier engine of a range was shown; what the present one was seeded with stays."""
+        with suppress(UnreadableRecord):  # of a range that is not known, nothing is changed
+            known = (await self._keys.known(range_id).load(self._bus)).value
+            if known is not None:
+                await self._mounts.engine_is(range_id, known.engine_id, known.images)
 
     # ---- handlers ----
 
@@ -149,6 +174,7 @@ class LayerMounter:
         started = time.monotonic()
         about = {"transfer": request.transfer_id, "range": request.range_id, "layers": len(request.layers)}
         try:
+            await self._know_engine(request.range_id)
             await self._mounts.show(
                 request.range_id,
                 request.layers,
@@ -184,7 +210,7 @@ class LayerMounter:
     async def _agent_started(self, delivery: Delivery[AgentStarted]) -> Outcome:
         message = delivery.message
         if self._is_of(delivery, message.range_id):
-            await self._mounts.engine_is(message.range_id, message.engine_id)
+            await self._mounts.engine_is(message.range_id, message.engine_id, message.images)
         return NOTHING
 
     async def _pinned(self, *posts: Post) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from events.messages import Layer
+from events.messages import Layer, PresentImage
 from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import mounts_below, unmount
 from services.adapters.layer_folder import LayerFolder
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
+from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest
+from services.core.images.manifests import sha256 as sha256_of
+from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
 from services.ports import LayerMounts
 from tests.integration.hard_layers import LayerTar
@@ -65,6 +69,26 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path, lab: Lab) -> A
                 unmount(point.path)
 
 
+def image_of(subject: Subject, name: str, layer: Layer) -> DesiredImage:
+    """An image of one layer that the registry has."""
+    config = json.dumps(
+        {"architecture": "amd64", "os": name, "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]}}
+    ).encode()
+    manifest = Manifest.write(
+        Descriptor(media_type=OCI_CONFIG, digest=sha256_of(config), size=len(config)),
+        (Descriptor(media_type=OCI_LAYER, digest=layer.digest, size=layer.size_bytes),),
+    )
+    for content in (config, manifest.content):
+        subject.add(content)
+    return DesiredImage(
+        reference=f"docker.io/library/{name}:1",
+        image_id=sha256_of(config),
+        diff_ids=(layer.diff_id,),
+        deployment_id="d-1",
+        source=f"registry:5000/{name}@{manifest.digest}",
+    )
+
+
 async def names(subject: Subject, range_id: str = "r-1") -> dict[str, str]:
     """The folders a range is shown, and their grants."""
     shown = (await subject.mounts.shown()).get(range_id)
@@ -110,6 +134,33 @@ async def test_another_engine_begins_with_nothing(subject: Subject) -> None:
     assert len(await names(subject)) == 1
     await subject.mounts.engine_is("r-1", "e-2")
     assert await names(subject) == {}
+
+
+async def test_the_next_engine_starts_with_what_is_wanted_and_shown(subject: Subject) -> None:
+    """It keeps that, if it has it; an image that is wanted no more, or whose layers are given back, is in no seed."""
+    one, two = subject.add(a_tar(b"1")), subject.add(a_tar(b"2"))
+    first = one.diff_id.removeprefix("sha256:")
+    wanted, other = (image_of(subject, name, layer) for name, layer in (("web", one), ("other", two)))
+    await subject.mounts.show("r-1", [one], grant="t-1", engine_id="e-1")
+    await subject.mounts.seed("r-1", [wanted, other])
+    seeded = (await subject.mounts.shown())["r-1"]
+    assert seeded.seed
+    assert [(image.image, image.layers) for image in seeded.seeded] == [(wanted, (first,))]
+    await subject.mounts.seed("r-1", [wanted, other])
+    assert (await subject.mounts.shown())["r-1"] == seeded
+    assert await subject.mounts.restore() == []
+
+    await subject.mounts.show("r-1", [two], grant="t-2", engine_id="e-1")
+    has = PresentImage(references=(wanted.reference,), diff_ids=wanted.diff_ids, image_id=wanted.image_id)
+    await subject.mounts.engine_is("r-1", "e-2", [has])
+    assert await names(subject) == {first: "t-1"}
+    await subject.mounts.seed("r-1", [])
+    assert (await subject.mounts.shown())["r-1"].seed == ""
+    await subject.mounts.seed("r-1", [wanted])
+    await subject.mounts.release("r-1", {first: "t-1"})
+    assert await subject.mounts.shown() == {}
+    await subject.mounts.seed("r-1", [wanted])
+    assert await subject.mounts.shown() == {}
 
 
 async def test_a_layer_that_the_registry_lacks_is_refused(subject: Subject) -> None:

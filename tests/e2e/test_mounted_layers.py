@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ import pytest
 from deploy.machine.commands import MachineError
 from deploy.machine.polling import poll
 from services.adapters.kernel_mounts import mounts_below, unmount
+from services.core.deployments.plans import plan_deployment_id
 from tests.e2e.mounted import RANGES, logs_of
 from tests.e2e.scene import BASE, MEGABYTE, SLACK_BYTES, Scene
 
@@ -94,6 +99,54 @@ def test_the_mounter_makes_everything_good_again_after_a_kill(mounted: Scene, ra
     top = mounted.system.host.layers(name)[-1].removeprefix("sha256:")
     assert poll((shown / top).is_mount, seconds=30), logs_of(mounted.system)
     assert mounted.read(range_id, name) == "again"
+
+
+@pytest.fixture(params=["m-28.5", "m-20.10-classic"])
+def new(request: pytest.FixtureRequest, mounted: Scene) -> Iterator[Scene]:
+    """A range that comes up for the first time, as the only one of `mounted`; its agent does not run yet."""
+    (version, containerd), lab = RANGES[request.param], mounted.system.lab
+    name = f"new-{mounted.name}"
+    engine = lab.engine(name, version=version, containerd_store=containerd, shown=lab.shown(name))
+    yield replace(mounted, system=replace(mounted.system, ranges={name: engine}))
+    with suppress(MachineError):  # none was started
+        lab.server(f"agent-{name}").stop()
+    engine.stop()
+    mounted.system.cli("ranges", "forget", name, "--force")
+
+
+def test_a_range_starts_with_what_it_should_have(new: Scene) -> None:
+    """What a plan named before it was there is mounted when it comes up; made anew, its engine has it at once."""
+    ((range_id, engine),) = new.system.ranges.items()
+    name, shown = f"{new.name}:1", new.system.lab.layers / "ranges" / range_id
+    new.build(name, "planned", bulk_bytes=MEGABYTE)
+    planned = new.system.cli("deployments", "plan", name, "--range", range_id, "--id", new.name)
+    assert planned.status == 0, planned.talk
+    agent = new.system.agent(range_id)
+    (image,) = new.ended(plan_deployment_id(new.name, range_id)).images
+    assert (image.how, image.not_mounted) == ("mounted", None), logs_of(new.system)
+
+    assert poll(lambda: any(names(shown / "seeds")), seconds=60), logs_of(new.system)
+    before = new.book.count(new.system.streams.outbox(range_id))
+    agent.stop()
+    engine.stop()
+    shutil.rmtree(engine.root)
+    engine.start()
+    assert new.is_whole(range_id, name), engine.log_tail()
+    assert new.read(range_id, name) == "planned"
+    archive = new.folder / "saved.tar"
+    engine.docker("save", "--output", str(archive), name)
+    assert saved_layers(archive) == set(engine.layers(name))
+
+    new.from_now()
+    agent.start()
+    assert poll(lambda: new.book.count(new.system.streams.outbox(range_id)) > before, seconds=60)
+    (image,) = new.deploy(range_id, name)
+    assert (image.how, new.fetched_bytes()) == ("present", 0)
+    assert new.read(range_id, name) == "planned"  # the host still shows the layers, to another engine now
+    ours = {layer.removeprefix("sha256:") for layer in new.system.host.layers(name)[1:]}
+    engine.docker("rmi", name)
+    new.deploy(range_id, BASE)
+    assert poll(lambda: not ours & names(shown / "layers"), seconds=90), logs_of(new.system)
 
 
 def names(folder: Path) -> set[str]:

@@ -47,6 +47,7 @@ COVERED_BY = {
     "tests/unit/bench/simulation/test_workload.py": ("services/adapters/memory_layer_placer.py",),
     "tests/contract/test_layer_mounts.py": (
         "services/adapters/kernel_mounts.py",
+        "services/adapters/layer_seeds.py",
         "services/adapters/memory_layer_mounts.py",
     ),
     "tests/integration/services/adapters/test_layer_folder.py": (
@@ -61,10 +62,12 @@ COVERED_BY = {
         "services/adapters/containerd.py",
         "services/adapters/containerd_layers.py",
         "services/adapters/containerd_messages.py",
+        "services/adapters/containerd_seed.py",
         "services/adapters/engine_layers.py",
         "services/adapters/shown_layers_files.py",
         "services/agent/layer_release.py",
     ),
+    "tests/unit/services/core/mounts/test_seed_images.py": ("services/core/mounts/seeds.py",),
     "tests/unit/services/core/mounts/test_erofs.py": (
         "services/core/mounts/erofs_blob.py",
         "services/core/mounts/erofs_files.py",

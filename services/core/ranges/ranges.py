@@ -118,13 +118,17 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DesiredImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Content that a range should have under `reference`, which deployment brought it, and when (by the range)."""
+    """Content that a range should have under `reference`, which deployment brought it, and when (by the range).
+
+    `source` is where the registry has it (`host:port/repository@digest`), None where it came by tar.
+    """
 
     reference: str
     image_id: str
     diff_ids: tuple[str, ...]
     deployment_id: str
     since: datetime | None = None
+    source: str | None = None
 
     def is_in(self, images: Iterable[PresentImage]) -> bool:
         """Whether one of `images` is this content under this name."""

@@ -21,6 +21,7 @@ from events.messages import (
     Message,
     MountFailed,
     MountRequested,
+    PresentImage,
     UnmountRequested,
 )
 from events.records import ANY
@@ -29,7 +30,7 @@ from events.task_group import TaskGroup
 from events.worker.worker import Worker
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
 from services.collector.pins import mounted_digests
-from services.core.ranges.ranges import KnownRange, RangeKeys
+from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange, RangeKeys
 from services.layer_mounter import LayerMounter
 from tests.simulation import eventually
 
@@ -158,6 +159,48 @@ async def test_a_recreated_range_begins_with_nothing() -> None:
         )
         await here.publish(STREAMS.outbox("r-1"), started)
         await until(here, [])
+
+
+async def test_a_recreated_range_starts_with_what_it_should_have() -> None:
+    """What is wanted and shown is in its seed within seconds; the next engine keeps what it has of that, also where a
+    request for it comes before its word.
+    """
+    web = DesiredImage(
+        reference="docker.io/library/web:1",
+        image_id="sha256:1",
+        diff_ids=(ONE.diff_id,),
+        deployment_id="d-1",
+        source="registry:5000/web@sha256:2",
+    )
+    async with host() as here:
+        await here.mount("t-1", ONE)
+        await here.mount("t-2", TWO)
+        wanted = DesiredImages(range_id="r-1", images={web.reference: web})
+        await here.bus.commit(Outcome(records=(KEYS.wanted("r-1").write(wanted, expected=ANY),)))
+
+        async def seeded() -> list[DesiredImage]:
+            return [one.image for one in (await here.mounts.shown())["r-1"].seeded]
+
+        assert await eventually(seeded, within_seconds=10) == [web]
+        started = AgentStarted(
+            range_id="r-1",
+            engine_id="e-2",
+            engine_version="28",
+            store="containerd",
+            platform="linux/amd64",
+            images=(PresentImage(references=(web.reference,), diff_ids=web.diff_ids),),
+        )
+        known = KnownRange.said(started, datetime.now(UTC))
+        await here.bus.commit(Outcome(records=(KEYS.known("r-1").write(known, expected=ANY),)))
+        await here.mount("t-3", TWO, engine_id="e-2")
+        assert await here.grants() == {names(ONE)[0]: "t-1", names(TWO)[0]: "t-3"}
+        await here.publish(STREAMS.outbox("r-1"), started)
+        await asyncio.sleep(200)
+        assert await here.grants() == {names(ONE)[0]: "t-1", names(TWO)[0]: "t-3"}
+        forgotten = DesiredImages(range_id="r-1")
+        await here.bus.commit(Outcome(records=(KEYS.wanted("r-1").write(forgotten, expected=ANY),)))
+        await asyncio.sleep(10)
+        assert await seeded() == []
 
 
 async def test_a_range_that_was_forgotten_is_shown_nothing() -> None:
