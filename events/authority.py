@@ -77,7 +77,7 @@ ALLOWED: Mapping[StreamKind, tuple[type[Any], ...]] = {
         m.ReclaimRequested,
         m.FetchRequested,
     ),
-    "inbox": (m.PullRequested, m.LoadOffered, m.TransferCancelled),
+    "inbox": (m.PullRequested, m.LoadOffered, m.SaveRequested, m.TransferCancelled),
     "outbox": (m.AgentStarted, m.ImagesChanged, m.TarRequested, m.ImageReady, m.ImageFailed, m.LayersReleased),
     "progress": (m.TransferProgress, m.CollectProgress),
     "range_progress": (m.TransferProgress,),

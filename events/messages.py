@@ -573,6 +573,19 @@ class LoadOffered(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="
     total_bytes: Size = 0
 
 
+class SaveRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.save_requested.v1"):
+    """Command to an agent: send the engine's `docker save` of an image to `url` (PUT), with the one-use `token`.
+
+    For an image that neither the registry nor a host's engine has whole any more. An agent that cannot sends DELETE.
+    """
+
+    transfer_id: Identifier
+    reference: Reference
+    image_id: Digest
+    url: str
+    token: str
+
+
 class TransferCancelled(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="transfer.cancelled.v1"):
     """This transfer was cancelled: stop the engine's work for it."""
 
@@ -588,7 +601,7 @@ class AgentStarted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
 
     `mounts_layers`: its engine takes layers as folders that the host mounts for it. `proxy`, `no_proxy`: the HTTP proxy
     through which the engine pulls, without its password, and what is excepted. `host`: the host that it runs on, which
-    the range gateway of that host says in its place.
+    the range gateway of that host says in its place. `gives_images`: the agent knows `image.save_requested`.
     """
 
     range_id: Identifier
@@ -602,6 +615,7 @@ class AgentStarted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     proxy: Annotated[str, Meta(max_length=PROXY_LIMIT)] = ""
     no_proxy: Annotated[str, Meta(max_length=PROXY_LIMIT)] = ""
     host: Identifier | None = None
+    gives_images: bool = False
 
 
 class ImagesChanged(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="agent.images_changed.v1"):
@@ -805,6 +819,7 @@ Message = (
     | DeploymentCancelled
     | PullRequested
     | LoadOffered
+    | SaveRequested
     | TransferCancelled
     | AgentStarted
     | ImagesChanged

@@ -47,13 +47,21 @@ class Pingable(Protocol):
         """Return when it answers; raise a `services.errors.Unavailable` otherwise."""
 
 
-class Engine(Pingable, Protocol):
-    """One Docker engine. References are normalised strings; every call is bounded in time or watched for stalls."""
-
-    async def info(self) -> EngineInfo: ...
+class SavedImages(Protocol):
+    """Images that can be looked at and saved: what a push reads of an engine, near or far."""
 
     async def inspect(self, reference: str) -> EngineImage | None:
         """The image by reference, `repository@digest` or local id; None if the engine does not have it."""
+
+    def save(self, references: Sequence[str]) -> AbstractAsyncContextManager[Chunks]:
+        """`docker save`, by name or local id."""
+
+
+@runtime_checkable
+class Engine(Pingable, SavedImages, Protocol):
+    """One Docker engine. References are normalised strings; every call is bounded in time or watched for stalls."""
+
+    async def info(self) -> EngineInfo: ...
 
     async def images(self) -> list[EngineImage]: ...
 
@@ -73,9 +81,6 @@ class Engine(Pingable, Protocol):
 
     def load(self, archive: Chunks) -> AbstractAsyncContextManager[AsyncIterator[EngineProgress]]:
         """`docker load`. The loaded names come as progress lines; only `inspect` proves what was loaded."""
-
-    def save(self, references: Sequence[str]) -> AbstractAsyncContextManager[Chunks]:
-        """`docker save`, by name or local id."""
 
     def build(
         self, context: Chunks, *, reference: str, options: BuildOptions | None = None

@@ -197,26 +197,25 @@ class Resources:
         )
 
     async def range_push(self) -> RangePush:
-        from services.registry_pusher.image_push import ImagePush
-        from services.registry_pusher.layer_push import LayerPush
         from services.registry_pusher.range_push import RangePush
+        from services.registry_pusher.range_uploads import RangeUploads
 
-        registry, encodings = await self.announcing_registry(), await self.layer_encodings()
-
-        def push_from(engine: Engine, limit_bytes: int) -> ImagePush:
-            sources = [self.adapters.saved_layers(self.settings, engine, limit_bytes)]
-            layers = LayerPush(registry=registry, sources=sources, encodings=encodings)
-            return ImagePush(engine=engine, registry=registry, sources=sources, layers=layers, engine_registry=None)
-
+        bus, source, settings = await self.bus(), self.source("agent-pool"), self.settings
+        listen, url = settings.upload_listen, settings.upload_url
         return RangePush(
-            bus=await self.bus(),
+            bus=bus,
             streams=self.streams,
-            source=self.source("agent-pool"),
+            source=source,
+            registry=await self.announcing_registry(),
+            encodings=await self.layer_encodings(),
             open_engine=self.other_engine,
-            push_from=push_from,
-            encodings=encodings,
-            engine_networks=self.settings.engine_networks,
-            lease_seconds=self.settings.lease_seconds,
+            saved_layers=lambda engine, limit_bytes: self.adapters.saved_layers(settings, engine, limit_bytes),
+            engine_networks=settings.engine_networks,
+            uploads=RangeUploads(bus=bus, streams=self.streams, source=source, listen=listen, url=url)
+            if listen
+            else None,
+            host=self.identity().known or "",
+            lease_seconds=settings.lease_seconds,
         )
 
     async def host_images(self) -> HostImages:

@@ -24,6 +24,7 @@ from services.core.setting_types import (
     HostPort,
     HostPortOrNothing,
     HttpUrl,
+    KeyPrefix,
     Networks,
     RangeId,
     RedisUrl,
@@ -46,9 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     (with a key prefix in braces). The agent of a range: `gateway://RANGE:SECRET@host:port`, through the range gateway.
     Holds a password where there is one: also by _FILE."""
 
-    key_prefix: Annotated[str, Meta(pattern=r"^[^\s*?\[\]]{1,64}$", description="text without spaces or globs")] = (
-        "cyroid"
-    )
+    key_prefix: KeyPrefix = "cyroid"
     """What every key begins with. `{cyroid}` puts all keys into one slot of a Redis Cluster."""
 
     lease_seconds: Annotated[float, Meta(ge=3, le=600, description="a number of seconds from 3 to 600")] = 30.0
@@ -69,8 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where this host's id is kept, so that it stays the same when its engine is made anew. Empty: nowhere."""
 
     engine_root: str = ""
-    """Where the host engine's data root is mounted for reading (`/var/lib/docker`), to read layers where they lie.
-    Empty: layers come out of `docker save` instead, which is slower."""
+    """Where the host engine's data root (`/var/lib/docker`) can be read. Empty: layers come out of slower saves."""
 
     import_limit_bytes: Bytes = 128 * 1024**3
     """The most that the layers of one imported archive may take when they are unpacked; a larger one is refused."""
@@ -192,6 +190,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tar_url: HttpUrl = "http://127.0.0.1:7070"
     """The tar server as ranges reach it."""
 
+    upload_listen: HostPortOrNothing = ""
+    """Where the agent pool listens while a range's agent sends it an image. Empty: such ranges are never asked."""
+
+    upload_url: HttpUrl = "http://127.0.0.1:7072"
+    """The agent pool as ranges reach it, for images that only they have whole (docs/registry-storage.md)."""
+
     spool_folder: str = "/var/tmp/cyroid-spool"
     """Where an export lies while ranges read it; emptied by itself."""
 
@@ -271,16 +275,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def registry_place(self) -> RegistryPlace:
         """Raises BadInput where the settings of the registry contradict one another."""
-        return RegistryPlace.of(
-            self.registry_url,
-            username=self.registry_username,
-            password=self.registry_password,
-            token=self.registry_token,
-        )
+        name, password, token = self.registry_username, self.registry_password, self.registry_token
+        return RegistryPlace.of(self.registry_url, username=name, password=password, token=token)
 
     def contradictions(self) -> dict[str, str]:
         """Contradictions between settings: by the field to correct, the reason, without a secret in it."""
-        found = {}
+        why = "it holds a user name, which is not used: a range comes with a token of one use"
+        found = {name: why for name in ("tar_url", "upload_url") if "@" in getattr(self, name)}
         try:
             self.registry_place()
         except BadInput as problem:
@@ -290,8 +291,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 networks_of(getattr(self, name))
             except ValueError as problem:
                 found[name] = str(problem)
-        if "@" in self.tar_url:
-            found["tar_url"] = "it holds a user name, which is not used: a range comes with a token of one use"
         return found
 
     def __repr__(self) -> str:

@@ -52,6 +52,7 @@ class System:
     mkfs_erofs: Path | None = None
     api_port: int = field(default_factory=free_port)
     tar_port: int = field(default_factory=free_port)
+    upload_port: int = field(default_factory=free_port)
 
     @property
     def streams(self) -> Streams:
@@ -73,6 +74,8 @@ class System:
             "registry_storage": self.registry.storage,
             "tar_listen": f"127.0.0.1:{self.tar_port}",
             "tar_url": f"http://127.0.0.1:{self.tar_port}",
+            "upload_listen": f"127.0.0.1:{self.upload_port}",
+            "upload_url": f"http://127.0.0.1:{self.upload_port}",
             "api_listen": f"127.0.0.1:{self.api_port}",
             "spool_folder": self.lab.folder / "spool",
             "layer_folder": self.lab.layers,

@@ -22,7 +22,7 @@ DEMO = ipaddress.IPv4Network("172.30.1.0/28")
 PLACES: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "range-proxy": (2, ("cyroid-registry", "cyroid-tar")),
     "range-gateway": (3, ("cyroid-gateway",)),
-    "agent-pool": (5, ()),
+    "agent-pool": (5, ("cyroid-pool",)),
 }
 RANGE_PLACE = 6
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from events.lease import Bus
 from events.streams import Streams
 from services.core.deployments.deployment import Policy
-from services.ports import Engine, LayerMounts, LayerPlacer, LayerSource, Registry
+from services.ports import Engine, LayerMounts, LayerPlacer, LayerSource, Registry, SavedImages
 from services.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def host_layer_sources(settings: Settings, engine: Engine) -> Sequence[LayerSour
     return layer_sources(engine, engine_root=Path(root) if root else None, scratch=Path(settings.spool_folder))
 
 
-def saved_layers(settings: Settings, engine: Engine, limit_bytes: int) -> LayerSource:
+def saved_layers(settings: Settings, engine: SavedImages, limit_bytes: int) -> LayerSource:
     """Layers out of another engine's `docker save`, of so many bytes at most."""
     from services.adapters.save_stream import SaveStream
 
@@ -139,7 +139,7 @@ class Adapters:
     engine: Callable[[Settings, str], AbstractAsyncContextManager[Engine]] = open_engine
     registry: Callable[[Settings], AbstractAsyncContextManager[Registry]] = open_registry
     layer_sources: Callable[[Settings, Engine], Sequence[LayerSource]] = host_layer_sources
-    saved_layers: Callable[[Settings, Engine, int], LayerSource] = saved_layers
+    saved_layers: Callable[[Settings, SavedImages, int], LayerSource] = saved_layers
     layer_placer: Callable[[Settings, Engine], LayerPlacer | None] = layer_placer
     layer_mounts: Callable[[Settings], LayerMounts] = layer_mounts
     check_bus: Callable[[Bus, str | None], Awaitable[Sequence[Concern]]] = check_bus

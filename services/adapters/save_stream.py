@@ -28,7 +28,7 @@ from services.core.archives.tar_headers import Header
 from services.core.images.image import EngineImage
 from services.core.images.manifests import CONFIG_LIMIT_BYTES, ImageConfig, sha256
 from services.errors import BadArchive, BadInput, LayerDamaged, LayerUnreadable, NoSpace, NotFound, TransferFailed
-from services.ports import Chunks, Engine, OpenLayer
+from services.ports import Chunks, OpenLayer, SavedImages
 
 #: What a classic engine says of a layer whose files are not what its tar-split says.
 _DAMAGED = "could not verify layer data"
@@ -45,7 +45,7 @@ class SaveStream:
     than `limit_bytes` nothing more is read (LayerUnreadable): for engines that are not trusted.
     """
 
-    def __init__(self, engine: Engine, scratch: Path | None = None, *, limit_bytes: int | None = None) -> None:
+    def __init__(self, engine: SavedImages, scratch: Path | None = None, *, limit_bytes: int | None = None) -> None:
         self._engine = engine
         self._scratch = scratch
         self._limit_bytes = limit_bytes

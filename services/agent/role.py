@@ -6,6 +6,7 @@ Consumes the range's inbox (groups `agent` and `agent-cancel`) and emits to its 
                            the pull cannot be done, or nothing to pull from → image.tar_requested
     image.load_offered     inspect, else fetch the archive and load it → image.ready
                            the offer is spent, or the archive broke off → image.tar_requested
+    image.save_requested   engine's archive → the URL of the request: the host's side has lost the image
     transfer.cancelled     ends the engine's work for it → image.failed with code `cancelled`
     (at start, and when the engine is another one) → agent.started
     (now and then, if its images are not those told last) → agent.images_changed
@@ -39,6 +40,7 @@ from events.messages import (
     LoadOffered,
     PresentImage,
     PullRequested,
+    SaveRequested,
     TarRequested,
     TransferCancelled,
 )
@@ -47,6 +49,7 @@ from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
 from services.agent.cancellation import Cancellation, Cancelled
 from services.agent.heartbeat_writer import HeartbeatInterval, HeartbeatWriter
+from services.agent.image_sending import ImageSending
 from services.agent.layer_release import LayerRelease
 from services.agent.pull import Patience
 from services.agent.transfers import Answer, Request, Transfers
@@ -96,6 +99,7 @@ class Agent:
         self._heartbeat = HeartbeatWriter(bus, streams.alive(range_id), range_id=range_id, lasts_seconds=lasts)
         self._told: tuple[PresentImage, ...] | None = None
         self._cancellation, self._placer = Cancellation(), placer
+        self._sending = ImageSending(engine, range_id)
         self._transfers = Transfers(engine=engine, range_id=range_id, patience=patience or Patience(), placer=placer)
         self._release = (
             LayerRelease(placer, range_id=range_id, look_seconds=self._pulse.inspect_seconds, publish=self._publish)
@@ -112,7 +116,8 @@ class Agent:
             streams=lambda: [self._streams.inbox(self._range_id)],
             handlers=Handlers()
             .on(PullRequested, self._on_request, key=_content, give_up=self._give_up)
-            .on(LoadOffered, self._on_request, key=_content, give_up=self._give_up),
+            .on(LoadOffered, self._on_request, key=_content, give_up=self._give_up)
+            .on(SaveRequested, self._sending.requested, key=lambda _: "save", give_up=None),
             slots=self._slots,
             lease_seconds=self._lease,
             idle_seconds=IDLE_SECONDS,
@@ -249,6 +254,7 @@ class Agent:
             mounts_layers=self._placer is not None and await self._placer.available(),
             proxy=info.proxy[:PROXY_LIMIT],
             no_proxy=info.no_proxy[:PROXY_LIMIT],
+            gives_images=True,
         )
         await self._tell(message, looked_at)
         self._log.info("announced", engine=info.version, store=info.store, images=len(images))

@@ -12,6 +12,7 @@ _PORT = "([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|
 _HOST_PORT = rf"([^\s/:@]+|\[[0-9a-fA-F:]+\]):{_PORT}"
 HostPort = Annotated[str, Meta(pattern=rf"^{_HOST_PORT}$", description="HOST:PORT")]
 HostPortOrNothing = Annotated[str, Meta(pattern=rf"^({_HOST_PORT})?$", description="HOST:PORT, or nothing")]
+KeyPrefix = Annotated[str, Meta(pattern=r"^[^\s*?\[\]]{1,64}$", description="text without spaces or globs")]
 Networks = Annotated[
     str,
     Meta(

@@ -22,7 +22,7 @@ from services.core.images.image import EngineImage
 from services.core.images.manifests import OCI_CONFIG, Descriptor, Manifest, check_config_size, sha256
 from services.core.images.references import Reference
 from services.errors import BadInput, LayerDamaged, LayerUnreadable, NotFound, Rebuilt, TransferFailed, WrongContent
-from services.ports import Engine, LayerSource, Registry
+from services.ports import Engine, LayerSource, Registry, SavedImages
 from services.registry_pusher.damage import BlobSizes
 from services.registry_pusher.layer_push import LayerPush, together
 from services.registry_pusher.progress import ProgressCounters
@@ -43,7 +43,7 @@ class ImagePush:
     def __init__(
         self,
         *,
-        engine: Engine,
+        engine: SavedImages,
         registry: Registry,
         sources: Sequence[LayerSource],
         layers: LayerPush,
@@ -138,9 +138,10 @@ class ImagePush:
             await self._inspect(reference)  # an image deleted meanwhile is NotFound, and that is the whole story
             if isinstance(problem, LayerDamaged):
                 raise  # the engine's push would try for a minute and say the same
-            if self._engine_registry is None:
+            if self._engine_registry is None or not isinstance(self._engine, Engine):
                 raise
-            return await self._engine_push(self._engine_registry, reference, image, image_id, problem)
+            place = (self._engine, self._engine_registry)
+            return await self._engine_push(place, reference, image, image_id, problem)
         now = await self._inspect(reference)
         if now.local_id != image.local_id:
             return None
@@ -236,26 +237,32 @@ class ImagePush:
             await self._registry.put_blob(repository, digest, len(config), _once(config))
 
     async def _engine_push(
-        self, registry: str, reference: Reference, image: EngineImage, image_id: str, why: LayerUnreadable
+        self,
+        place: tuple[Engine, str],
+        reference: Reference,
+        image: EngineImage,
+        image_id: str,
+        why: LayerUnreadable,
     ) -> ImagePushed:
         """The engine's own push, under a name for the registry that is removed afterwards in any case.
 
         A name under the registry's own address is ours, also one that a killed push left: it is removed as
         well.
         """
+        engine, registry = place
         name = f"{registry}/{reference.repository}:{reference.registry_tag}"
         self._log.warning("the engine pushes this image itself", image=str(reference), why=str(why))
         metrics.source_fallbacks.labels(source="all", reason=why.code).inc()
         ours = Reference.parse(name) != reference
         if ours:
-            await self._engine.tag(image.local_id, name)
+            await engine.tag(image.local_id, name)
         try:
-            async with self._engine.push(name) as lines:
+            async with engine.push(name) as lines:
                 async for _ in lines:
                     pass
         finally:
             if ours:
-                await self._engine.untag(name)
+                await engine.untag(name)
         pushed = await self.present(reference, image_id, image.diff_ids)
         if pushed is None:
             raise WrongContent(f"the engine pushed {reference.familiar}, but the registry has no such image there")

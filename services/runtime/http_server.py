@@ -53,10 +53,12 @@ async def listening(
     limits: HttpLimits | None = None,
     goodbye_seconds: float = 2.0,
     handler_cancellation: bool = False,
+    auto_decompress: bool = True,
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve `app` while inside; yields the address. Raises OSError when it cannot be listened at.
 
     handler_cancellation: a client that leaves ends its request at once.
+    auto_decompress: a body with a `Content-Encoding` is decompressed, whatever that makes of it.
     """
     granted = limits or HttpLimits()
     app.on_response_prepare.append(_without_version)
@@ -69,7 +71,9 @@ async def listening(
         assert manager is not None
         loop = asyncio.get_running_loop()
         open_connections: Counter[str] = Counter()
-        server = await loop.create_server(lambda: _Connection(manager, granted, open_connections), host, port)
+        server = await loop.create_server(
+            lambda: _Connection(manager, granted, open_connections, auto_decompress=auto_decompress), host, port
+        )
         try:
             address = server.sockets[0].getsockname()
             yield str(address[0]), int(address[1])
@@ -88,13 +92,16 @@ class _Connection(RequestHandler):
 
     __slots__ = ("_client", "_head_timer", "_limits", "_open")
 
-    def __init__(self, manager: web.Server, limits: HttpLimits, open_connections: Counter[str]) -> None:
+    def __init__(
+        self, manager: web.Server, limits: HttpLimits, open_connections: Counter[str], *, auto_decompress: bool
+    ) -> None:
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]  # None is what turns it off
             keepalive_timeout=limits.idle_seconds,
             lingering_time=1.0,
+            auto_decompress=auto_decompress,
         )
         self._limits = limits
         self._open = open_connections

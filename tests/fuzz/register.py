@@ -808,7 +808,7 @@ def _setting(name: str) -> Callable[[bytes], object]:
                 connect(settings.redis_url, socket_timeout=1.0, name="fuzz", prefix="{cyroid}")
             case "engine_networks" | "operations_clients":
                 networks_of(getattr(settings, name))
-            case "tar_listen" | "gateway_listen" | "api_listen" | "operations_listen":
+            case "tar_listen" | "upload_listen" | "gateway_listen" | "api_listen" | "operations_listen":
                 assert int(getattr(settings, name).rpartition(":")[2] or 0) < 65536
         return repr(settings)
 
@@ -826,6 +826,7 @@ SETTING_SEEDS: dict[str, tuple[bytes, ...]] = {
         b"redis://[::1]:6379",
     ),
     "registry_url": (b"http://u:p@h:5000", b"https://[::1]:5000"),
+    "upload_listen": (b"[::1]:7072",),
     "engine_networks": (b"172.30.1.0/24, 10.0.0.1",),
     "api_cyroid_roles": (b"admin=admin,*=viewer",),
     "operations_listen": (b"127.0.0.1:9090",),

@@ -36,7 +36,7 @@ PLACES = {
     "build, import, promote": ("ingest/*.py",),
     "layer-mounter": ("layer_mounter/answers.py",),
     "tar-server": ("tar_server/*.py",),
-    "agent-pool": ("agent/pool.py", "registry_pusher/range_push.py"),
+    "agent-pool": ("agent/pool.py", "registry_pusher/range_push.py", "registry_pusher/range_uploads.py"),
     "range-gateway": ("range_gateway/reports.py",),  # it also passes on what agents publish
     "collector": ("collector/*.py",),
     "api": ("api/*.py", "commands/prompts.py", "commands/requests.py"),

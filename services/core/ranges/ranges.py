@@ -82,7 +82,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent of a range said when it came up. `engine_id` changes when the range is recreated empty.
 
     `images` are those of `listed_at`, by the range's clock: of when it came up, or of a later look. `host` is where it
-    runs, empty where that was not said.
+    runs, empty where that was not said. `gives_images`: its agent sends images when it is asked to.
     """
 
     range_id: str
@@ -98,6 +98,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     proxy: str = ""
     no_proxy: str = ""
     host: str = ""
+    gives_images: bool = False
 
     @classmethod
     def said(cls, message: AgentStarted, at: datetime) -> KnownRange:
@@ -114,6 +115,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             proxy=message.proxy,
             no_proxy=message.no_proxy,
             host=message.host or "",
+            gives_images=message.gives_images,
         )
 
 
