@@ -90,7 +90,7 @@ def addresses(stack: Stack) -> str:
     """What an operator wants to know next. Commands that work whether or not the machine's docker knows `compose`."""
     ports = {service: stack.environment.get(variable, usual) for service, (variable, usual) in PORTS.items()}
     api = f"http://127.0.0.1:{ports['api']}"
-    log_book = "docker exec cyroid-images-redis-1 redis-cli XRANGE cyroid:images - +"
+    log_book = f"docker exec cyroid-images-redis-1 redis-cli XRANGE {stack.key_prefix}:images - +"
     rows = [
         ("well?", f"{api}/readyz   (for Prometheus: {api}/metrics)"),
         ("page", f"{api}/   (log in with the token)"),

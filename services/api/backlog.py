@@ -1,4 +1,5 @@
-"""Backlog as metrics: how far each consumer group is behind on each stream, and how many images are unreferenced.
+"""Backlog as metrics: how far each consumer group is behind on each stream, and how many images are unreferenced; hosts
+and ranges that are there.
 
 All ranges' inboxes count as one stream, with the worst of them, and so do their outboxes: a label per range would grow
 for ever.
@@ -7,10 +8,11 @@ for ever.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from events.lease import Bus
 from events.streams import GROUPS, Streams
+from services.core.hosts.hosts import HostKeys
 from services.core.ranges.unreferenced import summary_key
 from services.runtime import metrics
 
@@ -42,9 +44,24 @@ async def measure(bus: Bus, streams: Streams, range_ids: Collection[str]) -> Non
     summary = (await summary_key(streams.prefix).load(bus)).value
     if summary is not None:
         metrics.unwanted_images.labels(where="ranges").set(summary.images)
+    await _measure_hosts(bus, streams)
     metrics.oldest_seconds.clear()  # a group that is gone is told no more
     metrics.backlog.clear()
     for (stream, group, state), age in oldest.items():
         metrics.oldest_seconds.labels(stream=stream, group=group, state=state).set(age)
     for (stream, group, state), count in entries.items():
         metrics.backlog.labels(stream=stream, group=group, state=state).set(count)
+
+
+async def _measure_hosts(bus: Bus, streams: Streams) -> None:
+    names = await bus.members(HostKeys(streams.prefix).all)
+    beats = await bus.beats([streams.host_alive(name) for name in names]) if names else []
+    away = sum(beat is None for beat in beats)
+    metrics.hosts.labels(state="alive").set(len(names) - away)
+    metrics.hosts.labels(state="away").set(away)
+
+
+def measure_ranges(counts: Mapping[str, int]) -> None:
+    """Set the gauge of ranges by their agent's state."""
+    for agent in ("alive", "away", "unreadable"):
+        metrics.ranges.labels(agent=agent).set(counts.get(agent, 0))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from events.bus import BusError
-from services.api.backlog import measure
+from services.api.backlog import measure, measure_ranges
 from services.api.route import ApiContext, Call, NoBody, NoQuery, Reply, Route
 from services.runtime import metrics
 from services.runtime.operations import METRICS_TYPE
@@ -33,6 +33,7 @@ async def _readyz(call: Call[NoQuery, NoBody]) -> Reply[Readiness]:
 
 async def _metrics(call: Call[NoQuery, NoBody]) -> Reply[bytes]:
     """How far groups are behind is asked now; without Redis the last answer stays."""
+    measure_ranges(call.context.reads.mirror.ranges.listing.counts())
     with suppress(BusError, TimeoutError):
         async with asyncio.timeout(PATIENCE_SECONDS):
             await measure(call.context.bus, call.context.streams, call.context.reads.mirror.ranges.addressed)

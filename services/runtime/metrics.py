@@ -123,6 +123,15 @@ unwanted_images = Gauge(
     ("where",),
     registry=REGISTRY,
 )
+hosts = Gauge(
+    "cyroid_hosts", "Hosts of the installation, by state: alive or away (no heartbeat).", ("state",), registry=REGISTRY
+)
+ranges = Gauge(
+    "cyroid_ranges",
+    "Ranges that ever reported, by their agent: alive, away or unreadable.",
+    ("agent",),
+    registry=REGISTRY,
+)
 
 
 class WorkerMetrics:

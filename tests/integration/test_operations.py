@@ -24,7 +24,14 @@ RANGE = "operations-1"
 TRANSFER = {"cyroid_transfers", "cyroid_transferred_bytes", "cyroid_transfer_seconds"}
 WORKER = {"cyroid_bus_events", "cyroid_handler_seconds"}
 OF_ROLE = {
-    "api": {"cyroid_group_oldest_seconds", "cyroid_group_entries", "cyroid_dead_letters", "cyroid_unwanted_images"},
+    "api": {
+        "cyroid_group_oldest_seconds",
+        "cyroid_group_entries",
+        "cyroid_dead_letters",
+        "cyroid_unwanted_images",
+        "cyroid_hosts",
+        "cyroid_ranges",
+    },
     "registry-pusher": WORKER
     | TRANSFER
     | {"cyroid_reused_bytes", "cyroid_reclaimed_bytes", "cyroid_layer_source_fallbacks"},

@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from events.bus import Outcome
+from events.bus import IndexWrite, Outcome
 from events.dead_letters import dead_letters
 from events.envelope import Envelope
 from events.lease import DeadLetterReason, Holder
 from events.memory.bus import MemoryBus
 from events.messages import PushRequested
 from events.streams import Streams
-from services.api.backlog import measure
+from services.api.backlog import measure, measure_ranges
+from services.core.hosts.hosts import HostKeys
 from services.runtime.metrics import REGISTRY
 
 STREAMS = Streams("backlog")
@@ -113,3 +114,21 @@ async def test_a_group_that_is_not_ours_makes_no_series() -> None:
     await measure(bus, STREAMS, RANGES)
     labels = {"stream": "inbox", "group": "made-up", "state": "lag"}
     assert REGISTRY.get_sample_value("cyroid_group_entries", labels) is None
+
+
+async def test_hosts_that_are_there_and_away_are_counted() -> None:
+    """By their heartbeats."""
+    bus = MemoryBus()
+    index = tuple(IndexWrite(HostKeys(STREAMS.prefix).all, host, 1.0) for host in "abc")
+    await bus.commit(Outcome(index=index))
+    await bus.beat(STREAMS.host_alive("b"), b"{}", 60.0)
+    await measure(bus, STREAMS, RANGES)
+    found = {state: REGISTRY.get_sample_value("cyroid_hosts", {"state": state}) for state in ("alive", "away")}
+    assert found == {"alive": 1, "away": 2}
+
+
+def test_ranges_are_counted_by_their_agents() -> None:
+    """A state that no range is in is none."""
+    measure_ranges({"alive": 2, "unreadable": 1})
+    states = ("alive", "away", "unreadable")
+    assert [REGISTRY.get_sample_value("cyroid_ranges", {"agent": state}) for state in states] == [2, 0, 1]

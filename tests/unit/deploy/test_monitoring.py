@@ -1,0 +1,106 @@
+"""Alerts and the dashboard name metrics that there are; each alert fires and stops, and is in the runbook."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import Counter, Gauge, Histogram
+
+from deploy.machine.commands import need
+from services.runtime import metrics
+
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "deploy/monitoring"
+RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"][0]["rules"]
+TESTS: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
+RUNBOOK = (ROOT / "docs/operations.md").read_text()
+#: Of Prometheus itself and of every process, with the labels that Prometheus gives.
+OTHERS = {"up", "process_resident_memory_bytes"}
+TARGET_LABELS = {"job", "instance", "le"}
+_METRIC = re.compile(r"\b(cyroid_[a-z_]+|process_[a-z_]+|up)\b(?:\{([^}]*)\})?")
+_LABEL = re.compile(r"([a-z_]+)(?:=~|!~|!=|=)\"")
+
+
+def _series() -> dict[str, set[str]]:
+    """Names of all series that the code makes, with their labels."""
+    found: dict[str, set[str]] = {name: set() for name in OTHERS}
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            name, labels = metric._name, set(metric._labelnames)
+            endings = {Counter: ("_total",), Gauge: ("",), Histogram: ("_bucket", "_sum", "_count")}[type(metric)]
+            found |= {f"{name}{ending}": labels for ending in endings}
+    return found
+
+
+def _expressions() -> Iterator[tuple[str, str]]:
+    for rule in RULES:
+        yield rule["alert"], rule["expr"]
+    for panel in json.loads((FOLDER / "dashboard.json").read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]
+
+
+@pytest.mark.parametrize(("what", "expression"), list(_expressions()))
+def test_every_metric_and_label_exists(what: str, expression: str) -> None:
+    """In an alert or a panel that names another one nothing would ever be seen."""
+    series = _series()
+    named = _METRIC.findall(expression)
+    assert named, what
+    for name, matchers in named:
+        assert name in series, (what, name)
+        assert set(_LABEL.findall(matchers)) <= series[name] | TARGET_LABELS, (what, name)
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    """What is counted is seen."""
+    shown = {name for _, text in _expressions() for name, _ in _METRIC.findall(text)}
+    families = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in _series()}
+    assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in shown} == families
+
+
+def test_panels_have_places_and_names_of_their_own() -> None:
+    """None lies on another, and each asks the data source that is chosen at the top."""
+    panels = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        mine = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not mine & cells, panel["title"]
+        cells |= mine
+        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel.get("targets", ()))
+
+
+def test_every_alert_is_made_to_fire_and_to_stop() -> None:
+    """And says how bad it is, and what is the matter."""
+    looks = [look for test in TESTS for look in test["alert_rule_test"]]
+    for rule in RULES:
+        outcomes = [bool(look["exp_alerts"]) for look in looks if look["alertname"] == rule["alert"]]
+        assert outcomes == [True, False], rule["alert"]
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_promtool_finds_the_rules_right() -> None:
+    """The rules can be read, and each of them fires and stops as written down."""
+    promtool = need("promtool", "prometheus")
+    for words in (("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")):
+        done = subprocess.run([promtool, *words], cwd=FOLDER, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_runbook_has_a_line_for_each_alert() -> None:
+    """And for none that there is not."""
+    lines = re.findall(r"^\| `(Cyroid\w+)` \| [^|]{20,} \| [^|]{20,} \|$", RUNBOOK, re.MULTILINE)
+    assert lines == [rule["alert"] for rule in RULES]
