@@ -85,6 +85,14 @@ def _parameters(route: AnyRoute) -> Iterator[JsonObject]:
         yield {"name": field.encode_name, "in": "query", "required": field.required, "schema": schema}
     if route.conditional:
         yield {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
+    if route.waits:
+        yield {
+            "name": "Prefer",
+            "in": "header",
+            "required": False,
+            "description": "`wait=SECONDS`: how long to wait for the answer, at most 30; without one it is 202.",
+            "schema": {"type": "string", "maxLength": 256},
+        }
     if route.idempotent_by_key:
         yield {
             "name": "Idempotency-Key",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 from services.api.route import Call
 from services.commands.request_reply import RequestReplyClient
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
 def request_reply_client(call: Call[Any, Any]) -> RequestReplyClient:
@@ -16,5 +20,11 @@ def request_reply_client(call: Call[Any, Any]) -> RequestReplyClient:
         streams=context.streams,
         source=context.source,
         actor=call.actor,
-        within_seconds=context.answer_seconds,
+        within_seconds=min(context.answer_seconds, wait_of(call.prefer)),
     )
+
+
+def wait_of(prefer: str) -> float:
+    """The seconds of a Prefer header's `wait` (RFC 7240, 4.3); infinity where it has none. The first one counts."""
+    found = _WAIT.search(prefer)
+    return float(found[1]) if found else math.inf

@@ -74,6 +74,7 @@ def _encoded(value: Any) -> _Encoded:
     """The value encoded, once for each frozen object."""
     known = _KNOWN.get(id(value))
     if known is not None and known.value is value:
+        _KNOWN.move_to_end(id(value))
         return known
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
     encoded = _Encoded(value, body, f'W/"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -111,6 +112,7 @@ class Call(Generic[Q, B]):
     token      gives the bearer's or the session's, not checked yet; `access` checks it
     upload     the body, where the route takes uploads
     end_session  ends the session of its cookie
+    prefer     its Prefer headers (RFC 7240)
     is_secure  whether it came by TLS, to this server or to a reverse proxy that reports TLS (X-Forwarded-Proto)
     """
 
@@ -125,6 +127,7 @@ class Call(Generic[Q, B]):
     token: Callable[[], Awaitable[str | None]] = _no_token
     end_session: Callable[[], Awaitable[None]] = _no_session
     is_secure: bool = False
+    prefer: str = ""
     upload: Upload | None = None
 
     def keyed_id(self) -> str | None:
@@ -190,6 +193,11 @@ class Route(Generic[Q, B, A]):
         """Whether its answer has an ETag, and may be 304: reads that anybody may repeat."""
         is_kept = self.access != "open" or self.constant
         return self.method == "GET" and is_kept and self.content_type == JSON_TYPE
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for the answer of a role, and is answered 202 where there is none in time."""
+        return self.status == HTTPStatus.OK and HTTPStatus.ACCEPTED in self.other_statuses
 
     @property
     def has_body(self) -> bool:

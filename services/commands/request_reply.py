@@ -72,11 +72,19 @@ async def answer(
 
     Raises NotFound for a command to a host that is not known, EngineUnavailable for one that is away.
     """
+    return await _answer(bus, streams, await _publish(bus, streams, command, source, actor), kinds)
+
+
+async def _publish(bus: BusClient, streams: Streams, command: StoreCommand, source: str, actor: str) -> Envelope:
     if isinstance(command, AdoptRequested | ReclaimRequested | FetchRequested) and command.host is not None:
         await check_host(bus, streams, command.host)
     subject = command.reference if isinstance(command, ImageDeleteRequested | FetchRequested) else "registry"
     asked = Envelope(message=command, source=source, subject=subject, actor=actor)
     await bus.publish(streams.images, asked)
+    return asked
+
+
+async def _answer(bus: BusClient, streams: Streams, asked: Envelope, kinds: tuple[type[A], ...]) -> A:
     async with aclosing(_answers(bus, streams, asked)) as answers:
         async for message in answers:
             if isinstance(message, kinds):
@@ -100,10 +108,11 @@ class RequestReplyClient:
     within_seconds: float = ANSWER_SECONDS
 
     async def ask(self, command: StoreCommand, *kinds: type[A]) -> A | None:
-        """The answer, None where there is none yet. Raises BusError."""
+        """The answer, None where there is none yet; the command is published in any case. Raises BusError."""
+        asked = await _publish(self.bus, self.streams, command, self.source, self.actor)
         try:
             async with asyncio.timeout(self.within_seconds):
-                return await answer(self.bus, self.streams, command, *kinds, source=self.source, actor=self.actor)
+                return await _answer(self.bus, self.streams, asked, kinds)
         except TimeoutError:
             return None
 

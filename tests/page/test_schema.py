@@ -18,8 +18,10 @@ from tests.page.operator import answers
 
 pytestmark = pytest.mark.real
 
-#: They wait for a collector, which this installation has not, or answer without an end.
-LEFT_OUT = ("/collect", "/restore", "/retention/run", "/events", "/images/{reference}", "/adopt", "/reclaim", "/fetch")
+#: It answers without an end.
+LEFT_OUT = "/api/v1/events"
+#: Some wait for a role, which this installation has not: what they would do to the shared registry is nobody's test.
+IMPATIENT = {"Prefer": "wait=0"}
 #: The engine would look for registries on a network that is not there, and 503 is the right answer.
 PULLS = "/api/v1/images/import"
 CHECKS: list[CheckFunction] = [not_a_server_error, status_code_conformance]
@@ -49,13 +51,13 @@ def test_no_request_gets_an_undocumented_answer(api_system: System) -> None:
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found
         operation: Any = found.ok()
-        if operation.path == PULLS or any(part in operation.path for part in LEFT_OUT):
+        if operation.path in (PULLS, LEFT_OUT):
             continue
 
         @given(case=operation.as_strategy())
         @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         def ask(case: Any) -> None:
-            case.call_and_validate(checks=CHECKS, timeout=60)
+            case.call_and_validate(checks=CHECKS, timeout=60, headers=IMPATIENT)
 
         ask()
         tried += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from events.messages import (
     Adoption,
     AdoptRequested,
@@ -13,6 +15,7 @@ from events.messages import (
     Reclaim,
     ReclaimRequested,
 )
+from services.api.request_reply import wait_of
 from tests.unit.services.api.test_store import DIGEST, WEB, Service, service
 
 __all__ = ["service"]
@@ -35,6 +38,17 @@ async def test_what_is_not_answered_yet_goes_on(service: Service) -> None:
         assert said["ended"] is False
     said = await service.call("POST", "/api/v1/images/fetch", 202, {"reference": "web:1"})
     assert said["reference"] == WEB
+
+
+async def test_a_caller_says_how_long_it_waits(service: Service) -> None:
+    """By Prefer: the command is published in any case. What is no number of seconds is no wish."""
+    path, body = "/api/v1/images/fetch", {"reference": "web:1"}
+    async with service.client.post(path, json=body, headers={"Prefer": "respond-async, wait=0"}) as answer:
+        assert answer.status == 202
+    assert service.asked == [FetchRequested(reference=WEB)]
+    assert (wait_of('a; wait = "5"'), wait_of("wait=3, wait=9"), wait_of("WAIT=7")) == (5.0, 3.0, 7.0)
+    for text in ("", "wait=", "wait=-1", "wait=1.5", "await=1", "wait=1x", "wait=12345678"):
+        assert wait_of(text) == math.inf
 
 
 async def test_a_reclaim_tells_a_verdict_on_each_copy(service: Service) -> None:
