@@ -10,7 +10,9 @@ import msgspec
 from events.bus import BusClient
 from events.records import load_all
 from events.streams import Streams
+from services.core.hosts.held_images import HeldImage, HeldKeys
 from services.core.images.encodings import RAW, LayerEncoding, encoding_key, places_key
+from services.core.images.image import EngineImage
 from services.core.images.references import Reference
 from services.errors import BadInput, NotFound
 from services.ports import Engine, Registry
@@ -22,6 +24,7 @@ _PLACES = 3
 class PushPreview(msgspec.Struct, frozen=True, kw_only=True):
     """What a push would do now.
 
+    host           another host, which holds the image; None: this one has it
     tag            what the registry has under the name: the same content, other content, or nothing
     missing_bytes  about what would be sent: the image's size without the layers that are there
     """
@@ -32,16 +35,18 @@ class PushPreview(msgspec.Struct, frozen=True, kw_only=True):
     layers: int
     missing_layers: int
     missing_bytes: int
+    host: str | None = None
 
 
 async def push_preview(
     text: str, *, engine: Engine, registry: Registry, bus: BusClient, streams: Streams
 ) -> PushPreview:
-    """Compare what the host's engine has under a name with the registry. Raises NotFound, BadReference, Unavailable."""
+    """Compare what a host's engine has under a name with the registry. Raises NotFound, BadReference, Unavailable.
+
+    What this host's engine lacks is compared as the records have it of the host that holds it.
+    """
     reference = Reference.parse(text)
-    image = await engine.inspect(str(reference))
-    if image is None:
-        raise NotFound(f"the host's engine has no image {text}", hint="cyroid-images images ls")
+    image, host = await _found(reference, engine, bus, streams)
     diff_ids = list(dict.fromkeys(image.diff_ids))
     stored = await load_all(bus, [encoding_key(streams.prefix, diff_id) for diff_id in diff_ids])
     slots = asyncio.Semaphore(_AT_ONCE)
@@ -70,7 +75,25 @@ async def push_preview(
         layers=len(diff_ids),
         missing_layers=missing,
         missing_bytes=max(0, image.size_bytes - known) if missing else 0,
+        host=host,
     )
+
+
+async def _found(
+    reference: Reference, engine: Engine, bus: BusClient, streams: Streams
+) -> tuple[EngineImage | HeldImage, str | None]:
+    """The image, and the other host that holds it."""
+    image = await engine.inspect(str(reference))
+    if image is not None:
+        return image, None
+    held = (await HeldKeys(streams.prefix).images(str(reference)).load(bus)).value
+    if held is None or not held.hosts:
+        raise NotFound(
+            f"the host's engine has no image {reference.familiar}, and no other host is known to hold one",
+            hint="cyroid-images images ls",
+        )
+    host = held.holders()[0]
+    return held.hosts[host], host
 
 
 async def _tag(reference: Reference, image_id: str | None, registry: Registry) -> Literal["same", "other", "none"]:

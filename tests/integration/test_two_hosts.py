@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from events.bus import BusClient
 from events.messages import DeploymentEnded, DeploymentSucceeded, ImageBuilt, ImagePushed
 from services.adapters.engine import DockerEngine
-from services.commands.requests import ask_deployer, deployment
+from services.commands.requests import ask_deployer, ask_for_push, deployment
 from services.core.hosts.hosts import host_id_of
 from services.core.images.image import EngineImage
 from services.queries.known_hosts import known_hosts
@@ -44,12 +45,14 @@ async def serving(settings: Settings, *roles: str) -> AsyncIterator[Resources]:
         await running
 
 
-async def announced(resources: Resources, root_tar: Path, reference: str, content: bytes) -> EngineImage:
+async def announced(
+    resources: Resources, root_tar: Path, reference: str, content: bytes, push: Literal["auto", "never"] = "auto"
+) -> EngineImage:
     """Build an image on a host's engine and say so, as `images build` does."""
     engine = await resources.host_engine()
     await ensure_base(engine, root_tar)
     image = await build(engine, reference, {"file": content})
-    await (await resources.announcer("build")).announce(ImageBuilt, reference, origin="test", push="auto")
+    await (await resources.announcer("build")).announce(ImageBuilt, reference, origin="test", push=push)
     return image
 
 
@@ -132,6 +135,23 @@ async def test_a_name_taken_on_two_hosts_means_what_was_announced(
             found = await engine.inspect(taken)
             assert found is not None
             assert found.image_id == wanted.image_id != hidden.image_id
+        await _pushes_by_hand(a, b, base_image_tar, taken=taken, hidden=hidden, first=first)
+
+
+async def _pushes_by_hand(
+    a: Resources, b: Resources, base_image_tar: Path, *, taken: str, hidden: EngineImage, first: str
+) -> None:
+    """From host a: what only b has comes from there; a name that both have is pushed from the host that is named."""
+    quiet = taken.replace(":taken", ":quiet")
+    there = await announced(b, base_image_tar, quiet, b"only on b, not pushed", push="never")
+    bus, engine = await a.bus(), await a.host_engine()
+    for reference, host in ((quiet, None), (taken, first)):
+        await ask_for_push(reference, engine=engine, bus=bus, streams=a.streams, source="test", host=host)
+    said = {one.reference: one for one in (await pushed(bus, a.streams.images, 4))[2:]}
+    assert {name: (one.image_id, one.host) for name, one in said.items()} == {
+        quiet: (there.image_id, "host-b"),
+        taken: (hidden.image_id, first),
+    }
 
 
 async def both(bus: BusClient, resources: Resources) -> bool:

@@ -66,7 +66,7 @@ function Push() {
       <button class="primary" disabled=${!reference || push.busy}>Push</button>
     </form>
     <div aria-live="polite">
-      ${told && html`<p>${told.missing_layers ? html`<strong>${number(told.missing_layers)} of ${plural(told.layers, "layer")} missing, ${bytes(told.missing_bytes)}</strong>` : html`<strong>Nothing is missing:</strong> all ${plural(told.layers, "layer")} are there`}${told.tag !== "same" && `; the tag is ${told.tag === "other" ? "moved from other content" : "new"}`}.</p>`}
+      ${told && html`<p>${told.missing_layers ? html`<strong>${number(told.missing_layers)} of ${plural(told.layers, "layer")} missing, ${bytes(told.missing_bytes)}</strong>` : html`<strong>Nothing is missing:</strong> all ${plural(told.layers, "layer")} are there`}${told.tag !== "same" && `; the tag is ${told.tag === "other" ? "moved from other content" : "new"}`}.${told.host && html` It comes from host <${Text} value=${told.host} limit=${80} />.`}</p>`}
       ${push.result && html`<p class="done">Push of <${Name} reference=${push.result.reference} /> was asked for.</p>`}
     </div>
     <${Failure} error=${preview.error ?? push.error} />

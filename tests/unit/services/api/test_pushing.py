@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from events.records import Stored
 from services.adapters.memory_archives import tar_of
+from services.core.hosts.held_images import HeldImage, HeldImages, HeldKeys
 from tests.unit.services.api.site import Service
+from tests.unit.services.twins import STREAMS
 
 _PREVIEW = "/api/v1/registry/push/preview?reference="
 _MANY = "/api/v1/registry/push-many"
@@ -28,6 +33,18 @@ async def test_a_preview_of_what_is_there_says_that_nothing_is_missing(service: 
     assert (same["missing_layers"], same["missing_bytes"], same["tag"]) == (0, 0, "same")
     service.world.engine.add_image("web:1", [tar_of({"web": bytes(2000)})])
     assert (await service.get(f"{_PREVIEW}web:1"))["tag"] == "other"
+
+
+async def test_a_preview_of_what_another_host_holds(service: Service) -> None:
+    """As the records have it, with the host's name."""
+    base, own = tar_of({"base": bytes(50_000)}), tar_of({"own": bytes(20_000)})
+    await service.push("base:1", base)
+    image = service.world.engine.add_image("web:9", [base, own])
+    held = HeldImages(reference="docker.io/library/far:1", hosts={"b": HeldImage.of(image)})
+    await service.world.bus.commit(HeldKeys(STREAMS.prefix).written(Stored(None, 0), held, "b", datetime.now(UTC)))
+    preview = await service.get(f"{_PREVIEW}far:1")
+    assert (preview["host"], preview["layers"], preview["image_id"]) == ("b", 2, image.image_id)
+    assert preview["missing_bytes"] >= 20_000
 
 
 async def test_a_preview_of_an_image_that_is_not_there(service: Service) -> None:
