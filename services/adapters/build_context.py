@@ -19,6 +19,7 @@ from services.adapters.context_tar import holds, is_tar
 from services.adapters.files import CHUNK_BYTES, file_chunks, open_for_reading, stdin_chunks
 from services.core.archives.dockerignore import Dockerignore
 from services.core.archives.layout import END, padding
+from services.core.closing import closing
 from services.errors import BadArchive, BadInput, NotFound
 from services.ports import Chunks
 
@@ -51,12 +52,13 @@ class BuildContext:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The tar, entries sorted by path, so that the same content is the same stream."""
-        if self.extra is not None:
-            async for chunk in _entry(self.extra, self.dockerfile):
-                yield chunk
-        for name in await asyncio.to_thread(lambda: list(self._names())):
-            async for chunk in _entry(self.root / name, name):
-                yield chunk
+        outside = [] if self.extra is None else [(self.extra, self.dockerfile)]
+        inside = await asyncio.to_thread(lambda: [(self.root / name, name) for name in self._names()])
+        for path, name in (*outside, *inside):
+            entry = _entry(path, name)
+            async with closing(entry):
+                async for chunk in entry:
+                    yield chunk
         yield END
 
     def _names(self) -> Iterator[str]:
@@ -122,8 +124,10 @@ def _check_tar(path: Path, dockerfile: str) -> None:
 
 
 async def _alone(path: Path) -> AsyncIterator[bytes]:
-    async for chunk in _entry(path, "Dockerfile"):
-        yield chunk
+    entry = _entry(path, "Dockerfile")
+    async with closing(entry):
+        async for chunk in entry:
+            yield chunk
     yield END
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from services.adapters.tar_stream import TarStream
 from services.content.decompression import unpacked
+from services.core.closing import closing
 from services.errors import BadArchive
 from services.ports import Chunks
 
@@ -30,22 +31,23 @@ async def with_checked_dockerfile(
             passed.append(chunk)
             yield chunk
 
-    tar = TarStream(tee(), "the build context")
-    wanted = name.removeprefix("./")
-    try:
-        while (entry := await tar.next()) is not None:
-            if entry.is_file and entry.name.removeprefix("./") == wanted:
-                content = await tar.read(_DOCKERFILE_LIMIT_BYTES)
-                if (checking := check((content or b"").decode(errors="replace"))) is not None:
-                    await checking
-            async for _ in tar.content():
+    async with closing(plain):
+        tar = TarStream(tee(), "the build context")
+        wanted = name.removeprefix("./")
+        try:
+            while (entry := await tar.next()) is not None:
+                if entry.is_file and entry.name.removeprefix("./") == wanted:
+                    content = await tar.read(_DOCKERFILE_LIMIT_BYTES)
+                    if (checking := check((content or b"").decode(errors="replace"))) is not None:
+                        await checking
+                async for _ in tar.content():
+                    while passed:
+                        yield passed.popleft()
                 while passed:
                     yield passed.popleft()
-            while passed:
-                yield passed.popleft()
-    except BadArchive:
-        pass  # the engine gets what there is, and reports the error
-    while passed:
-        yield passed.popleft()
-    async for chunk in plain:
-        yield chunk
+        except BadArchive:
+            pass  # the engine gets what there is, and reports the error
+        while passed:
+            yield passed.popleft()
+        async for chunk in plain:
+            yield chunk

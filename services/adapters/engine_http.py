@@ -160,6 +160,7 @@ class EngineConnection:
         finally:
             if reply.response is not None:
                 reply.response.close()
+            await reply.end_body()
             if self._connector is not None:
                 await self._connector.cut()
 

@@ -7,7 +7,7 @@ the stream's end: only a line that reports success counts as success.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 
 from events.malformed import MALFORMED
 from services.adapters.engine_errors import describe_connection, engine_error
+from services.core.closing import closing
 from services.errors import CyroidError, EngineUnavailable, Stalled, TransferFailed
 from services.ports import Chunks
 
@@ -40,6 +41,8 @@ class Line(msgspec.Struct, frozen=True, rename={"error_detail": "errorDetail", "
         return told if isinstance(told, str) and told else self.error
 
 
+#: Turns of the event loop that a cancelled task gets to leave the body.
+_TURNS = 10
 #: A line of progress; an error may carry what a build wrote.
 LINE_BYTES = 1024 * 1024
 _LINE = msgspec.json.Decoder(Line)
@@ -54,6 +57,7 @@ class Reply:
         self._quiet_seconds = quiet_seconds
         self._deadline: asyncio.Timeout | None = None
         self._lost: BaseException | None = None
+        self._body: AsyncGenerator[bytes, None] | None = None
         self._advanced_at = asyncio.get_running_loop().time()
         self.response: aiohttp.ClientResponse | None = None
 
@@ -66,16 +70,32 @@ class Reply:
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time() + self._quiet_seconds)
 
-    async def feed(self, body: Chunks) -> AsyncIterator[bytes]:
+    def feed(self, body: Chunks) -> AsyncIterator[bytes]:
         """The request's body, chunk by chunk. Remembers why it broke, which aiohttp does not report."""
+        self._body = self._fed(body)
+        return self._body
+
+    async def _fed(self, body: Chunks) -> AsyncGenerator[bytes, None]:
         try:
-            async for chunk in body:
-                self.touch()
-                yield chunk
+            async with closing(body):
+                async for chunk in body:
+                    self.touch()
+                    yield chunk
         except Exception as problem:
             self._lost = problem
             raise
         self.touch()
+
+    async def end_body(self) -> None:
+        """Close the request's body, which aiohttp leaves where it stopped. The response has been closed before."""
+        if self._body is None:
+            return
+        for _ in range(_TURNS):
+            try:
+                await self._body.aclose()
+                return
+            except RuntimeError:  # it runs: what sends it was cancelled, and leaves it in one of the next turns
+                await asyncio.sleep(0)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from services.core.archives.packings import MAGIC_BYTES, packing_of, unpacker
+from services.core.closing import closing
 from services.errors import BadArchive
 from services.ports import Chunks
 from services.runtime.telemetry import get_logger
@@ -22,28 +23,29 @@ async def unpacked(chunks: Chunks, name: str) -> AsyncGenerator[bytes, None]:
 
     Something after the packing's end that does not belong to it is passed over, with a warning.
     """
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= MAGIC_BYTES:
-            break
-    packing = packing_of(head)
-    if packing == "plain":
-        if head:
-            yield head
+    async with closing(chunks):
+        head = b""
         async for chunk in chunks:
-            yield chunk
-        return
-    unpack = unpacker(packing)
-    try:
-        waiting: bytes | None = head
-        while waiting is not None:
-            pieces = unpack.feed(waiting)
-            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-                yield piece
-            waiting = await anext(chunks, None)
-        unpack.finish()
-    except ValueError as problem:
-        raise BadArchive(f"{name}: {problem}; get it again, whole") from problem
-    if unpack.trailing_garbage:
-        log.warning("passed over bytes after the end of a packing", archive=name, packing=packing)
+            head += chunk
+            if len(head) >= MAGIC_BYTES:
+                break
+        packing = packing_of(head)
+        if packing == "plain":
+            if head:
+                yield head
+            async for chunk in chunks:
+                yield chunk
+            return
+        unpack = unpacker(packing)
+        try:
+            waiting: bytes | None = head
+            while waiting is not None:
+                pieces = unpack.feed(waiting)
+                while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                    yield piece
+                waiting = await anext(chunks, None)
+            unpack.finish()
+        except ValueError as problem:
+            raise BadArchive(f"{name}: {problem}; get it again, whole") from problem
+        if unpack.trailing_garbage:
+            log.warning("passed over bytes after the end of a packing", archive=name, packing=packing)

@@ -8,13 +8,14 @@ room for) is refused here with its reason; engines answer such with their intern
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from services.core.archives.archive_check import ArchiveCheck, CheckedArchive
 from services.core.archives.archive_images import ArchivedImage
 from services.core.archives.entry_rules import ArchiveLimits
 from services.core.archives.layout import END, chain_prefix
+from services.core.closing import closing
 from services.core.images.image import EngineInfo
 from services.core.images.references import Reference
 from services.core.ranges.abilities import abilities
@@ -62,10 +63,11 @@ class ArchiveFlow:
         """The archive as the engine gets it. Raises what ends it early."""
         try:
             info = await self._engine.info()
-            async for chunk in self._archive.chunks:
-                passed = await asyncio.to_thread(self._pass, chunk)
-                if passed:
-                    yield passed
+            async with closing(self._archive.chunks):  # a bad archive's file is not read to its end
+                async for chunk in self._archive.chunks:
+                    passed = await asyncio.to_thread(self._pass, chunk)
+                    if passed:
+                        yield passed
             checked = await asyncio.to_thread(self._check.finish, info.platform)
             names = self._names(checked)
             await self._check_engine(checked, info)
@@ -74,9 +76,6 @@ class ArchiveFlow:
         except CyroidError as problem:
             self.problem = problem
             raise
-        finally:
-            if isinstance(self._archive.chunks, AsyncGenerator):
-                await self._archive.chunks.aclose()  # a bad archive's file is not read to its end
         yield checked.documents(names) + END
 
     def _pass(self, chunk: bytes) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from events.messages import ImageAppeared, ImageBuilt, Push
 from services.core.builds.options import BuildOptions
+from services.core.closing import closing
 from services.errors import BadInput
 from services.ingest.announcer import Announcer, target_reference
 from services.ingest.base_images import BaseImages
@@ -62,12 +63,13 @@ class BuildService:
 async def _bounded(context: Chunks, limit_bytes: int) -> AsyncIterator[bytes]:
     """The context, up to the limit: a stream, or a folder with a disk in it, may be of any size."""
     sent_bytes = 0
-    async for chunk in context:
-        sent_bytes += len(chunk)
-        if sent_bytes > limit_bytes:
-            raise BadInput(
-                f"the build context has more than {limit_bytes} bytes: leave out what the build does not need"
-                " (.dockerignore), or raise CYROID_BUILD_CONTEXT_LIMIT_BYTES",
-                code="too_large",
-            )
-        yield chunk
+    async with closing(context):
+        async for chunk in context:
+            sent_bytes += len(chunk)
+            if sent_bytes > limit_bytes:
+                raise BadInput(
+                    f"the build context has more than {limit_bytes} bytes: leave out what the build does not need"
+                    " (.dockerignore), or raise CYROID_BUILD_CONTEXT_LIMIT_BYTES",
+                    code="too_large",
+                )
+            yield chunk

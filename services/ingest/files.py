@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from events.messages import ImageAppeared, Push
 from services.core.archives.zip_stream import ZIP_MAGIC
+from services.core.closing import closing
 from services.errors import BadInput, CyroidError
 from services.ingest.archive_flow import Archive
 from services.ingest.blueprint import import_blueprint
@@ -100,11 +101,8 @@ async def import_many(
 
 async def _joined(head: bytes, rest: Chunks) -> AsyncGenerator[bytes, None]:
     """The whole; closed early, it closes the rest."""
-    try:
+    async with closing(rest):
         if head:
             yield head
         async for chunk in rest:
             yield chunk
-    finally:
-        if isinstance(rest, AsyncGenerator):
-            await rest.aclose()

@@ -17,6 +17,7 @@ from events.envelope import new_id
 from events.messages import ImageAppeared
 from events.task_group import TaskGroup
 from services.commands.ingest import IngestCommand
+from services.core.closing import closing
 from services.core.images.ingests import INTERRUPTED, IngestKeys, IngestRecord, ended, with_image, with_line, written
 from services.errors import CyroidError, RequestRefused, Unavailable, of_bus
 from services.ingest.work import IngestWork
@@ -59,10 +60,11 @@ class Job:
 
     async def counted(self, content: Chunks) -> AsyncIterator[bytes]:
         """The content, counted."""
-        async for chunk in content:
-            received = self.record.received_bytes + len(chunk)
-            self.record = msgspec.structs.replace(self.record, received_bytes=received)
-            yield chunk
+        async with closing(content):
+            async for chunk in content:
+                received = self.record.received_bytes + len(chunk)
+                self.record = msgspec.structs.replace(self.record, received_bytes=received)
+                yield chunk
         self.take()
 
     def take(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.adapters.build_context import open_context
+from services.core.closing import closing
 from services.errors import BadArchive, BadInput, NotFound
 
 
@@ -168,3 +169,21 @@ async def test_a_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
 
     with pytest.raises(BadInput, match="became shorter"):
         await send()
+
+
+async def test_a_context_that_is_not_sent_whole_keeps_no_file_open(tmp_path: Path) -> None:
+    """The engine may refuse it in the middle of a large file."""
+    (tmp_path / "Dockerfile").write_bytes(bytes(3_000_000))
+    chunks = open_context(str(tmp_path)).chunks()
+    await anext(chunks)
+    await anext(chunks)
+    async with closing(chunks):
+        pass
+    assert not [one for one in Path("/proc/self/fd").iterdir() if one.is_symlink() and _target(one) == "Dockerfile"]
+
+
+def _target(link: Path) -> str:
+    try:
+        return link.readlink().name
+    except FileNotFoundError:  # the folder's own descriptor
+        return ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import cast
 
 import pytest
@@ -52,3 +53,27 @@ async def test_a_long_line_with_an_end_is_read() -> None:
     text = b'{"status":"%b"}\n' % status.encode()
     chunks = [text[start : start + 5000] for start in range(0, len(text), 5000)]
     assert [line.status async for line in lines(Said(chunks))] == [status]
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_body_that_is_not_read_to_its_end_is_closed(running: bool) -> None:
+    """Also one whose reader was cancelled a moment ago and still has to leave it."""
+    closed = False
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        nonlocal closed
+        try:
+            yield b"x"
+            await asyncio.sleep(60)
+        finally:
+            closed = True
+
+    reply = Reply("load", "tcp://range:2375", 60.0)
+    fed = reply.feed(body())
+    assert await anext(fed) == b"x"
+    if running:
+        reading = asyncio.ensure_future(anext(fed))
+        await asyncio.sleep(0)
+        reading.cancel()
+    await reply.end_body()
+    assert closed
