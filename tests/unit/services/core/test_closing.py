@@ -41,11 +41,15 @@ async def test_closing_the_wrapper_closes_the_source() -> None:
 async def test_an_error_of_the_block_closes_the_source() -> None:
     """And comes out as it is."""
     source = Source()
-    chunks = source.chunks()
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
+        chunks = source.chunks()
         async with closing(chunks):
             await anext(chunks)
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert source.closed
 
 
