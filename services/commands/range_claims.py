@@ -7,12 +7,23 @@ from datetime import datetime
 
 from events.bus import BusClient, Outcome, RecordConflict
 from events.records import ABSENT, ANY
+from services.core.hosts.hosts import HOST_ID
 from services.core.ranges.range_claims import RangeClaim, claim_key
-from services.errors import NotFound, RangeElsewhere
+from services.errors import BadInput, NotFound, RangeElsewhere
+
+_RULE = (
+    "it begins with a letter or digit, then come letters, digits, dots, dashes and underscores, at most 128 characters"
+)
 
 
 async def claim_range(bus: BusClient, prefix: str, range_id: str, *, host: str, now: datetime) -> RangeClaim:
-    """Claim an id for a host; the claim that there is, where it is this host's. Raises RangeElsewhere, BusError."""
+    """Claim an id for a host; the claim that there is, where it is this host's.
+
+    Raises BadInput for what cannot be an id, RangeElsewhere, BusError.
+    """
+    for what, name in (("range", range_id), ("host", host)):
+        if not HOST_ID.fullmatch(name):
+            raise BadInput(f"{name[:200]!r} cannot be the id of a {what}: {_RULE}")
     key = claim_key(prefix, range_id)
     while True:
         claim = (await key.load(bus)).value

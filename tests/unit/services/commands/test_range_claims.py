@@ -11,7 +11,7 @@ from events.memory.bus import MemoryBus
 from events.records import ANY
 from services.commands.range_claims import claim_range, claiming, release_range
 from services.core.ranges.range_claims import RangeClaim, claim_key
-from services.errors import NotFound, RangeElsewhere
+from services.errors import BadInput, NotFound, RangeElsewhere
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -45,3 +45,11 @@ async def test_of_two_hosts_at_the_same_moment_one_has_the_range(monkeypatch: py
     monkeypatch.setattr(MemoryBus, "commit", raced)
     with pytest.raises(RangeElsewhere, match="host b"):
         await claim_range(bus, "p", "r1", host="a", now=NOW)
+
+
+@pytest.mark.parametrize(("range_id", "host"), [("", "a"), ("a b", "a"), ("r1", "*"), ("r" * 129, "a"), ("r1\n", "a")])
+async def test_what_cannot_be_an_id_is_not_claimed(range_id: str, host: str) -> None:
+    """It would be a part of a key's name."""
+    bus = MemoryBus()
+    with pytest.raises(BadInput, match="cannot be the id"):
+        await claim_range(bus, "p", range_id, host=host, now=NOW)
