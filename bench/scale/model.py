@@ -16,18 +16,18 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What docs/measurements.md measured, on two cores.
+    """What was measured on two cores: docs/measurements.md, and the last one by `bench mounts`.
 
     pull_seconds_per_gb      one range's engine alone: 9.915 s for 1.4 GB
     pull_cpu_per_gb          four ranges' engines: 53.7 processor seconds for 4 x 1.4 GB
     serve_cpu_per_gb         a registry's share of serving: 7.7 s for one push of 1.4 GB (4.07 s) and four pulls
-    mount_seconds            an image that the host has, shown to a running range by mounting (`bench mounts`)
+    mount_seconds            until four running ranges at once have an image of the host, by mounting: 0.51 s at load 5
     """
 
     pull_seconds_per_gb: float = 9.915 / 1.4
     pull_cpu_per_gb: float = 53.7 / (4 * 1.4)
     serve_cpu_per_gb: float = (7.7 - 4.07) / (4 * 1.4)
-    mount_seconds: float = 1.0
+    mount_seconds: float = 0.51
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
