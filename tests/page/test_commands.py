@@ -14,7 +14,7 @@ from events.envelope import Envelope
 from events.messages import Failure, ImagePushFailed
 from services.adapters.memory_archives import tar_of
 from tests.laboratory import RoleServer, System
-from tests.page.conftest import BASE
+from tests.page.conftest import BASE, RANGE
 from tests.page.operator import Operator
 from tests.page.test_page import HOSTILE
 
@@ -71,6 +71,40 @@ async def test_images_are_made_on_the_page_and_a_question_is_answered_once_for_a
     await page.reload()
     skipped = page.get_by_role("region", name="Pushes").get_by_role("listitem").filter(has_text=f"named/{unique}:1")
     await expect(skipped.locator(".badge")).to_have_text("skipped")
+
+
+async def test_several_images_are_pushed_at_once(operator: Operator, page_system: System, unique: str) -> None:
+    """A line says how far the pushes of one request are, until all of them have ended."""
+    names = [f"batch/{unique}:{number}" for number in (1, 2)]
+    for name in names:
+        made = page_system.cli("images", "promote", "--image", BASE, name, "--push", "never")
+        assert made.status == 0, made.talk
+    page = operator.page
+    await operator.open(f"registry?hq={unique}")
+    rows = page.get_by_role("group", name="Images of the host's engine").locator("tbody tr")
+    await expect(rows).to_have_count(2)
+    await page.get_by_role("group", name="Images of the host's engine").get_by_label("Select all rows").check()
+    await page.get_by_role("button", name="Push 2 selected").click()
+    await expect(page.get_by_text("2 of 2 pushes done.")).to_be_visible()
+    await expect(rows.locator(".badge").get_by_text("in the registry")).to_have_count(2)
+
+
+async def test_a_plan_is_announced_and_followed(operator: Operator) -> None:
+    """Its images go to the registry, then to the ranges that are up; one that is away is named."""
+    page = operator.page
+    await operator.open("deployments")
+    await page.locator("input[name=ranges]").fill(f"{RANGE} nobody-at-home")
+    await page.locator("input[name=images]").fill(BASE)
+    await page.get_by_role("button", name="Announce as a plan").click()
+    await page.get_by_text("show it").click()
+    plan = page.get_by_role("region", name="Plan ")
+    await expect(plan.get_by_role("listitem").filter(has_text=BASE).locator(".badge")).to_have_text("there")
+    await expect(plan.get_by_role("listitem").filter(has_text=RANGE).locator(".badge")).to_have_text("succeeded")
+    await expect(plan.get_by_role("listitem").filter(has_text="nobody-at-home").locator(".badge")).to_have_text("away")
+    await page.get_by_role("link", name="← Deployments").click()
+    row = page.get_by_role("group", name="Plans").locator("tbody tr").first
+    await expect(row).to_contain_text("1 of 1 image")
+    await expect(row).to_contain_text("1 of 2")
 
 
 async def test_a_deployment_is_cancelled_and_retried_on_the_page(operator: Operator, unique: str) -> None:

@@ -41,16 +41,17 @@ async def test_every_tab_is_accessible(
         somebody.check_quiet()
 
 
-@pytest.mark.parametrize("width", [390, 1280, 2560])
+@pytest.mark.parametrize("width", [390, 1280, 2560, 3840])
 async def test_every_tab_fits_its_window(
     browser: Browser, page_system: System, page_services: RoleServer, width: int
 ) -> None:
-    """From a telephone to a wall: tables scroll inside, the page does not."""
+    """From a telephone to a wall of 4K: tables scroll inside, the page does not, and no place is left unused."""
     async with Operator.at(browser, page_system.api_url, width=width) as somebody:
         for tab in TABS:
             await somebody.open(tab)
             await expect(somebody.page.get_by_text("Loading…")).to_have_count(0)
             assert await somebody.is_within_its_width(), tab
+            assert await somebody.page.evaluate("document.getElementById('main').offsetWidth") > 0.9 * width, tab
         somebody.check_quiet()
 
 

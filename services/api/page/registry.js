@@ -6,7 +6,7 @@ import { useLive } from "./live.js";
 import { Add } from "./ingest.js";
 import { link, set_query } from "./router.js";
 import { bytes, number, percent, plain, plural, short_name } from "./text.js";
-import { Age, Badge, Card, Dialog, Digest, Failure, html, Name, Pager, Search, Section, Select, State, Table, Text, Transfer } from "./ui.js";
+import { Age, Badge, Bar, Card, Dialog, Digest, Failure, html, Name, Pager, Search, Section, Select, State, Table, Text, Transfer } from "./ui.js";
 
 const ROWS = 50;
 
@@ -148,6 +148,20 @@ function DeleteDialog({ references, on_close }) {
   </${Dialog}>`;
 }
 
+// How far the pushes of one request are, until all have ended.
+function Batch({ asked }) {
+  const offered = offers("GET", "push-batches/{}");
+  const [ended, set_ended] = useState(false);
+  const found = useGet(offered ? path_of("push-batches", asked.id) : null, { every: ended ? 0 : 2_000, kinds: ended ? [] : ["pushes"] });
+  const now = found.data;
+  if (now && now.ended !== ended) set_ended(now.ended);
+  const many = asked.pushes.length, { pushed = 0, failed = 0, skipped = 0 } = now?.counts ?? {};
+  const done = pushed + failed + skipped;
+  const words = [`${number(pushed)} of ${plural(many, "push").replace("pushs", "pushes")} done`, failed && `${number(failed)} failed`, skipped && `${number(skipped)} skipped`, many > done && now && `${number(many - done)} under way`];
+  return html`<p class=${failed ? "bad-text" : ended ? "done" : ""}>${now || !offered ? words.filter(Boolean).join(", ") : `${plural(many, "push").replace("pushs", "pushes")} asked for`}.</p>
+    ${now && !ended && many > 0 && html`<${Bar} done=${done} total=${many} label="Pushes that have ended" />`}`;
+}
+
 const HERE = { same: "in the registry", other: "other content there", no: "not there", away: "not known now", unknown: "not known", "-": "no name" };
 
 function Host({ place, may }) {
@@ -168,7 +182,8 @@ function Host({ place, may }) {
       ${may("operator") && html`<button disabled=${!selected.length || push.busy} onClick=${async () => { await push.run({ references: selected }); set_selected([]); }}>Push${selected.length ? ` ${selected.length}` : ""} selected</button>
         <button disabled=${push.busy} onClick=${() => push.run({ all_missing: true })}>Push all that are missing</button>`}`}>
     <${State} found=${list} noun="The list of the host's images" /><${Failure} error=${push.error} />
-    <div aria-live="polite">${push.result && html`<p class="done">${plural(push.result.pushes.length, "push").replace("pushs", "pushes")} asked for${push.result.refused.length ? `, ${push.result.refused.length} refused: ${push.result.refused.map((one) => `${plain(one.reference, 60)} (${plain(one.message, 120)})`).slice(0, 3).join("; ")}` : ""}.</p>`}</div>
+    <div aria-live="polite">${push.result?.pushes.length === 0 && html`<p class="done">Nothing was to be pushed.</p>`}${push.result?.pushes.length > 0 && html`<${Batch} key=${push.result.id} asked=${push.result} />`}
+      ${push.result?.refused.length > 0 && html`<p class="bad-text">${`${push.result.refused.length} refused: ${push.result.refused.map((one) => `${plain(one.reference, 60)} (${plain(one.message, 120)})`).slice(0, 3).join("; ")}.`}</p>`}</div>
     ${list.rows && html`<${Table} label="Images of the host's engine" columns=${columns} rows=${list.rows} row_key=${(row) => row.reference}
       selected=${may("operator") ? new Set(selected) : null} on_select=${may("operator") ? set_selected : null} empty=${hq || state ? "No image fits." : "The host's engine has no images."} />
     <${Pager} list=${list} noun="image" label="the host's images" />`}
