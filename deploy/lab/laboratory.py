@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 
 from deploy.lab.engine_server import EngineServer
 from deploy.lab.newer_engines import newer_engine
+from deploy.lab.object_storage import ObjectStorage
 from deploy.lab.redis_server import RedisServer
 from deploy.lab.registry_server import RegistryServer
 from deploy.lab.server import MARK, Server
@@ -97,13 +98,23 @@ class Lab:
         return self.start(RedisServer(name, self.place(name), self.mark, conf))
 
     def registry(
-        self, name: str = "registry", *, storage: Path | None = None, readonly: bool = False, cache: bool = False
+        self,
+        name: str = "registry",
+        *,
+        storage: Path | None = None,
+        readonly: bool = False,
+        cache: bool = False,
+        s3: ObjectStorage | None = None,
     ) -> RegistryServer:
         """A registry. With `storage`, a second process on another one's folder; with `cache`, one that must not be
-        collected."""
+        collected; with `s3`, one on object storage."""
         return self.start(
-            RegistryServer(name, self.place(name), self.mark, storage=storage, readonly=readonly, cache=cache)
+            RegistryServer(name, self.place(name), self.mark, storage=storage, readonly=readonly, cache=cache, s3=s3)
         )
+
+    def object_storage(self, name: str = "s3") -> ObjectStorage:
+        """An S3 server with a bucket for a registry."""
+        return self.start(ObjectStorage(name, self.place(name), self.mark))
 
     def engine(
         self,

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.lab.object_storage import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, ObjectStorage
 from deploy.lab.server import Server, answers_ok, free_port
 from deploy.machine.commands import need
 
@@ -25,7 +26,8 @@ class Request:
 
 
 class RegistryServer(Server):
-    """`storage` may be another registry's: two processes on one folder serve the same content."""
+    """`storage` may be another registry's: two processes on one folder serve the same content. With `s3` the content
+    is in that object storage, and in no folder."""
 
     def __init__(
         self,
@@ -37,12 +39,14 @@ class RegistryServer(Server):
         readonly: bool,
         port: int | None = None,
         cache: bool = False,
+        s3: ObjectStorage | None = None,
     ) -> None:
         super().__init__(name, folder, mark)
         self.port = port or free_port()
         self.storage = storage or folder / "storage"
         self._readonly = readonly
         self._cache = cache
+        self._s3 = s3
 
     @property
     def address(self) -> str:
@@ -59,7 +63,7 @@ class RegistryServer(Server):
             "version": "0.1",
             "log": {"level": "warn"},
             "storage": {
-                "filesystem": {"rootdirectory": str(self.storage)},
+                **self._driver(),
                 "delete": {"enabled": True},
                 "maintenance": {"readonly": {"enabled": self._readonly}},
                 **({"cache": {"blobdescriptor": "inmemory"}} if self._cache else {}),
@@ -69,6 +73,17 @@ class RegistryServer(Server):
             "validation": {"disabled": False, "manifests": {"urls": {"allow": ["^https://"]}}},
         }
         (self.folder / "config.yml").write_text(json.dumps(config, indent=2))
+
+    def _driver(self) -> dict[str, object]:
+        if self._s3 is None:
+            return {"filesystem": {"rootdirectory": str(self.storage)}}
+        place = {"regionendpoint": self._s3.url, "region": REGION, "bucket": BUCKET, "secure": False}
+        keys = {"accesskey": ACCESS_KEY, "secretkey": SECRET_KEY}
+        return {"s3": {**place, **keys, "rootdirectory": "/"}, "redirect": {"disable": True}}
+
+    def environment(self) -> dict[str, str]:
+        """Without a bundle of authorities for S3: distribution 2.8 ends at its start where one is named."""
+        return {name: value for name, value in super().environment().items() if name != "AWS_CA_BUNDLE"}
 
     def command(self) -> list[str]:
         return [need("docker-registry", "docker-registry"), "serve", str(self.folder / "config.yml")]
