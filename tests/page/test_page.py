@@ -141,7 +141,7 @@ async def test_what_the_server_knew_stays_while_it_is_away(
         await expect(row).to_be_visible()
         page_services.kill()
         await somebody.page.evaluate("dispatchEvent(new Event('online'))")
-        await expect(somebody.page.locator(".stale")).to_be_visible()
+        await expect(somebody.page.get_by_text("The list of ranges may be old")).to_be_visible()
         await expect(row).to_be_visible()
         page_services.start()
         assert poll(lambda: answers(page_system.api_url), seconds=60)
@@ -179,7 +179,7 @@ async def test_without_redis_the_page_says_how_old_it_is(
         await expect(row).to_be_visible()
         page_system.redis.kill()
         try:
-            await expect(somebody.page.locator(".stale")).to_be_visible()
+            await expect(somebody.page.get_by_text("The list of ranges may be old")).to_be_visible()
             await expect(row).to_be_visible()
         finally:
             page_system.redis.start()
