@@ -90,7 +90,7 @@ def _parameters(route: AnyRoute) -> Iterator[JsonObject]:
             "name": "Prefer",
             "in": "header",
             "required": False,
-            "description": "`wait=SECONDS`: how long to wait for the answer, at most 30; without one it is 202.",
+            "description": "`wait=SECONDS`: for how long an answer is waited for, at most 600; without it 30.",
             "schema": {"type": "string", "maxLength": 256},
         }
     if route.idempotent_by_key:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 from services.api.route import Call
 from services.commands.request_reply import RequestReplyClient
 
+#: Nobody may keep a connection for longer.
+LONGEST_SECONDS = 600.0
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
@@ -20,11 +21,11 @@ def request_reply_client(call: Call[Any, Any]) -> RequestReplyClient:
         streams=context.streams,
         source=context.source,
         actor=call.actor,
-        within_seconds=min(context.answer_seconds, wait_of(call.prefer)),
+        within_seconds=min(wait_of(call.prefer, context.answer_seconds), LONGEST_SECONDS),
     )
 
 
-def wait_of(prefer: str) -> float:
-    """The seconds of a Prefer header's `wait` (RFC 7240, 4.3); infinity where it has none. The first one counts."""
+def wait_of(prefer: str, otherwise: float) -> float:
+    """The seconds of a Prefer header's `wait` (RFC 7240, 4.3), `otherwise` where it has none. The first one counts."""
     found = _WAIT.search(prefer)
-    return float(found[1]) if found else math.inf
+    return float(found[1]) if found else otherwise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from services.cli.api import show
 from services.cli.command_group import complain
@@ -30,14 +31,20 @@ Method = Literal["GET", "POST", "DELETE"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Sends requests to the API at `url`."""
+    """Sends requests to the API at `url`.
+
+    wait_seconds  how long the API may wait for a role; 0: as long as it does by itself. A reverse proxy may have less
+                  patience, so only who says --timeout gets more
+    """
 
     url: str
+    wait_seconds: float = 0.0
 
     async def __call__(self, method: Method, path: Sequence[str], *, query: Any = None, body: Any = None) -> Any:
         """The JSON of one answer; the words of `path` are quoted. Raises CyroidError."""
         whole = "/".join(quote(word, safe="/:@") for word in path)
-        return await ask(method, full_url(self.url, whole), query=query or {}, body=body)
+        wait = 0.0 if method == "GET" else self.wait_seconds
+        return await ask(method, full_url(self.url, whole), query=query or {}, body=body, wait_seconds=wait)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +148,10 @@ def by_api(make: Callable[..., ApiRequest | Sequence[ApiRequest]]) -> Callable[[
                 return command(context, as_json=as_json, **options)
             asked = make(**options)
             timeout = options.get("timeout")
+            said = context.get_parameter_source("timeout") is ParameterSource.COMMANDLINE
             try:
-                status = asyncio.run(_within(timeout, _carried_out(Caller(api_url), asked, as_json)))
+                call = Caller(api_url, timeout if said and timeout else 0.0)
+                status = asyncio.run(_within(timeout, _carried_out(call, asked, as_json)))
             except TimeoutError:
                 complain(f"not ended after {timeout:g} seconds; it goes on")
                 status = FAILED_STATUS

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,14 +66,18 @@ async def send(url: str, query: Sequence[tuple[str, str]], chunks: AsyncIterator
         raise Unavailable(f"the upload broke off: {problem}; see: cyroid-images api get ingests") from problem
 
 
-async def ask(method: str, url: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-    """One request; its JSON, or its text. Raises CyroidError."""
+async def ask(
+    method: str, url: str, *, query: Mapping[str, str] | None = None, body: object = None, wait_seconds: float = 0.0
+) -> Any:
+    """One request; its JSON, or its text. `wait_seconds`: how long the API may wait for a role. Raises CyroidError."""
     import aiohttp
 
     headers = {"Accept": "application/json", **_authorization()}
+    headers |= {"Prefer": f"wait={ceil(wait_seconds)}"} if wait_seconds else {}
+    limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS + wait_seconds)
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session,
+            aiohttp.ClientSession(timeout=limit) as session,
             session.request(method, url, params=query, json=body, headers=headers, allow_redirects=False) as answer,
         ):
             content = await answer.content.read(ANSWER_LIMIT_BYTES)

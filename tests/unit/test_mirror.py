@@ -122,6 +122,7 @@ COVERED_BY = {
         "services/registry_pusher/adoption.py",
         "services/registry_pusher/host_reclaim.py",
     ),
+    "tests/unit/services/cli/images/test_push.py": ("services/cli/images/prompts.py",),
     "tests/unit/services/api/test_host_images.py": (
         "services/api/request_reply.py",
         "services/commands/host_images.py",

@@ -11,7 +11,8 @@ import click
 from services.cli.by_api import by_api, get
 from services.cli.command_group import alias, complain, run, user
 from services.cli.images import build_options, over_api
-from services.cli.images.push import prompts, push, skip
+from services.cli.images.prompts import prompts, skip
+from services.cli.images.push import push
 from services.cli.images.sources import chunks_of, item_of, path_of
 from services.cli.images.unreferenced import unreferenced
 from services.cli.output import json_flag, print_page, print_table, progress, size, talk

@@ -1,4 +1,4 @@
-"""`cyroid-images images push` and `images prompts`."""
+"""`cyroid-images images push`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,47 @@ import click
 from events.task_group import TaskGroup
 from services.cli.by_api import ApiRequest, by_api, get
 from services.cli.command_group import complain, run, user
-from services.cli.output import LINE_SECONDS, json_flag, print_json, print_page, print_table, progress, size, talk
+from services.cli.output import LINE_SECONDS, json_flag, print_page, print_table, progress, size, talk
 
 if TYPE_CHECKING:
     from events.messages import ImagePushed, ImagePushFailed
     from services.cli.output import Progress
     from services.commands.requests import PushAsked
-    from services.core.images.prompts import Prompt, PromptAnswer
     from services.ports import Registry
+    from services.queries.push_preview import PushPreview
     from services.resources import Resources
 
 FAILED_STATUS = 5
 
 
+def _check(references: Sequence[str], *, all_missing: bool, dry_run: bool) -> None:
+    """Raises click.UsageError."""
+    if bool(references) is all_missing:
+        raise click.UsageError("name images, or say --all-missing: one of the two")
+    if all_missing and dry_run:
+        raise click.UsageError("--dry-run is for images that are named; `images ls` shows which the registry lacks")
+
+
+def _push_requests(
+    references: Sequence[str], *, all_missing: bool, dry_run: bool, wait: bool, host: str | None, timeout: float | None
+) -> ApiRequest | list[ApiRequest]:
+    _check(references, all_missing=all_missing, dry_run=dry_run)
+    if dry_run:
+        return [get("registry", "push", "preview", reference=one) for one in references]
+    wanted: dict[str, object] = {"all_missing": True} if all_missing else {"references": list(references)}
+    return ApiRequest(
+        method="POST",
+        path=("registry", "push-many"),
+        body={**wanted, **({"host": host} if host else {})},
+        follow="push-batches/{id}" if wait else "",
+        failed=lambda batch: bool(batch.get("refused") or batch.get("counts", {}).get("failed")),
+    )
+
+
 @click.command()
-@click.argument("references", nargs=-1, required=True, metavar="REFERENCE…")
+@click.argument("references", nargs=-1, metavar="[REFERENCE…]")
+@click.option("--all-missing", is_flag=True, help="All images of the host's engine that the registry lacks.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; push nothing.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the end, and show progress.")
 @click.option(
     "--timeout",
@@ -36,20 +62,14 @@ FAILED_STATUS = 5
 @click.option("--host", metavar="HOST", help="Push what the engine of this host has (`hosts ls`).")
 @json_flag
 @click.pass_context
-@by_api(
-    lambda references, wait, timeout, host: ApiRequest(
-        method="POST",
-        path=("registry", "push-many"),
-        body={"references": list(references), **({"host": host} if host else {})},
-        follow="push-batches/{id}" if wait else "",
-        failed=lambda batch: bool(batch.get("refused") or batch.get("counts", {}).get("failed")),
-    )
-)
+@by_api(_push_requests)
 def push(
     context: click.Context,
     /,
     *,
     references: Sequence[str],
+    all_missing: bool,
+    dry_run: bool,
     wait: bool,
     timeout: float | None,
     host: str | None,
@@ -67,10 +87,15 @@ def push(
       cyroid-images images push web:1.0 db:16
       cyroid-images images push web:1.0 --no-wait
       cyroid-images images push web:1.0 --host host-2
+      cyroid-images images push --all-missing
     """
+    _check(references, all_missing=all_missing, dry_run=dry_run)
+    if dry_run:
+        _print_previews(run(context, lambda resources: _previews(resources, references)), as_json)
+        return
 
     async def work(resources: Resources) -> tuple[list[PushAsked], dict[str, ImagePushed | ImagePushFailed]]:
-        asked = await _ask(resources, references, host)
+        asked = await (_ask_for_missing(resources, host) if all_missing else _ask(resources, references, host))
         return asked, await _wait(resources, asked, timeout) if wait else {}
 
     asked, ended = run(context, work)
@@ -100,6 +125,43 @@ async def _ask(resources: Resources, references: Sequence[str], host: str | None
         )
         for reference in references
     ]
+
+
+async def _ask_for_missing(resources: Resources, host: str | None) -> list[PushAsked]:
+    from services.commands.many_pushes import ask_for_pushes
+    from services.commands.requests import PushAsked
+
+    batch = await ask_for_pushes(
+        None,
+        engine=await resources.host_engine(),
+        registry=await resources.registry(),
+        bus=await resources.bus(),
+        streams=resources.streams,
+        source=resources.source("cli"),
+        actor=user(),
+        host=host,
+    )
+    for one in batch.refused:
+        complain(f"{one.reference}: {one.message}")
+    return [PushAsked(reference=one.reference, id=one.id) for one in batch.pushes]
+
+
+async def _previews(resources: Resources, references: Sequence[str]) -> list[PushPreview]:
+    from services.queries.push_preview import push_preview
+
+    engine, registry, bus = await resources.host_engine(), await resources.registry(), await resources.bus()
+    return [
+        await push_preview(one, engine=engine, registry=registry, bus=bus, streams=resources.streams)
+        for one in references
+    ]
+
+
+def _print_previews(found: Sequence[PushPreview], as_json: bool) -> None:
+    if as_json:
+        print_page(found)
+        return
+    rows = [(one.reference, one.tag, f"{one.missing_layers} of {one.layers}", size(one.missing_bytes)) for one in found]
+    print_table(("IMAGE", "TAG THERE", "LAYERS MISSING", "TO SEND"), rows)
 
 
 async def _wait(
@@ -184,81 +246,3 @@ def _complain_of(end: ImagePushed | ImagePushFailed | None) -> None:
     if end is not None and error is not None:
         about = "" if end.reference in error.message else f"{end.reference}: "
         complain(f"{about}{error.message} ({error.code})")
-
-
-@click.command()
-@json_flag
-@click.pass_context
-@by_api(lambda: get("prompts"))
-def prompts(context: click.Context, /, *, as_json: bool) -> None:
-    """List images that wait for a decision to push.
-
-    They came with --push ask; `images push` answers, or `images skip`.
-
-    \b
-    Example:
-      cyroid-images images prompts
-      cyroid-images images push web:1.0
-    """
-
-    async def work(resources: Resources) -> list[Prompt]:
-        from services.queries.images import open_prompts
-
-        return await open_prompts(await resources.bus(), resources.streams)
-
-    found = run(context, work)
-    if as_json:
-        print_page(found)
-        return
-    print_table(("REFERENCE", "IMAGE ID", "SIZE", "ASKED", "FROM"), [_row(one) for one in found])
-    if found:
-        talk("into the registry with one: cyroid-images images push REFERENCE")
-
-
-def _row(prompt: Prompt) -> tuple[str, ...]:
-    asked = prompt.asked_at.astimezone().strftime("%Y-%m-%d %H:%M")
-    return (prompt.reference, prompt.image_id[7:19], size(prompt.size_bytes), asked, prompt.origin)
-
-
-@click.command()
-@click.argument("reference", metavar="REFERENCE")
-@json_flag
-@click.pass_context
-@by_api(
-    lambda reference: ApiRequest(method="POST", path=("prompts", _id_of(reference), "answer"), body={"answer": "skip"})
-)
-def skip(context: click.Context, /, *, reference: str, as_json: bool) -> None:
-    """Answer a prompt: do not push the image.
-
-    A newer image of the name asks again. `images push` is the other answer.
-
-    \b
-    Example:
-      cyroid-images images skip web:1.0
-    """
-
-    async def work(resources: Resources) -> PromptAnswer:
-        from services.commands.prompts import answer_prompt
-
-        return await answer_prompt(
-            _id_of(reference),
-            "skip",
-            bus=await resources.bus(),
-            streams=resources.streams,
-            source=resources.source("cli"),
-            actor=user(),
-        )
-
-    given = run(context, work)
-    if as_json:
-        print_json(given)
-    else:
-        click.echo(given.reference)
-
-
-def _id_of(reference: str) -> str:
-    """The id of the prompt about an image."""
-    from services.core.images.prompts import prompt_id
-    from services.core.images.references import Reference
-
-    return prompt_id(str(Reference.parse(reference)))

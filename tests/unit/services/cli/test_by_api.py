@@ -66,6 +66,8 @@ async def test_nouns_speak_with_an_api_elsewhere() -> None:
         listed = await run("images", "ls")
         assert [line.split()[0] for line in listed.stdout.splitlines()[1:]][:1] == ["docker.io/library/web:0"]
         assert "docker.io/library/web:1" in (await run("images", "prompts")).stdout
+        previews = _json(await run("images", "push", "web:1", "web:2", "--dry-run", "--json"))["items"]
+        assert [one["missing_layers"] for one in previews] == [1, 1]
         asked_for = await run("images", "push", "web:1", "web:2", "--no-wait", "--json")
         assert len(_json(asked_for)["pushes"]) == 2
         late = await run("images", "skip", "web:1")

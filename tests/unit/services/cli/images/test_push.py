@@ -173,3 +173,26 @@ def test_a_prompt_is_listed_until_it_is_answered(shell_with_pusher: Shell) -> No
         return {entry.envelope.correlation_id async for entry in entries if entry.envelope}
 
     assert asyncio.run(correlations()) == {built.correlation_id}
+
+
+def test_a_dry_run_says_what_would_be_sent(shell: Shell) -> None:
+    """A line for each image; nothing is asked for."""
+    shell.world.engine.add_image("web:1", [tar_of({"f": b"1"}), tar_of({"g": b"2"})])
+    line = shell.run("images", "push", "web:1", "--dry-run").stdout.splitlines()[-1]
+    assert (WEB in line, "2 of 2" in line, "none" in line) == (True, True, True)
+    (preview,) = shell.json("images", "push", "web:1", "--dry-run")["items"]
+    assert (preview["layers"], preview["missing_layers"]) == (2, 2)
+    assert _asked(shell) == []
+
+
+def test_all_that_the_registry_lacks_is_pushed(shell: Shell) -> None:
+    """In place of names; both, or neither, is an error of usage."""
+    for number in (1, 2):
+        shell.world.engine.add_image(f"web:{number}", [tar_of({"f": b"%d" % number})])
+    assert shell.run("images", "push", "--all-missing", "--no-wait").stdout.splitlines() == [
+        WEB,
+        WEB.replace(":1", ":2"),
+    ]
+    assert [one.reference for one in _asked(shell)] == [WEB, WEB.replace(":1", ":2")]
+    for words in ([], ["web:1", "--all-missing"], ["--all-missing", "--dry-run"]):
+        assert shell.run("images", "push", *words).exit_code == 2
