@@ -69,7 +69,7 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path, lab: Lab) -> A
                 unmount(point.path)
 
 
-def image_of(subject: Subject, name: str, layer: Layer) -> DesiredImage:
+def image_of(add: Callable[[bytes], Layer], name: str, layer: Layer) -> DesiredImage:
     """An image of one layer that the registry has."""
     config = json.dumps(
         {"architecture": "amd64", "os": name, "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]}}
@@ -79,7 +79,7 @@ def image_of(subject: Subject, name: str, layer: Layer) -> DesiredImage:
         (Descriptor(media_type=OCI_LAYER, digest=layer.digest, size=layer.size_bytes),),
     )
     for content in (config, manifest.content):
-        subject.add(content)
+        add(content)
     return DesiredImage(
         reference=f"docker.io/library/{name}:1",
         image_id=sha256_of(config),
@@ -140,7 +140,7 @@ async def test_the_next_engine_starts_with_what_is_wanted_and_shown(subject: Sub
     """It keeps that, if it has it; an image that is wanted no more, or whose layers are given back, is in no seed."""
     one, two = subject.add(a_tar(b"1")), subject.add(a_tar(b"2"))
     first = one.diff_id.removeprefix("sha256:")
-    wanted, other = (image_of(subject, name, layer) for name, layer in (("web", one), ("other", two)))
+    wanted, other = (image_of(subject.add, name, layer) for name, layer in (("web", one), ("other", two)))
     await subject.mounts.show("r-1", [one], grant="t-1", engine_id="e-1")
     await subject.mounts.seed("r-1", [wanted, other])
     seeded = (await subject.mounts.shown())["r-1"]

@@ -115,7 +115,9 @@ def new(request: pytest.FixtureRequest, mounted: Scene) -> Iterator[Scene]:
 
 
 def test_a_range_starts_with_what_it_should_have(new: Scene) -> None:
-    """What a plan named before it was there is mounted when it comes up; made anew, its engine has it at once."""
+    """What a plan named before it was there is mounted when it comes up; made anew, its engine has it at once, to be
+    built on, listed and pruned like any other.
+    """
     ((range_id, engine),) = new.system.ranges.items()
     name, shown = f"{new.name}:1", new.system.lab.layers / "ranges" / range_id
     new.build(name, "planned", bulk_bytes=MEGABYTE)
@@ -144,7 +146,16 @@ def test_a_range_starts_with_what_it_should_have(new: Scene) -> None:
     assert (image.how, new.fetched_bytes()) == ("present", 0)
     assert new.read(range_id, name) == "planned"  # the host still shows the layers, to another engine now
     ours = {layer.removeprefix("sha256:") for layer in new.system.host.layers(name)[1:]}
-    engine.docker("rmi", name)
+
+    context = new.folder / "on-it"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM {name}\nRUN cat /said > /built\nCOPY Dockerfile /Dockerfile\n")
+    engine.docker("build", "--network", "none", "--tag", "built:1", str(context))
+    assert engine.docker("run", "--rm", "--network", "none", "built:1", "cat", "/built").strip() == "planned"
+    assert "Images" in engine.docker("system", "df")
+    assert new.name in engine.docker("system", "df", "--verbose")
+    engine.docker("system", "prune", "--all", "--force")
+    assert engine.names() == set()
     new.deploy(range_id, BASE)
     assert poll(lambda: not ours & names(shown / "layers"), seconds=90), logs_of(new.system)
 

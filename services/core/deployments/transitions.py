@@ -177,11 +177,13 @@ def _ready(draft: TransitionBuilder, index: int, message: ImageReady, arrived_at
             text = f"the range reports {message.image_id} for {image.reference}, wanted is {image.image_id}"
             transfer_failed(draft, index, Failure(code="wrong_content", message=text, retryable=True))
         return
+    # What the host did not mount is not called mounted, whatever the range says; of an earlier attempt it is not known.
+    lies = message.how == "mounted" and not image.mounted and message.transfer_id == image.transfer_id
     draft.end(
         index,
         "engine reports content",
         "ready",
-        how=message.how,
+        how="pulled" if lies else message.how,
         arrived_at=arrived_at,
         received_bytes=message.received_bytes,
         layers_reused=message.layers_reused,

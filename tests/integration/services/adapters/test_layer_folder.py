@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from events.messages import Layer
+from services.adapters.containerd_seed import seed_file
 from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import mount, mounts_below, unmount
 from services.adapters.layer_folder import LayerFolder
 from services.core.archives.tar_split import decode, tar_size
 from services.core.images.image import Store
 from services.errors import LayersNotMounted
+from tests.contract.test_layer_mounts import image_of
 from tests.integration.hard_layers import LayerTar, beyond_eight_gigabytes
 from tests.laboratory import Lab, mkfs_erofs
 
@@ -195,6 +197,30 @@ async def test_root_in_a_range_changes_no_tar_split(host: Host) -> None:
     await host.make().restore()
     assert (split / "tar-split.json.gz").read_bytes() == content
     assert sorted(path.name for path in split.iterdir()) == ["size", "tar-split.json.gz"]
+
+
+async def test_root_in_a_range_changes_nothing_of_what_the_next_engine_starts_with(host: Host) -> None:
+    """It writes, covers and replaces what it sees of it; the host's is as it was, and no folder beside it counts."""
+    layer = host.add(a_tar())
+    mounts = await show(host, layer)
+    await mounts.seed("r-1", [image_of(host.add, "web", layer)])
+    name = (await mounts.shown())["r-1"].seed
+    file = f"seeds/{name}/seed.json"
+    seed = host.folder / "ranges/r-1" / file
+    content = seed.read_bytes()
+    for attack in (
+        f"echo more >> {file}",
+        f"rm -f {file}",
+        f"mount -o remount,rw seeds/{name} && touch seeds/{name}/new",
+        f"mount -o remount,bind,rw seeds/{name} && touch seeds/{name}/new",
+    ):
+        assert host.in_range(attack) != 0, attack
+    assert (
+        host.in_range(f"umount seeds/{name} && mkdir -p seeds/{name} seeds/0 && echo lie | tee {file} seeds/0/a") == 0
+    )
+    assert await host.make().restore() == []
+    assert seed.read_bytes() == content
+    assert seed_file(host.folder / "ranges/r-1") == seed
 
 
 async def test_root_in_a_range_changes_its_own_view_alone(host: Host) -> None:

@@ -203,6 +203,30 @@ async def test_a_recreated_range_starts_with_what_it_should_have() -> None:
         assert await seeded() == []
 
 
+async def test_a_range_that_lies_about_its_images_is_shown_nothing_of_another_one() -> None:
+    """It says that it has the other's image, mounted, on an engine of the other's id, and gives back the other's."""
+    async with host() as here:
+        await here.mount("t-1", ONE)
+        await here.mounts.show("r-2", [TWO], grant="t-2", engine_id="e-2")
+        await here.bus.commit(Outcome(index=(IndexWrite(KEYS.known_index, "r-2", 2.0),)))
+        for engine_id in ("e-1", "e-9"):
+            lie = AgentStarted(
+                range_id="r-2",
+                engine_id=engine_id,
+                engine_version="28",
+                store="containerd",
+                platform="linux/amd64",
+                images=(PresentImage(references=("docker.io/library/web:1",), diff_ids=(ONE.diff_id,)),),
+                mounts_layers=True,
+            )
+            await here.publish(STREAMS.outbox("r-2"), lie)
+        grants = dict.fromkeys(names(ONE, TWO), "t-1")
+        await here.publish(STREAMS.outbox("r-2"), LayersReleased(range_id="r-2", grants=grants))
+        await asyncio.sleep(200)
+        assert await here.grants() == {names(ONE)[0]: "t-1"}
+        assert "r-2" not in await here.mounts.shown()  # another engine's: it has no part in them
+
+
 async def test_a_range_that_was_forgotten_is_shown_nothing() -> None:
     """What is shown to a range that nobody knows of goes at the next check."""
     async with host(known=False) as here:

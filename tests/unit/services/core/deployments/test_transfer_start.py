@@ -122,6 +122,15 @@ def test_a_range_cannot_speak_of_what_it_was_not_told() -> None:
         assert agent_said(deployment, message, NOW, POLICY).deployment == deployment
 
 
+def test_what_the_host_did_not_mount_is_not_called_mounted() -> None:
+    """Whatever a range says of it; what the host mounted is."""
+    ready = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how="mounted")
+    pulled = mount_ended(mounting(), NOT_MOUNTED, REGISTRY, NOW, POLICY).deployment
+    told = mount_ended(mounting(), MOUNTED, REGISTRY, NOW, POLICY).deployment
+    for deployment, how in ((pulled, "pulled"), (mounting(), "pulled"), (told, "mounted")):
+        assert only(agent_said(deployment, ready, NOW, POLICY).deployment).how == how
+
+
 def test_packed_layers_are_not_mounted() -> None:
     """The kernel mounts a plain tar alone."""
     packed = dataclasses.replace(REGISTRY, layers=(Layer(digest=OTHER, diff_id=LAYER, size_bytes=10, codec="zstd"),))
