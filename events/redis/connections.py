@@ -13,6 +13,7 @@ from events.bus import BusRefused
 from events.redis.client import Commands
 
 _AGENT = re.compile(r"(?:^| )name=cyroid-images-agent:(?P<agent>[^ ]+?)(?:-reads)?(?: |$)", re.MULTILINE)
+_UNPRINTABLE = re.compile(r"[^!-~]")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -27,8 +28,8 @@ class Connections:
 
 
 def agent_name(prefix: str, range_id: str) -> str:
-    """The name of an agent's connections."""
-    return f"cyroid-images-agent:{prefix}:{range_id}"
+    """The name of an agent's connections. Redis takes printable ASCII alone; other characters of a prefix become `_`."""
+    return _UNPRINTABLE.sub("_", f"cyroid-images-agent:{prefix}:{range_id}")
 
 
 async def connections(commands: Commands) -> Connections | None:

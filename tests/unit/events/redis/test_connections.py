@@ -32,3 +32,8 @@ async def test_what_cannot_be_asked_is_not_known() -> None:
     """A user without the right, and a server that tells no limit."""
     assert await connections(_Server("", refuses=True)) is None
     assert await connections(_Server("connected_clients:5\r\n")) is None
+
+
+def test_a_name_is_one_that_redis_takes() -> None:
+    """Whatever the key prefix is: with another name the agent could not connect."""
+    assert agent_name("größe {a}", "r1") == "cyroid-images-agent:gr__e_{a}:r1"
