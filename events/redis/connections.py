@@ -28,7 +28,7 @@ class Connections:
 
 
 def agent_name(prefix: str, range_id: str) -> str:
-    """The name of an agent's connections. Redis takes printable ASCII alone; other characters of a prefix become `_`."""
+    """The name of an agent's connections. Redis takes printable ASCII alone; what else a prefix has becomes `_`."""
     return _UNPRINTABLE.sub("_", f"cyroid-images-agent:{prefix}:{range_id}")
 
 

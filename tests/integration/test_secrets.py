@@ -36,7 +36,7 @@ OTHERS: dict[str, object] = {
     "range_id": "secrets",
 }
 #: Not here: with a name in it the start is refused, which `tests/unit/services/cli/test_secrets_in_output.py` tries.
-ELSEWHERE = {"tar_url"}
+ELSEWHERE = {"tar_url", "upload_url"}
 
 
 @pytest.fixture
