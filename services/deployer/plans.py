@@ -15,6 +15,7 @@ from events.messages import DeploymentPlanned, DeploymentRequested, PushRequeste
 from events.records import load_all
 from services.core.deployments.plans import Plan, PlanKeys, PlannedRange, plan_deployment_id, plan_refusal
 from services.core.images.references import Reference
+from services.core.ranges.ranges import RangeKeys
 from services.deployer.context import DeployerContext
 from services.errors import BadInput
 
@@ -32,9 +33,10 @@ class Plans:
         self._policy = context.policy
         self._clock = context.clock
         self._keys = PlanKeys(context.streams.prefix)
+        self._range_keys = RangeKeys(context.streams.prefix)
 
     async def planned(self, delivery: Delivery[DeploymentPlanned]) -> Outcome:
-        """Images go to the registry, and to those ranges that are up; the others are noted.
+        """Images go to the registry, and to those ranges that are up; the others are noted, and looked out for.
 
         All that is said has ids made from the plan's, so that a large plan can be committed in parts, and again.
         """
@@ -63,12 +65,14 @@ class Plans:
         posts = [self._push(taken, reference, now, cause) for reference in references]
         posts += [self._request(taken, range_id, now, cause) for range_id in up]
         notes = await self._noted(taken)
-        while len(posts) + len(notes) > _TOGETHER:
-            await self._bus.commit(Outcome(posts=tuple(posts[:_TOGETHER]), records=tuple(notes[:_TOGETHER])))
-            posts, notes = posts[_TOGETHER:], notes[_TOGETHER:]
+        awaited = [IndexWrite(self._range_keys.asked, one, now.timestamp()) for one in self._away(taken)]
+        while len(posts) + len(notes) + len(awaited) > _TOGETHER:
+            part = Outcome(tuple(posts[:_TOGETHER]), tuple(notes[:_TOGETHER]), tuple(awaited[:_TOGETHER]))
+            await self._bus.commit(part)
+            posts, notes, awaited = posts[_TOGETHER:], notes[_TOGETHER:], awaited[_TOGETHER:]
         write = self._keys.record(plan.plan_id).write(taken, expected=stored, expires_seconds=self._policy.keep_seconds)
         listed = IndexWrite(self._keys.all, plan.plan_id, taken.announced_at.timestamp())
-        return Outcome(posts=tuple(posts), records=(*notes, write), index=(listed,))
+        return Outcome(posts=tuple(posts), records=(*notes, write), index=(*awaited, listed))
 
     async def reach(self, range_ids: Sequence[str]) -> None:
         """Make the deployments of these ranges, which are up. Raises BusError."""
@@ -99,7 +103,7 @@ class Plans:
 
     async def _noted(self, plan: Plan) -> list[RecordWrite]:
         """A note that the plan is still to reach them, for each range without a deployment."""
-        away = [range_id for range_id in plan.range_ids if range_id not in plan.deployments]
+        away = self._away(plan)
         keys = [self._keys.planned(range_id) for range_id in away]
         writes = []
         for range_id, key, stored in zip(away, keys, await load_all(self._bus, keys), strict=True):
@@ -108,6 +112,10 @@ class Plans:
             if noted != stored.value:
                 writes.append(key.write(noted, expected=stored, expires_seconds=self._policy.keep_seconds))
         return writes
+
+    def _away(self, plan: Plan) -> list[str]:
+        """The ranges without a deployment."""
+        return [range_id for range_id in plan.range_ids if range_id not in plan.deployments]
 
     def _push(self, plan: Plan, reference: str, now: datetime, cause: Envelope) -> Post:
         push = PushRequested(reference=reference, why="auto")
