@@ -3,19 +3,20 @@
 A registry blob with the diff ID as its digest *is* the uncompressed layer, and reading it costs the engine nothing. A
 compressed one is unpacked on the way, where no other place has the layer plain. A layer that breaks off half-way, for
 whatever reason, goes on from the next place at the same byte: all places hold the same bytes, and the sha256 of the
-whole is compared at the end, before the last of them counts. What only a source that is one stream has (`docker save`)
-is taken in one pass, in that stream's order.
+whole is compared at the end, before the last of them counts. A place whose bytes were others is passed by in the next
+archive, and so is a blob of another size than the host's layer. What only a source that is one stream has (`docker
+save`) is taken in one pass, in that stream's order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from services.content.decompression import unpacked
 from services.content.registry_image import manifest_of_config
 from services.core.images.image import EngineImage
 from services.core.images.manifests import CONFIG_LIMIT_BYTES, Descriptor, ImageConfig, sha256
@@ -25,10 +26,13 @@ from services.ports import Chunks, Engine, LayerSource, OpenLayer, Registry, Seq
 from services.runtime import metrics
 from services.runtime.telemetry import get_logger
 from services.tar_server.size_estimate import SizeEstimate, size_estimate_for
+from services.tar_server.stored_image import StoredImage
 
 log = get_logger(role="tar-server")
 
 Place = tuple[str, Callable[[str], AbstractAsyncContextManager[Chunks]]]
+#: Layers that a place gave with other bytes, of which the next export knows.
+_WRONG_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class ReadableImage:
     """An image that can be read: its config, the size of each layer tar as far as known, and where the layers lie.
 
     `stream` is a source that gives many layers in one pass, and the image as the host's engine has it. `local` is the
-    image there, if it is there; `packed` the sizes of blobs that are kept compressed.
+    image there, if it is there; `packed` the sizes of blobs that are kept compressed. `wrong` is told the place and the
+    layer where a place gave other bytes.
     """
 
     config: bytes
@@ -45,6 +50,7 @@ class ReadableImage:
     stream: tuple[SequentialSource, EngineImage] | None = None
     local: EngineImage | None = None
     packed: Mapping[str, int] = field(default_factory=dict)
+    wrong: Callable[[str, str], None] = lambda place, diff_id: None
 
     def room(self, held: Collection[str]) -> SizeEstimate:
         """How much space an archive of these layers takes, as far as it can be told."""
@@ -85,13 +91,16 @@ class ReadableImage:
                         done += len(chunk)
                         yield chunk
             except CyroidError as failed:
-                if done and isinstance(failed, WrongContent):
-                    raise  # what was wrong is in the archive already
+                if isinstance(failed, WrongContent):
+                    self.wrong(name, diff_id)
+                    if done:
+                        raise  # what was wrong is in the archive already; the next one is read elsewhere
                 log.warning("a layer broke off", layer=diff_id, place=name, at_bytes=done, why=str(failed))
                 metrics.source_fallbacks.labels(source=name, reason=failed.code).inc()
                 problem = failed
                 continue
             if "sha256:" + digest.hexdigest() != diff_id:
+                self.wrong(name, diff_id)
                 raise WrongContent(f"{name} gave other bytes than layer {diff_id}: check that place's disk")
             return
         raise LayerUnreadable(f"layer {diff_id} can be read nowhere to its end: {problem}") from problem
@@ -139,6 +148,7 @@ class ImageReader:
         self._sources = tuple(sources)
         self._registry = registry
         self._patience = patience_seconds
+        self._wrong: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def open(self, reference: str, image_id: str, held: Collection[str]) -> ReadableImage:
         """The image under `reference` with that config digest, ready to read the layers in `held`.
@@ -172,33 +182,23 @@ class ImageReader:
         raise LayerUnreadable(f"no way to read the config of {image_id} on the host's engine: {problem}") from problem
 
     async def _placed(
-        self, config: bytes, held: Collection[str], local: EngineImage | None, stored: _Stored | None
+        self, config: bytes, held: Collection[str], local: EngineImage | None, stored: StoredImage | None
     ) -> ReadableImage:
         sizes: dict[str, int | None] = {}
         places: dict[str, tuple[Place, ...]] = {}
         streams = [source for source in self._sources if isinstance(source, SequentialSource)] if local else []
         for diff_id in dict.fromkeys((*ImageConfig.parse(config).rootfs.diff_ids, *held)):
-            known: list[Place] = []
-            damaged: LayerDamaged | None = None
-            sizes[diff_id] = size = await stored.size(diff_id, self._patience) if stored is not None else None
-            if size is not None and stored is not None:
-                known.append(("registry", stored.layer))
-            packed = size is None and stored is not None and diff_id in stored.packed
-            for source in self._sources if local is not None else ():
-                if isinstance(source, SequentialSource) or local is None:
-                    continue
-                try:
-                    size = await source.size(local, diff_id)
-                except LayerUnreadable as problem:
-                    log.info("a source cannot read a layer", layer=diff_id, place=source.name, why=str(problem))
-                    metrics.source_fallbacks.labels(source=source.name, reason=problem.code).inc()
-                    damaged = problem if isinstance(problem, LayerDamaged) else damaged
-                    continue
-                sizes[diff_id] = size if sizes[diff_id] is None else sizes[diff_id]
-                known.append((source.name, _of(source, local)))
-            if packed and stored is not None:
+            size = await stored.size(diff_id, self._patience) if stored is not None else None
+            own, own_size, damaged = await self._own_places(local, diff_id)
+            known: list[Place] = list(own)
+            if stored is not None and size is None and diff_id in stored.packed:
                 known.append(("registry_compressed", stored.unpacked_layer))
-            places[diff_id] = tuple(known)
+            elif stored is not None and size is not None and own_size in (None, size):
+                known.insert(0, ("registry", stored.layer))
+            trusted = [place for place in known if (place[0], diff_id) not in self._wrong]
+            places[diff_id] = tuple(trusted if trusted or streams else known)
+            in_registry = any(name == "registry" for name, _ in places[diff_id])
+            sizes[diff_id] = size if own_size is None and in_registry else own_size
             if diff_id in held and not known and damaged is not None:
                 raise damaged  # the stream comes from the same engine
             if diff_id in held and not known and not streams:
@@ -210,9 +210,37 @@ class ImageReader:
             stream=(streams[0], local) if streams and local is not None else None,
             local=local,
             packed={diff_id: blob.size for diff_id, blob in stored.packed.items()} if stored is not None else {},
+            wrong=self._note_wrong,
         )
 
-    async def _in_registry(self, reference: Reference, image_id: str) -> _Stored | None:
+    async def _own_places(
+        self, local: EngineImage | None, diff_id: str
+    ) -> tuple[list[Place], int | None, LayerDamaged | None]:
+        """Where the host's engine has a layer by itself, and its size; why it cannot be given where it is damaged."""
+        places: list[Place] = []
+        first: int | None = None
+        damaged: LayerDamaged | None = None
+        for source in self._sources if local is not None else ():
+            if isinstance(source, SequentialSource) or local is None:
+                continue
+            try:
+                size = await source.size(local, diff_id)
+            except LayerUnreadable as problem:
+                log.info("a source cannot read a layer", layer=diff_id, place=source.name, why=str(problem))
+                metrics.source_fallbacks.labels(source=source.name, reason=problem.code).inc()
+                damaged = problem if isinstance(problem, LayerDamaged) else damaged
+                continue
+            first = size if first is None else first
+            places.append((source.name, _of(source, local)))
+        return places, first, damaged
+
+    def _note_wrong(self, place: str, diff_id: str) -> None:
+        """The next archive is read elsewhere, if it can be: a damaged blob stays damaged until it is repaired."""
+        self._wrong[place, diff_id] = None
+        while len(self._wrong) > _WRONG_LIMIT:
+            self._wrong.popitem(last=False)
+
+    async def _in_registry(self, reference: Reference, image_id: str) -> StoredImage | None:
         """What the registry has of the image; None also when it does not answer."""
         repository = reference.repository
         try:
@@ -224,7 +252,7 @@ class ImageReader:
                     config = b"".join([chunk async for chunk in chunks])
                 if sha256(config) != image_id:
                     return None
-                return _Stored(self._registry, repository, config, await self._packed(reference, image_id, config))
+                return StoredImage(self._registry, repository, config, await self._packed(reference, image_id, config))
         except (CyroidError, TimeoutError) as problem:
             log.info("reading from the host alone", repository=repository, why=str(problem) or "no answer")
             return None
@@ -252,37 +280,6 @@ class ImageReader:
         except Unavailable as problem:
             return None, problem
         return None, None
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """An image in one repository of the registry. `packed` are the blobs of compressed layers, by diff ID."""
-
-    registry: Registry
-    repository: str
-    config: bytes
-    packed: Mapping[str, Descriptor]
-
-    async def size(self, diff_id: str, patience_seconds: float) -> int | None:
-        """The size in bytes of a layer that is stored uncompressed."""
-        try:
-            async with asyncio.timeout(patience_seconds):
-                return await self.registry.blob_size(self.repository, diff_id)
-        except (CyroidError, TimeoutError):
-            return None
-
-    def layer(self, diff_id: str) -> AbstractAsyncContextManager[Chunks]:
-        return self.registry.open_blob(self.repository, diff_id)
-
-    @asynccontextmanager
-    async def unpacked_layer(self, diff_id: str) -> AsyncIterator[Chunks]:
-        digest = self.packed[diff_id].digest
-        what = f"the blob {digest} in {self.repository}"
-        async with (
-            self.registry.open_blob(self.repository, digest) as chunks,
-            aclosing(unpacked(chunks, what)) as plain,
-        ):
-            yield plain
 
 
 def _of(source: LayerSource, image: EngineImage) -> Callable[[str], AbstractAsyncContextManager[Chunks]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.collector.storage import RegistryStorage
 from tests.e2e.scene import MEGABYTE, Scene
-from tests.integration.collector.test_scrub import flip
+from tests.integration.collector.test_scrub import cut, flip
 
 pytestmark = pytest.mark.real
 
@@ -44,3 +45,26 @@ def test_an_image_that_only_ranges_have_is_made_whole_by_their_agents(scene: Sce
     (image,) = scene.deploy(first, names[second])
     assert image.how == "pulled"
     assert scene.read(first, names[second]) == second
+
+
+def test_a_deployment_that_meets_damage_succeeds_all_the_same(scene: Scene) -> None:
+    """A layer that was changed, cut or removed on the registry's disk: the range gets the image as an archive, and a
+    scrub makes the registry whole."""
+    host, storage = scene.system.host, RegistryStorage(scene.system.registry.storage)
+    damages: dict[str, Callable[[Path], None]] = {"flip": flip, "cut": cut, "removed": Path.unlink}
+    digests = {}
+    for damage, hurt in damages.items():
+        name = f"e2e/{scene.name}-{damage}:1"
+        scene.build(name, damage, bulk_bytes=MEGABYTE)
+        digests[damage] = host.layers(name)[-2].removeprefix("sha256:")
+        hurt(storage.folder(digests[damage]) / "data")
+    names = [f"e2e/{scene.name}-{damage}:1" for damage in damages]
+    outcomes = scene.deploy("range-1", *names)
+    assert {image.how for image in outcomes} == {"loaded"}
+    for damage, name in zip(damages, names, strict=True):
+        assert scene.read("range-1", name) == damage
+    scene.from_now()
+    scene.system.cli("registry", "collect", "--scrub")
+    for name in names:
+        scene.pushed(name, host.docker("image", "inspect", "--format", "{{.Id}}", name).strip())
+    assert all(storage.is_intact(digest) for digest in digests.values())

@@ -17,6 +17,7 @@ COVERED_BY = {
         "services/core/images/push_batches.py",
         "services/queries/push_preview.py",
     ),
+    "tests/unit/services/tar_server/test_image_reader.py": ("services/tar_server/stored_image.py",),
     "tests/unit/services/commands/test_range_claims.py": ("services/core/ranges/range_claims.py",),
     "tests/unit/services/core/hosts/test_hosts.py": ("services/core/hosts/looks.py",),
     "tests/unit/services/api/test_hosts.py": (

@@ -32,10 +32,15 @@ LAYERS = [layer("base", 200_000), layer("top", 150_000)]
 
 
 class BreakingRegistry(MemoryRegistry):
-    """Blobs break off with `problem` after `after_bytes`, where one is set."""
+    """Blobs break off with `problem` after `after_bytes`, where one is set; `cut_blob` has too few."""
 
     problem: CyroidError | None = None
     after_bytes = 100_000
+    cut_blob = ""
+
+    async def blob_size(self, repository: str, digest: str) -> int | None:
+        size = await super().blob_size(repository, digest)
+        return 1000 if digest == self.cut_blob else size
 
     @asynccontextmanager
     async def open_blob(self, repository: str, digest: str) -> AsyncIterator[Chunks]:
@@ -76,9 +81,11 @@ class Places:
         named = Descriptor(media_type=OCI_CONFIG, digest=sha256(config), size=len(config))
         await self.registry.put_manifest(REPOSITORY, "1", Manifest.write(named, tuple(blobs)))
 
-    async def read(self, image: EngineImage) -> dict[str, bytes]:
-        reader = ImageReader(engine=self.host, sources=[self.source], registry=self.registry)
-        opened = await reader.open(NAME, image.image_id or "", image.diff_ids)
+    def reader(self) -> ImageReader:
+        return ImageReader(engine=self.host, sources=[self.source], registry=self.registry)
+
+    async def read(self, image: EngineImage, reader: ImageReader | None = None) -> dict[str, bytes]:
+        opened = await (reader or self.reader()).open(NAME, image.image_id or "", image.diff_ids)
         return {
             one.diff_id: b"".join([chunk async for chunk in one.chunks]) async for one in opened.layers(image.diff_ids)
         }
@@ -105,6 +112,32 @@ async def test_wrong_bytes_are_not_gone_on_from() -> None:
     places.registry.problem = WrongContent("other content came")
     with pytest.raises(WrongContent, match="other content came"):
         await places.read(places.image)
+
+
+async def test_the_archive_after_wrong_bytes_is_read_elsewhere() -> None:
+    """A damaged blob stays damaged: the host's engine gives the layer in its place, as long as it has it."""
+    places = Places()
+    await places.publish(OCI_LAYER, OCI_LAYER)
+    places.registry.problem = WrongContent("other content came")
+    reader = places.reader()
+    for _ in places.image.diff_ids:
+        with pytest.raises(WrongContent):
+            await places.read(places.image, reader)
+    places.source.opened.clear()
+    assert await places.read(places.image, reader) == dict(zip(places.image.diff_ids, LAYERS, strict=True))
+    assert places.source.opened == list(places.image.diff_ids)
+    await places.host.untag(NAME)
+    with pytest.raises(WrongContent):
+        await places.read(places.image, reader)
+
+
+async def test_a_blob_of_another_size_than_the_host_s_layer_is_not_read() -> None:
+    """It was cut on the registry's disk."""
+    places = Places()
+    await places.publish(OCI_LAYER, OCI_LAYER)
+    places.registry.cut_blob = places.image.diff_ids[0]
+    assert await places.read(places.image) == dict(zip(places.image.diff_ids, LAYERS, strict=True))
+    assert places.source.opened == [places.image.diff_ids[0]]
 
 
 @pytest.mark.parametrize("kind", [OCI_LAYER_GZIP, OCI_LAYER_ZSTD])
