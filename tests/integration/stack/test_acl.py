@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
 from events.worker.observer import Counter, Silent
 from events.worker.worker import Worker
+from services.commands.range_claims import claim_range
+from services.errors import RangeElsewhere
 from services.queries.limited_ranges import limited_ranges
 from services.range_gateway.reports import Reports
 from tests.laboratory import Lab, RedisServer
@@ -30,6 +33,7 @@ from tests.laboratory import Lab, RedisServer
 STREAMS = Streams("cyroid")
 PASSWORDS = Passwords(services="s", gateway="g", operator="o", admin="a")
 HELPERS = (":timers", ":deferred:deployer", ":tries:deployer", ":progress:deployer")
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 STARTED = AgentStarted(range_id="7", engine_id="e", engine_version="28.5.2", store="classic", platform="linux/amd64")
 
 
@@ -123,6 +127,16 @@ async def test_the_gateway_names_a_range_over_its_limits(url_of: dict[str, str])
         said = [entry.envelope async for entry in bus.tail([STREAMS.deployments], after="0", follow=False)]
     assert (found.range_id, found.cut_off) == ("7", 1)
     assert any(envelope and isinstance(envelope.message, RangeLimited) for envelope in said)
+
+
+async def test_the_gateway_claims_a_range_for_its_host(url_of: dict[str, str]) -> None:
+    """As `ranges add` does through it; an id that another host has is refused."""
+    async with RedisBus.open(url_of["cyroid"], streams=STREAMS) as bus:
+        await claim_range(bus, "cyroid", "taken", host="b", now=NOW)
+    async with RedisBus.open(url_of["range-gateway"], streams=STREAMS) as bus:
+        assert (await claim_range(bus, "cyroid", "mine", host="a", now=NOW)).host == "a"
+        with pytest.raises(RangeElsewhere):
+            await claim_range(bus, "cyroid", "taken", host="a", now=NOW)
 
 
 FORBIDDEN = {
