@@ -19,8 +19,10 @@ from services.core.deployments.index import DeploymentKeys
 from services.core.ranges.proxies import proxy_note
 from services.core.ranges.ranges import RangeKeys
 from services.doctor.findings import Note, Wrong
+from services.doctor.host_checks import check_hosts
 from services.doctor.machine import OLDEST_ENGINE, clock_problems, too_old, with_free_space
 from services.doctor.store_checks import StoreChecks
+from services.queries.known_hosts import known_hosts
 from services.queries.known_ranges import RangeView, known_ranges
 from services.queries.limited_ranges import limited_ranges
 from services.runtime.heartbeat import LASTS_SECONDS, RoleBeat, serving
@@ -65,6 +67,7 @@ class RoleChecks:
             ("api", self._api, _start("api")),
             ("collector", self._store.collector, _start("collector")),
             ("disk pressure", self._store.disk_pressure, "see the collector's log"),
+            ("hosts", self._hosts, "see the logs of their registry-pushers"),
             ("ranges", self._ranges, "look at the agents that do not answer"),
             ("proxies", self._proxies, "configure the proxy of their engines (docs.docker.com, daemon/proxy)"),
             ("clocks", self._clocks, "have them set by NTP"),
@@ -171,6 +174,9 @@ class RoleChecks:
                 raise _taken(self._settings.api_listen, "CYROID_API_LISTEN")
             raise Note("no process runs it: nothing answers over HTTP", _start("api"))
         return f"runs at {_places(served)}"
+
+    async def _hosts(self) -> str:
+        return check_hosts(await known_hosts(await self._there(), self._streams))
 
     async def _ranges(self) -> str:
         ranges = await known_ranges(await self._there(), self._streams)
