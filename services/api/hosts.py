@@ -39,7 +39,6 @@ async def _holdings(call: Call[HoldingsQuery, NoBody]) -> Reply[Holdings]:
         context.bus,
         context.streams,
         call.path["host"],
-        context.reads.mirror.images.content_of,
         text=query.q,
         after=query.cursor,
         limit=query.limit,

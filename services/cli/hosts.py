@@ -11,6 +11,7 @@ from services.cli.command_group import run
 from services.cli.output import ago, json_flag, plain, print_json, print_page, print_table, size, talk
 
 if TYPE_CHECKING:
+    from services.queries.host_holdings import HoldingRow
     from services.queries.known_hosts import HostRow
     from services.resources import Resources
 
@@ -59,6 +60,54 @@ def list_(context: click.Context, /, *, as_json: bool) -> None:
     for row in rows:
         if row.error:
             talk(plain(f"the engine of host {row.host} does not answer: {row.error}"))
+
+
+@hosts.command()
+@click.argument("host", metavar="HOST")
+@click.option("--search", "text", default="", metavar="TEXT", help="Only images with this in their names.")
+@json_flag
+@click.pass_context
+@by_api(lambda host, text: get("hosts", host, "images", q=text))
+def images(context: click.Context, /, *, host: str, text: str, as_json: bool) -> None:
+    """List the images that a host holds, and whether the registry has them.
+
+    `images push --host HOST` pushes one from there.
+
+    \b
+    Examples:
+      cyroid-images hosts images host-2
+      cyroid-images hosts images host-2 --search training/
+    """
+
+    async def work(resources: Resources) -> list[HoldingRow]:
+        from services.queries.host_holdings import holdings
+
+        bus, after = await resources.bus(), ""
+        found: list[HoldingRow] = []
+        while True:
+            page = await holdings(bus, resources.streams, host, text=text, after=after, limit=1000)
+            found += page.items
+            if page.next is None:
+                return found
+            after = page.next
+
+    rows = run(context, work)
+    if as_json:
+        print_page(rows)
+        return
+    print_table(
+        ("IMAGE", "IMAGE ID", "SIZE", "REGISTRY", "ANNOUNCED"),
+        [
+            (
+                row.reference,
+                (row.image_id or row.local_id).removeprefix("sha256:")[:12],
+                size(row.size_bytes),
+                row.registry,
+                ago(row.announced_at) if row.announced_at else "-",
+            )
+            for row in rows
+        ],
+    )
 
 
 @hosts.command()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from events.bus import BusClient
-from events.records import load_values
+from events.records import load_all
 from events.streams import Streams
 from services.core.hosts.held_images import NEVER, HeldImage, HeldKeys
 from services.core.hosts.hosts import HostKeys
-from services.core.images.read_model import RegistryEntry
+from services.core.images.read_model import ReadModelKeys, RegistryEntry
 from services.core.images.registry_scan import layers_hash
 from services.errors import NotFound
 
@@ -48,24 +47,28 @@ async def holdings(
     bus: BusClient,
     streams: Streams,
     host: str,
-    content_of: Callable[[str], RegistryEntry | None],
     *,
     text: str = "",
     after: str = "",
     limit: int = 50,
 ) -> Holdings:
-    """One page of what a host holds under names that contain `text`. Raises NotFound for an unknown host, BusError."""
+    """One page of what a host holds under names that contain `text`. Raises NotFound for an unknown host, BusError.
+
+    What the registry has is what the tracker's records say.
+    """
     if host not in await bus.members(HostKeys(streams.prefix).all):
         raise NotFound(f"there is no host {host}", hint="cyroid-images hosts ls")
-    keys, wanted = HeldKeys(streams.prefix), text.casefold()
+    keys, registry, wanted = HeldKeys(streams.prefix), ReadModelKeys(streams.prefix), text.casefold()
     names = sorted(name for name in await bus.members(keys.of_host(host)) if wanted in name.casefold())
     page = [name for name in names if name > after][: limit + 1]
     rows: list[HoldingRow] = []
     for start in range(0, min(len(page), limit), _AT_ONCE):
         few = page[start : min(start + _AT_ONCE, limit)]
-        for held in await load_values(bus, [keys.images(name) for name in few]):
-            if host in held.hosts:
-                rows.append(_row(held.reference, held.hosts[host], content_of(held.reference)))
+        stored = await load_all(bus, [keys.images(name) for name in few])
+        there = await load_all(bus, [registry.image(name) for name in few])
+        for held, entry in zip(stored, there, strict=True):
+            if held.value is not None and host in held.value.hosts:
+                rows.append(_row(held.value.reference, held.value.hosts[host], entry.value))
     return Holdings(items=rows, total=len(names), next=page[limit - 1] if len(page) > limit else None)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from events.bus import IndexWrite, Outcome
 from events.records import ANY, Stored
 from services.core.hosts.held_images import NEVER, HeldImage, HeldImages, HeldKeys
 from services.core.hosts.hosts import HostKeys, HostRecord
+from services.core.images.read_model import ReadModelKeys, RegistryEntry
 from services.core.ranges.ranges import KnownRange, RangeKeys
 from tests.unit.services.api.site import Service
 from tests.unit.services.twins import STREAMS
@@ -89,6 +92,23 @@ async def test_what_a_host_holds_is_listed_page_by_page(service: Service) -> Non
     second = await service.get(f"/api/v1/hosts/a/images?limit=2&cursor={first['next']}")
     assert [row["reference"] for row in second["items"]] == [WEB]
     assert second["next"] is None
+    entry = RegistryEntry(
+        reference=WEB,
+        repository="library/web",
+        tag="1",
+        manifest_digest="sha256:m",
+        image_id="other",
+        layers=0,
+        size_bytes=0,
+        pushed_at=NOW,
+    )
+    key = ReadModelKeys(STREAMS.prefix).image(WEB)
+    await bus.commit(Outcome(records=(key.write(entry, expected=ANY),)))
+    (held,) = (await service.get("/api/v1/hosts/a/images?q=web"))["items"]
+    assert held["registry"] == "other"
+    same = msgspec.structs.replace(entry, image_id="i")
+    await bus.commit(Outcome(records=(key.write(same, expected=ANY),)))
+    assert (await service.get("/api/v1/hosts/a/images?q=web"))["items"][0]["registry"] == "same"
     assert (await service.get("/api/v1/hosts/a/images?q=WEB"))["total"] == 1
     await service.get("/api/v1/hosts/c/images", status=404)
 
