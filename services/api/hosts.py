@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 import msgspec
@@ -30,7 +31,8 @@ class HoldingsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 async def _hosts(call: Call[NoQuery, NoBody]) -> Reply[Page[HostRow]]:
     context = call.context
-    return Reply(Page(items=await known_hosts(context.bus, context.streams)))
+    ranges = Counter(row.host for row in context.reads.mirror.ranges.table.rows.values())
+    return Reply(Page(items=await known_hosts(context.bus, context.streams, ranges=ranges)))
 
 
 async def _holdings(call: Call[HoldingsQuery, NoBody]) -> Reply[Holdings]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -42,20 +43,23 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-async def known_hosts(bus: BusClient, streams: Streams) -> list[HostRow]:
-    """All hosts that ever reported and were not forgotten, by their ids. Raises BusError."""
+async def known_hosts(bus: BusClient, streams: Streams, *, ranges: Mapping[str, int] | None = None) -> list[HostRow]:
+    """All hosts that ever reported and were not forgotten, by their ids. Raises BusError.
+
+    `ranges`: how many each host has, where that is known; else the record of every range is read.
+    """
     keys = HostKeys(streams.prefix)
     hosts = sorted(await bus.members(keys.all))
     if not hosts:
         return []
     beats = await bus.beats([streams.host_alive(host) for host in hosts])
     stored = await load_all(bus, [keys.record(host) for host in hosts])
-    ranges = await _ranges(bus, streams)
+    counts = await _ranges(bus, streams) if ranges is None else ranges
     rows = []
     for host, beat, recorded in zip(hosts, beats, stored, strict=True):
         said = HostRecord.read(beat) or recorded.value
         if said is not None:
-            rows.append(_row(said, is_alive=beat is not None, ranges=ranges[host]))
+            rows.append(_row(said, is_alive=beat is not None, ranges=counts.get(host, 0)))
     return rows
 
 

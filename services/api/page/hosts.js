@@ -8,8 +8,7 @@ import { Age, Badge, Digest, Failure, html, Name, Pager, Search, Section, State,
 
 export const useHosts = () => useGet(offers("GET", "hosts") ? path_of("hosts") : null, { every: 10_000, kinds: ["ranges"] });
 
-export function Hosts({ chosen, may }) {
-  const found = useHosts();
+export function Hosts({ found, chosen, may }) {
   if (!offers("GET", "hosts")) return null;
   const choose = (host) => set_query({ host: host === chosen ? "" : host });
   const columns = [

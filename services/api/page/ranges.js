@@ -9,12 +9,16 @@ import { Age, Badge, Dialog, Digest, Failure, html, Name, Pager, Search, Section
 
 export function Ranges({ place, may }) {
   if (place.id) return html`<${OneRange} id=${place.id} may=${may} />`;
-  return html`<${Hosts} chosen=${place.query.host ?? ""} may=${may} /><${List} place=${place} />`;
+  return html`<${Lists} place=${place} may=${may} />`;
 }
 
-function List({ place }) {
+function Lists({ place, may }) {
+  const hosts = useHosts();
+  return html`<${Hosts} found=${hosts} chosen=${place.query.host ?? ""} may=${may} /><${List} place=${place} hosts=${hosts.data?.items ?? []} />`;
+}
+
+function List({ place, hosts }) {
   const { q = "", agent = "", host = "", sort = "name" } = place.query;
-  const hosts = useHosts().data?.items ?? [];
   const list = useList(path_of("ranges"), { limit: 50, q, agent, host, sort: sort.replace("-", ""), order: sort.startsWith("-") ? "desc" : "asc" }, { every: 10_000, kinds: ["ranges"] });
   const columns = [
     { key: "range", title: "Range", sort: "name", cell: (row) => html`<a href=${link("ranges", row.range_id)}><${Text} value=${row.range_id} limit=${80} /></a>${row.contested && html` <${Badge} state="contested" />`}` },

@@ -50,6 +50,7 @@ async def _hosts(service: Service) -> None:
 async def test_hosts_are_listed_with_what_they_last_reported(service: Service) -> None:
     """Also one that is away."""
     await _hosts(service)
+    await service.look()
     rows = (await service.get("/api/v1/hosts"))["items"]
     assert [(row["host"], row["state"], row["machine"], row["ranges"], row["free_bytes"]) for row in rows] == [
         ("a", "alive", "machine-a", 1, 0),
