@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from events.bus import Outcome
 from events.messages import AdoptRequested, FetchRequested, ReclaimRequested
-from events.records import ANY
 from services.api.parameters import Id
+from services.api.replacement import CHANGED, replaced
 from services.api.request_reply import request_reply_client
 from services.api.route import Call, NoBody, NoQuery, Reply, Route
 from services.commands.host_images import AdoptionView, Fetched, ReclaimView, adoption, fetched, reclaimed
@@ -68,9 +67,7 @@ async def _rules(call: Call[NoQuery, NoBody]) -> Reply[ReclaimRules]:
 
 
 async def _set_rules(call: Call[NoQuery, ReclaimRules]) -> Reply[ReclaimRules]:
-    write = reclaim_key(call.context.streams.prefix).write(call.body, expected=ANY)
-    await call.context.bus.commit(Outcome(records=(write,)))
-    return Reply(call.body)
+    return await replaced(call, reclaim_key(call.context.streams.prefix), ReclaimRules())
 
 
 def _post(path: str, summary: str, handler: Any, body: Any, answer: Any, *errors: str) -> Route[Any, Any, Any]:
@@ -127,5 +124,5 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         body=NoBody,
         answer=ReclaimRules,
     ),
-    _post("/api/v1/settings/reclaim", "replace the setting: `rules`", _set_rules, ReclaimRules, ReclaimRules),
+    _post("/api/v1/settings/reclaim", "replace the setting: `rules`", _set_rules, ReclaimRules, ReclaimRules, CHANGED),
 )

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from services.api.parameters import PATH_TYPES
+from services.api.replacement import CHANGED
 from services.api.route import Route
 from services.errors.register import REGISTER
 from services.runtime.problem_response import PROBLEM_TYPE, Problem
@@ -85,6 +86,14 @@ def _parameters(route: AnyRoute) -> Iterator[JsonObject]:
         yield {"name": field.encode_name, "in": "query", "required": field.required, "schema": schema}
     if route.conditional:
         yield {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
+    if CHANGED in route.errors:
+        yield {
+            "name": "If-Match",
+            "in": "header",
+            "required": False,
+            "description": "The ETag of what is replaced: where it is another one by now, the answer is 412.",
+            "schema": {"type": "string", "maxLength": 256},
+        }
     if route.waits:
         yield {
             "name": "Prefer",

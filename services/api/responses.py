@@ -44,7 +44,7 @@ async def respond(request: web.Request, route: Route[Any, Any, Any], reply: Repl
         encoded = _encoded(reply.body)
         body, etag = encoded.body, encoded.etag
         headers["ETag"] = etag
-        if status == 200 and _matches(request.headers.get("If-None-Match", ""), etag):
+        if status == 200 and matches(request.headers.get("If-None-Match", ""), etag):
             del headers["Content-Type"]
             return web.Response(status=304, headers=headers)
         if len(body) >= _WORTH_BYTES and _takes_gzip(request.headers.get("Accept-Encoding", "")):
@@ -77,7 +77,7 @@ def _encoded(value: Any) -> _Encoded:
         _KNOWN.move_to_end(id(value))
         return known
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    encoded = _Encoded(value, body, f'W/"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+    encoded = _Encoded(value, body, etag_of(body))
     if isinstance(value, ListPage | ClassView | bytes):
         _KNOWN[id(value)] = encoded
         if len(_KNOWN) > _KEPT:
@@ -89,7 +89,12 @@ def _compressed(body: bytes) -> bytes:
     return gzip.compress(body, compresslevel=1, mtime=0)
 
 
-def _matches(header: str, etag: str) -> bool:
+def etag_of(body: bytes) -> str:
+    """The ETag of an answer: of the value, whatever way it is compressed."""
+    return f'W/"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def matches(header: str, etag: str) -> bool:
     """Weak comparison (RFC 9110, 13.1.2)."""
     wanted = etag.removeprefix("W/")
     return header.strip() == "*" or any(one.strip().removeprefix("W/") == wanted for one in header.split(","))

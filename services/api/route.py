@@ -113,6 +113,7 @@ class Call(Generic[Q, B]):
     upload     the body, where the route takes uploads
     end_session  ends the session of its cookie
     prefer     its Prefer headers (RFC 7240)
+    if_match   its If-Match header
     is_secure  whether it came by TLS, to this server or to a reverse proxy that reports TLS (X-Forwarded-Proto)
     """
 
@@ -128,6 +129,7 @@ class Call(Generic[Q, B]):
     end_session: Callable[[], Awaitable[None]] = _no_session
     is_secure: bool = False
     prefer: str = ""
+    if_match: str = ""
     upload: Upload | None = None
 
     def keyed_id(self) -> str | None:

@@ -82,6 +82,7 @@ def _endpoint(route: Route[Any, Any, Any], context: ApiContext, access: CallerAc
             token=lambda: access.sessions.token(request),
             end_session=lambda: access.sessions.end(request),
             upload=upload_of(request, route.body_limit_bytes) if route.upload else None,
+            if_match=request.headers.get("If-Match", ""),
             prefer=", ".join(request.headers.getall("Prefer", [])),
             is_secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from events.bus import Outcome
 from events.messages import (
     CollectRequested,
     Digest,
@@ -15,7 +14,7 @@ from events.messages import (
     RestoreRequested,
     RetentionRequested,
 )
-from events.records import ANY
+from services.api.replacement import CHANGED, replaced
 from services.api.request_reply import request_reply_client
 from services.api.route import Call, NoBody, NoQuery, Reply, Route
 from services.commands.store import (
@@ -116,9 +115,7 @@ async def _rules(call: Call[NoQuery, NoBody]) -> Reply[RetentionRules]:
 
 
 async def _set_rules(call: Call[NoQuery, RetentionRules]) -> Reply[RetentionRules]:
-    write = retention_key(call.context.streams.prefix).write(call.body, expected=ANY)
-    await call.context.bus.commit(Outcome(records=(write,)))
-    return Reply(call.body)
+    return await replaced(call, retention_key(call.context.streams.prefix), RetentionRules())
 
 
 async def _retain(call: Call[NoQuery, RetentionBody]) -> Reply[RetentionView]:
@@ -131,9 +128,7 @@ async def _auto_push(call: Call[NoQuery, NoBody]) -> Reply[AutoPush]:
 
 
 async def _set_auto_push(call: Call[NoQuery, AutoPush]) -> Reply[AutoPush]:
-    write = auto_push_key(call.context.streams.prefix).write(call.body, expected=ANY)
-    await call.context.bus.commit(Outcome(records=(write,)))
-    return Reply(call.body)
+    return await replaced(call, auto_push_key(call.context.streams.prefix), AutoPush())
 
 
 def _get(path: str, summary: str, handler: Any, answer: Any, *errors: str) -> Route[Any, Any, Any]:
@@ -209,7 +204,12 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         "no_storage_folder",
     ),
     _admin_post(
-        "/api/v1/registry/retention", "replace the retention rules: `rules`", _set_rules, RetentionRules, RetentionRules
+        "/api/v1/registry/retention",
+        "replace the retention rules: `rules`",
+        _set_rules,
+        RetentionRules,
+        RetentionRules,
+        CHANGED,
     ),
     _admin_post(
         "/api/v1/registry/retention/run",
@@ -219,6 +219,11 @@ ROUTES: tuple[Route[Any, Any, Any], ...] = (
         RetentionView,
     ),
     _admin_post(
-        "/api/v1/settings/auto-push", "replace the setting: `push`, `rules`", _set_auto_push, AutoPush, AutoPush
+        "/api/v1/settings/auto-push",
+        "replace the setting: `push`, `rules`",
+        _set_auto_push,
+        AutoPush,
+        AutoPush,
+        CHANGED,
     ),
 )

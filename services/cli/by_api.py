@@ -40,11 +40,21 @@ class Caller:
     url: str
     wait_seconds: float = 0.0
 
-    async def __call__(self, method: Method, path: Sequence[str], *, query: Any = None, body: Any = None) -> Any:
+    async def __call__(
+        self,
+        method: Method,
+        path: Sequence[str],
+        *,
+        query: Any = None,
+        body: Any = None,
+        etags: list[str] | None = None,
+    ) -> Any:
         """The JSON of one answer; the words of `path` are quoted. Raises CyroidError."""
         whole = "/".join(quote(word, safe="/:@") for word in path)
         wait = 0.0 if method == "GET" else self.wait_seconds
-        return await ask(method, full_url(self.url, whole), query=query or {}, body=body, wait_seconds=wait)
+        return await ask(
+            method, full_url(self.url, whole), query=query or {}, body=body, wait_seconds=wait, etags=etags
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +112,22 @@ def post(*path: str, failed: Callable[[Any], bool | str] = lambda answer: False,
 
 
 def changed(kind: type[S], change: Callable[[S], S], *path: str, shown: Callable[[S, bool], None]) -> ApiRequest:
-    """Change a setting that is read and replaced as a whole. Of two changes in the same moment the later one stays."""
+    """Change a setting that is read and replaced as a whole. Again, where somebody else changed it meanwhile."""
 
     async def steps(call: Caller) -> Any:
         import msgspec
 
-        before = converted(await call("GET", path), kind)
-        after = change(before)
-        if after == before:
-            return before
-        return converted(await call("POST", path, body=msgspec.to_builtins(after)), kind)
+        while True:
+            etags: list[str] = []
+            before = converted(await call("GET", path, etags=etags), kind)
+            after = change(before)
+            if after == before:
+                return before
+            try:
+                return converted(await call("POST", path, body=msgspec.to_builtins(after), etags=etags), kind)
+            except ApiProblem as problem:
+                if problem.code != "changed_meanwhile":
+                    raise
 
     return ApiRequest(steps=steps, shown=shown)
 

@@ -67,13 +67,24 @@ async def send(url: str, query: Sequence[tuple[str, str]], chunks: AsyncIterator
 
 
 async def ask(
-    method: str, url: str, *, query: Mapping[str, str] | None = None, body: object = None, wait_seconds: float = 0.0
+    method: str,
+    url: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    body: object = None,
+    wait_seconds: float = 0.0,
+    etags: list[str] | None = None,
 ) -> Any:
-    """One request; its JSON, or its text. `wait_seconds`: how long the API may wait for a role. Raises CyroidError."""
+    """One request; its JSON, or its text. Raises CyroidError.
+
+    wait_seconds  how long the API may wait for a role
+    etags         gets the ETag of what is read; what is sent replaces only that
+    """
     import aiohttp
 
     headers = {"Accept": "application/json", **_authorization()}
     headers |= {"Prefer": f"wait={ceil(wait_seconds)}"} if wait_seconds else {}
+    headers |= {"If-Match": etags[-1]} if etags and method != "GET" else {}
     limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS + wait_seconds)
     try:
         async with (
@@ -81,6 +92,8 @@ async def ask(
             session.request(method, url, params=query, json=body, headers=headers, allow_redirects=False) as answer,
         ):
             content = await answer.content.read(ANSWER_LIMIT_BYTES)
+            if etags is not None:
+                etags.append(answer.headers.get("ETag", ""))
             return decoded(answer.status, answer.content_type, content)
     except (aiohttp.ClientError, TimeoutError, OSError) as problem:
         raise Unavailable(f"the API does not answer: {problem}; see --api") from problem

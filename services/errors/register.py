@@ -190,6 +190,7 @@ def _http() -> Iterable[ErrorEntry]:
         ("timeout", "The request came too slowly", 408, "Send it again, without pauses."),
         ("offer_used", "The offer is used", 409, "Ask for an archive again to get a new offer."),
         ("offer_expired", "The offer has expired", 410, "Ask for an archive again to get a new offer."),
+        ("changed_meanwhile", "Changed meanwhile", 412, "Read it again, and repeat the change."),
         ("too_large", "Too large", 413, "Send a smaller request."),
         (
             "unsupported_media_type",

@@ -97,7 +97,8 @@ async def _asked(route: Route[Any, Any, Any], requests: list[tuple[str, bytes]])
                 text = await answer.text()
                 # "." and ".." lead to another path, as in every client
                 assert str(answer.status) in documented | {"404", "405"}, (url, body, text)
-                assert answer.status < 500, (url, body, text)
+                # without a way to import, which these fakes have not, 503 is the right answer to what fits by chance
+                assert answer.status < 500 or "imports and promotes nothing" in text, (url, body, text)
                 if answer.status >= 400:
                     assert answer.content_type == PROBLEM_TYPE
 

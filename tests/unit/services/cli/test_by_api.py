@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from events.bus import Outcome
 from events.envelope import Envelope
 from events.messages import (
     CollectRequested,
@@ -27,9 +28,12 @@ from events.messages import (
     RegistryRestored,
     RetentionPlanned,
 )
+from events.records import ANY
 from services.adapters.memory_archives import tar_of
 from services.cli import main
+from services.cli.by_api import Caller, changed
 from services.core.images.prompts import Prompt, asked, prompt_id
+from services.core.store.retention import RetentionRule, RetentionRules, retention_key
 from tests.unit.services.api.site import Service, open_service
 from tests.unit.services.cli.conftest import Shell
 from tests.unit.services.twins import STREAMS
@@ -223,3 +227,28 @@ async def test_what_is_gone_is_forgotten_from_elsewhere() -> None:
         assert _json(await _run(service, "settings", "--json"))["items"] == []
         planned = await _run(service, "deployments", "plan", "web:1", "--range", "range-1", "--id", "p1", "--json")
         assert _json(planned) == {"plan_id": "p1"}
+
+
+async def test_a_rule_that_somebody_else_adds_meanwhile_is_kept() -> None:
+    """The change is made again, to what is there by then."""
+    async with open_service() as service:
+        call, tries = Caller(str(service.client.make_url("/"))), list[int]()
+
+        def change(rules: RetentionRules) -> RetentionRules:
+            tries.append(len(rules.rules))
+            if len(tries) == 1:
+                write = retention_key(STREAMS.prefix).write(
+                    rules.with_rule(RetentionRule(pattern="theirs")), expected=ANY
+                )
+                asyncio.run_coroutine_threadsafe(service.world.bus.commit(Outcome(records=(write,))), loop).result(30)
+            return rules.with_rule(RetentionRule(pattern="ours"))
+
+        loop = asyncio.get_running_loop()
+        request = changed(RetentionRules, change, "registry", "retention", shown=lambda found, as_json: None)
+
+        async def steps() -> Any:
+            assert request.steps is not None
+            return await request.steps(call)
+
+        found = await asyncio.to_thread(lambda: asyncio.run(steps()))
+        assert ([one.pattern for one in found.rules], tries) == (["theirs", "ours"], [0, 1])
