@@ -72,6 +72,26 @@ async def test_rules_are_written_tried_and_applied(operator: Operator, page_syst
     await expect(page.get_by_text("No image fits the search.")).to_be_visible()
 
 
+async def test_rules_that_somebody_else_changed_are_not_replaced(operator: Operator, page_system: System) -> None:
+    """The page says so, and what was typed stays; after that the other's rule is still there."""
+    retention = operator.page.get_by_role("region", name="Retention")
+    await operator.open("settings")
+    await retention.get_by_role("button", name="Add a rule").click()
+    theirs = page_system.cli("registry", "retention", "add", "theirs/*", "--keep-last", "9")
+    assert theirs.status == 0, theirs.talk
+    try:
+        await retention.get_by_label("Pattern 1").fill("ours/*")
+        await retention.get_by_role("button", name="Save").click()
+        await expect(retention.get_by_text("somebody else changed it meanwhile")).to_be_visible()
+        await expect(retention.get_by_label("Pattern 1")).to_have_value("ours/*")
+        assert [one["pattern"] for one in page_system.cli("registry", "retention", "show").data["rules"]] == [
+            "theirs/*"
+        ]
+    finally:
+        page_system.cli("registry", "retention", "rm", "theirs/*")
+    operator.console.clear()  # the browser names each refused request
+
+
 async def test_the_doctor_names_each_check(operator: Operator) -> None:
     """With its result: the collector that `serve all` started, and the registry's disk."""
     await operator.open("doctor")

@@ -55,6 +55,8 @@ export async function request(method, path, { body, headers = {}, signal, raw, p
 
 export const get = async (path, options) => (await request("GET", path, options)).data;
 export const post = async (path, body, headers) => (await request("POST", path, { body: body ?? {}, headers })).data;
+// Replaces what was read, and nothing that somebody else wrote meanwhile.
+export const replace = (path, body, etag) => post(path, body, etag ? { "If-Match": etag } : {});
 export const remove = async (path) => (await request("DELETE", path)).data;
 
 // What this server offers, by its own description: the page asks for nothing else, so it fits older servers too.
@@ -84,7 +86,7 @@ export function useGet(path, { every = 10_000, kinds = [], priority, timed = fal
       try {
         const { data, headers } = await request("GET", path, { signal: control.signal, priority });
         const etag = headers.get("ETag");
-        if (!control.signal.aborted && (timed || !etag || etag !== known)) set({ path, data, error: null, at: Date.now() });
+        if (!control.signal.aborted && (timed || !etag || etag !== known)) set({ path, data, etag, error: null, at: Date.now() });
         known = etag;
       } catch (error) {
         known = null;
@@ -114,6 +116,7 @@ export function useGet(path, { every = 10_000, kinds = [], priority, timed = fal
   const mine = state.path === path;
   return {
     data: mine ? state.data : undefined,
+    etag: mine ? state.etag : null,
     error: mine ? state.error : null,
     at: mine ? state.at : 0,
     loading: Boolean(path) && (!mine || (state.data === undefined && !state.error)),

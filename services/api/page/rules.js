@@ -1,7 +1,7 @@
 // Rules by pattern that an administrator edits while everything runs: retention in the registry, reclaim on the host.
 
 import { useEffect, useState } from "./vendor/preact-hooks.js";
-import { path_of, post, useCommand, useGet } from "./net.js";
+import { path_of, post, replace, useCommand, useGet } from "./net.js";
 import { bytes, number, plural } from "./text.js";
 import { Badge, Dialog, Failure, html, Name, Section, State, Text } from "./ui.js";
 
@@ -41,7 +41,7 @@ function Rules({ id, title, path, fields, fresh, about, trial, may }) {
   const [trying, set_trying] = useState(false);
   const saved = found.data?.rules ?? [];
   useEffect(() => { if (found.data) set(saved); }, [JSON.stringify(found.data)]); // asked again, the same rules leave the draft alone
-  const save = useCommand(async () => { const now = await post(path, { rules: draft }); found.reload(); return now; });
+  const save = useCommand(async () => { const now = await replace(path, { rules: draft }, found.etag); found.reload(); return now; });
   const change = (at, part) => set((now) => now.map((rule, index) => (index === at ? JSON.parse(JSON.stringify({ ...rule, ...part })) : rule)));
   const changed = draft && JSON.stringify(draft) !== JSON.stringify(saved);
   const fixed = !may("admin");

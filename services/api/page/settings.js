@@ -1,7 +1,7 @@
 // The tab Settings: what operators may change while everything runs, and what this process was started with.
 
 import { useEffect, useState } from "./vendor/preact-hooks.js";
-import { path_of, post, useCommand, useGet } from "./net.js";
+import { path_of, replace, useCommand, useGet } from "./net.js";
 import { plain } from "./text.js";
 import { Reclaim, Retention } from "./rules.js";
 import { Failure, html, Search, Section, State, Table, Text } from "./ui.js";
@@ -18,7 +18,7 @@ function AutoPush({ may }) {
   const found = useGet(path_of("settings", "auto-push"), { every: 0 });
   const [draft, set] = useState(null);
   useEffect(() => { if (found.data) set({ push: found.data.push ?? null, rules: found.data.rules ?? [] }); }, [JSON.stringify(found.data)]);
-  const save = useCommand((body) => post(path_of("settings", "auto-push"), body));
+  const save = useCommand(async (body) => { const now = await replace(path_of("settings", "auto-push"), body, found.etag); found.reload(); return now; });
   const change = (at, part) => set({ ...draft, rules: draft.rules.map((rule, index) => (index === at ? { ...rule, ...part } : rule)) });
   const submit = (event) => { event.preventDefault(); save.run(draft.push === null ? { rules: draft.rules } : draft); };
   const fixed = !may("admin");
