@@ -350,15 +350,16 @@ class ImageFetched(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
 
 
 class DiskPressure(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="registry.disk_pressure.v1"):
-    """Alarm of the collector: the disk of the registry's storage has less than `limit_bytes` free (`low`).
+    """Alarm: a disk has less than `limit_bytes` free (`low`). It comes again, with `low` false, once there is room.
 
-    It comes again, with `low` false, once there is room again.
+    It is the disk of the registry's storage, or that of the engine of `host`.
     """
 
     low: bool
     free_bytes: Size
     total_bytes: Size
     limit_bytes: Size
+    host: Identifier | None = None
 
 
 class CollectProgress(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="registry.collect_progress.v1"):

@@ -95,7 +95,7 @@ class Resources:
         return HostRouting(bus=await self.bus(), streams=self.streams, identity=self.identity())
 
     async def host_presence(self) -> HostPresence:
-        from services.adapters.files import free_bytes
+        from services.adapters.files import disk_space
         from services.registry_pusher.host_look import HostLook
         from services.registry_pusher.host_presence import HostPresence
 
@@ -109,7 +109,9 @@ class Resources:
             machine=self.adapters.host,
             clock=self.adapters.clock,
             tar_url=self.settings.tar_url,
-            free_bytes=lambda: free_bytes(folder) if folder else None,
+            space=lambda: disk_space(folder) if folder else None,
+            free_percent=self.settings.store_free_percent,
+            source=self.source("registry-pusher"),
             lease_seconds=self.settings.lease_seconds,
         )
 

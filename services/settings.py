@@ -111,7 +111,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long content that a collection set aside can still be brought back, before its bytes are freed."""
 
     store_free_percent: Annotated[float, Meta(ge=0, le=90, description="a number from 0 to 90")] = 5.0
-    """With less of the registry's disk free, in percent, the collector gives the alarm and makes room. 0: never."""
+    """With less of the registry's, or of the host engine's, disk free, in percent, there is an alarm. 0: never."""
 
     scrub_bytes_per_second: Bytes = 100 * 1024**2
     """How fast a scrub reads the registry's storage. 0: as fast as the disk gives it."""

@@ -33,6 +33,15 @@ def free_bytes(folder: str) -> int | None:
         return None
 
 
+def disk_space(folder: str) -> tuple[int, int] | None:
+    """Bytes that are free on the disk of a folder, and all there are; None where that cannot be determined."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free, usage.total
+
+
 async def file_chunks(path: Path) -> AsyncIterator[bytes]:
     """The whole file, in pieces of at most a mebibyte."""
     file = await asyncio.to_thread(open_for_reading, path)

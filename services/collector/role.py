@@ -47,7 +47,7 @@ from services.collector.cache_probe import check_no_cache
 from services.collector.deletions import Deletions
 from services.collector.measure import Measured, measure
 from services.collector.pins import mounted_digests, pinned_digests
-from services.collector.pressure import DiskWatch
+from services.collector.pressure import storage_watch
 from services.collector.progress import CollectionProgress, Step
 from services.collector.repairs import repairs
 from services.collector.restoring import Restoring
@@ -105,7 +105,7 @@ class Collector:
         self._period = period_seconds
         self._lease_seconds = lease_seconds
         self._clock = clock
-        self._disk = DiskWatch(
+        self._disk = storage_watch(
             bus=bus, streams=streams, source=source, storage=storage, limit_percent=free_percent, clock=clock
         )
         self._scrub = Scrub(storage, bytes_per_second=scrub_bytes_per_second)

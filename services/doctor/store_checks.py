@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from events.lease import Bus
-from services.core.store.pressure import DiskState, disk_state_key
+from services.core.hosts.hosts import HostKeys
+from services.core.store.pressure import DiskState, disk_state_key, host_disk_key
 from services.doctor.findings import Note, Wrong
 
 _ADVICE = "delete images (images rm, registry retention), collect (registry collect --now), or enlarge the disk"
+
+_HOST_ADVICE = "free copies that the registry has (images reclaim, registry reclaim-rules), or enlarge the disk"
 
 
 class StoreChecks:
@@ -32,8 +35,14 @@ class StoreChecks:
             raise Note(f"{problem}: nothing is deleted or collected", problem.advice) from problem
 
     async def disk_pressure(self) -> str:
-        """What the collector's watch last recorded of the registry's disk."""
-        state = (await disk_state_key(self._prefix).load(await self._there())).value
+        """What was last recorded of the registry's disk, and of those of the hosts' engines."""
+        bus = await self._there()
+        for host in await bus.members(HostKeys(self._prefix).all):
+            of_host = (await host_disk_key(self._prefix, host).load(bus)).value
+            if of_host is not None and of_host.low:
+                told = f"the disk of the engine of host {host} is low {_since(of_host)}"
+                raise Wrong(f"{told}; room was made {_times(of_host.rounds)}", _HOST_ADVICE)
+        state = (await disk_state_key(self._prefix).load(bus)).value
         if state is None:
             return "the collector has never seen the registry's disk low"
         if state.low:

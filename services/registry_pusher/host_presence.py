@@ -2,7 +2,8 @@
 
 Consumes `host.look_requested.v1` from the host's inbox (group `host-look`, apart from pushes, which take long). What
 the engine holds is compared with the records (`services.core.hosts.held_images`) now and then; what an announcement
-told is there at once.
+told is there at once. Where the disk of the engine's data is nearly full, an alarm is published, and the copies that a
+rule allows to go are freed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from events.bus import NOTHING, BusClient, BusError, Delivery, IndexWrite, Outcome, RecordConflict
-from events.messages import HostLookRequested
+from events.messages import HostLookRequested, ReclaimRequested
 from events.records import ANY
 from events.streams import Streams
 from events.subscription import Handlers, Subscription
@@ -25,9 +26,11 @@ from services.core.hosts.hosts import BEAT_SECONDS, GONE_SECONDS, HostKeys, Host
 from services.core.hosts.looks import KEPT_SECONDS, LookAnswer
 from services.core.images.image import EngineImage, EngineInfo
 from services.core.images.references import Reference
+from services.core.store.pressure import host_disk_key
 from services.errors import BadReference, CyroidError
 from services.ports import Engine
 from services.registry_pusher.host_look import HostLook
+from services.runtime.disk_watch import DiskWatch
 from services.runtime.host_identity import HostIdentity
 from services.runtime.telemetry import get_logger
 
@@ -41,7 +44,9 @@ _INFO_SECONDS = 10.0
 
 
 class HostPresence:
-    """For one host. `free_bytes` gives the free space on the disk of the engine's data; None where it is not known."""
+    """For one host. `space` gives what is free on the disk of the engine's data, and all there is; None where that is
+    not known. With less than `free_percent` free the disk is low; 0: never.
+    """
 
     def __init__(
         self,
@@ -54,7 +59,9 @@ class HostPresence:
         machine: str,
         clock: Callable[[], datetime],
         tar_url: str = "",
-        free_bytes: Callable[[], int | None] = lambda: None,
+        space: Callable[[], tuple[int, int] | None] = lambda: None,
+        free_percent: float = 0.0,
+        source: str = "registry-pusher",
         lease_seconds: float = 30.0,
     ) -> None:
         self._bus = bus
@@ -65,7 +72,9 @@ class HostPresence:
         self._machine = machine
         self._clock = clock
         self._tar_url = tar_url
-        self._free_bytes = free_bytes
+        self._space = space
+        self._free_percent = free_percent
+        self._source = source
         self._lease_seconds = lease_seconds
         self._keys, self._held = HostKeys(streams.prefix), HeldKeys(streams.prefix)
         self._images: Sequence[EngineImage] = ()
@@ -92,6 +101,7 @@ class HostPresence:
         async with TaskGroup() as tasks:
             tasks.create_task(self._beat_forever())
             tasks.create_task(self._compare_forever())
+            tasks.create_task(self._watch_disk())
 
     async def _looked(self, delivery: Delivery[HostLookRequested]) -> Outcome:
         asked = delivery.message
@@ -129,11 +139,12 @@ class HostPresence:
     async def _said(self, before: HostRecord, now: datetime) -> HostRecord:
         """The record as it is now; of an engine that does not answer, with what was known of it."""
         info, error = await self._info()
+        space = self._space()
         said = replace(
             before,
             machine=self._machine,
             seen_at=now,
-            free_bytes=self._free_bytes(),
+            free_bytes=space[0] if space is not None else None,
             images=len(self._images),
             images_bytes=sum(image.size_bytes for image in self._images),
             tar_url=self._tar_url,
@@ -157,6 +168,35 @@ class HostPresence:
             return None, f"the engine did not answer within {_INFO_SECONDS:.0f} s"
         except CyroidError as problem:
             return None, str(problem)
+
+    # ---- its disk ----
+
+    async def _watch_disk(self) -> None:
+        """Until cancelled, once this host is known by a name."""
+        while self._free_percent and self._space() is not None:
+            with suppress(CyroidError):
+                await self.disk_watch(await self._identity.get()).run()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def disk_watch(self, host: str) -> DiskWatch:
+        """The watch of the disk that this host's engine has its data on."""
+        return DiskWatch(
+            bus=self._bus,
+            streams=self._streams,
+            source=self._source,
+            key=host_disk_key(self._streams.prefix, host),
+            space=self._disk_space,
+            limit_percent=self._free_percent,
+            room=(ReclaimRequested(patterns=("*",), why="pressure", host=host),),
+            clock=lambda: self._clock().timestamp(),
+            host=host,
+        )
+
+    def _disk_space(self) -> tuple[int, int]:
+        space = self._space()
+        if space is None:
+            raise OSError("the disk of the engine's data cannot be read now")
+        return space
 
     # ---- what the engine holds ----
 

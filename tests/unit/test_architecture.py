@@ -23,8 +23,8 @@ CLASSES = {kind.__name__: str(kind.__struct_config__.tag).rsplit(".", 1)[0] for 
 SEEDS = (25, 11, *range(1, 11))
 #: Roles that the simulation runs: what they publish is observed.
 SIMULATED = {"registry-pusher", "deployer", "agent", "tracker"}
-#: Published only where content of the registry is damaged, which no simulated run has.
-DAMAGE = {"registry.check_requested"}
+#: Published only where content of the registry is damaged, or a disk is nearly full, which no simulated run has.
+DAMAGE = {"registry.check_requested", "registry.disk_pressure"}
 #: Published only where somebody asks, or a rule allows it, which is nobody in the simulation.
 HOST_IMAGES = {
     *("image.adopted", "image.push_requested", "image.reclaim_requested", "image.reclaimed", "image.fetched"),

@@ -29,7 +29,6 @@ COVERED_BY = {
         "services/deployer/archive_origins.py",
         "services/deployer/policy.py",
         "services/registry_pusher/host_look.py",
-        "services/registry_pusher/host_presence.py",
         "services/registry_pusher/host_routing.py",
     ),
     "tests/unit/services/api/test_ingests.py": (
@@ -133,6 +132,7 @@ COVERED_BY = {
         "services/collector/without_storage.py",
     ),
     "tests/integration/collector/test_pressure.py": ("services/collector/pressure.py",),
+    "tests/unit/services/registry_pusher/test_host_presence.py": ("services/runtime/disk_watch.py",),
     "tests/integration/collector/test_retention.py": ("services/collector/retention.py",),
     "tests/unit/services/cli/test_registry.py": (
         "services/cli/deletion.py",

@@ -11,9 +11,10 @@ _OVER = 1.25
 
 
 class DiskState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The record `{prefix}:store:disk`: `low` since when, and how often room was made since (`rounds`, `made_at`).
+    """The record `{prefix}:store:disk`, and `{prefix}:host-disk:<host>` of the disk of a host's engine.
 
-    `free_bytes` of `total_bytes` were free when the state last changed; while a disk is low, at each round.
+    `low` since when, and how often room was made since (`rounds`, `made_at`). `free_bytes` of `total_bytes` were free
+    when the state last changed; while a disk is low, at each round.
     """
 
     low: bool = False
@@ -27,6 +28,11 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def disk_state_key(prefix: str) -> Key[DiskState]:
     """Where the collector writes it."""
     return Key(f"{prefix}:store:disk", DiskState)
+
+
+def host_disk_key(prefix: str, host: str) -> Key[DiskState]:
+    """Where a host's registry-pusher writes that of its engine's disk."""
+    return Key(f"{prefix}:host-disk:{host}", DiskState)
 
 
 def disk_state(

@@ -12,8 +12,9 @@ import pytest
 from events.messages import CollectRequested, DiskPressure, Message, ReclaimRequested, RetentionRequested
 from events.redis.bus import RedisBus
 from events.streams import Streams
-from services.collector.pressure import AGAIN_SECONDS, DiskWatch
+from services.collector.pressure import storage_watch
 from services.collector.storage import RegistryStorage
+from services.runtime.disk_watch import AGAIN_SECONDS
 from tests.laboratory import RedisServer
 
 pytestmark = pytest.mark.real
@@ -40,7 +41,7 @@ class Watched:
         self.bus = bus
         self.streams = streams
         self.replicas = [
-            DiskWatch(
+            storage_watch(
                 bus=bus,
                 streams=streams,
                 source=f"collector@{number}",
