@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from bench.simulate.case import simulate
-from events.messages import DeploymentRequested, Message
+from events.messages import DeploymentRequested, Message, PullRequested, TransferCancelled
 from services.bootstrap import ROLES
 from services.core.ranges.heartbeat import AgentHeartbeat
 from services.resources import open_resources
@@ -38,7 +38,7 @@ PLACES = {
     "tar-server": ("tar_server/*.py",),
     "agent-pool": ("agent/pool.py", "registry_pusher/range_push.py", "registry_pusher/range_uploads.py"),
     "range-gateway": ("range_gateway/reports.py",),  # it also passes on what agents publish
-    "collector": ("collector/*.py",),
+    "collector": ("collector/*.py", "runtime/disk_watch.py"),
     "api": ("api/*.py", "commands/prompts.py", "commands/requests.py"),
 }
 
@@ -80,8 +80,13 @@ def test_every_role_is_in_the_table() -> None:
     assert set(ROLES) <= named
 
 
+async def _said(cluster: SimulatedCluster, wire: str) -> bool:
+    return any(wire in types for types in (await published(cluster)).values())
+
+
 def test_simulated_roles_publish_what_the_table_lists_and_nothing_else() -> None:
-    """Observed in runs with faults, cancels, retries and plans, and in one of an unknown image and of two agents."""
+    """Observed in runs with faults, cancels, retries and plans, and in one of an unknown image, of two agents, and of a
+    transfer that was cancelled before its agent took it up."""
 
     async def unknown_image() -> dict[str, set[str]]:
         async with SimulatedCluster() as cluster:
@@ -91,6 +96,11 @@ def test_simulated_roles_publish_what_the_table_lists_and_nothing_else() -> None
             other = AgentHeartbeat(incarnation="other", engine_id="other", displaced_by="r0.1")
             await cluster.bus.beat(cluster.streams.alive("r0"), other.encode(), 4.0)
             await eventually(lambda: cluster.bus.members("cyroid:index:contested"))
+            inbox = cluster.streams.inbox("r1")
+            await cluster.say(inbox, TransferCancelled(transfer_id="t1"))
+            await eventually(lambda: cluster.bus.load(cluster.streams.cancelled("r1", "t1")))
+            await cluster.say(inbox, PullRequested(transfer_id="t1", reference="none:1", image_id="sha256:" + "0" * 64))
+            await eventually(lambda: _said(cluster, "image.failed"))
             return await published(cluster)
 
     loop = FakedLoop()
