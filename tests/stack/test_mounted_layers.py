@@ -142,4 +142,4 @@ def test_an_image_that_is_removed_gives_its_layers_back(mounted: Stack) -> None:
     assert own <= shown()
     mounted.in_range(RANGE, f"docker rmi {image}")
     top = mounted.layers(None, image)[-1].removeprefix("sha256:")
-    assert poll(lambda: top not in shown(), seconds=90, every=1)
+    assert poll(lambda: top not in shown(), seconds=180, every=1)  # the agent looks once a minute
