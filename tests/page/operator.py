@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -24,6 +26,22 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+@asynccontextmanager
+async def asleep(browser: Browser) -> AsyncIterator[None]:
+    """Meanwhile no process of the browser runs, as on a machine that is suspended."""
+    session = await browser.new_browser_cdp_session()
+    said: Any = await session.send("SystemInfo.getProcessInfo")
+    await session.detach()
+    processes = [one["id"] for one in said["processInfo"]]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from events.messages import AgentStarted
 from services.core.ranges.heartbeat import AgentHeartbeat
 from tests.laboratory import RoleServer, System, free_port
 from tests.page.conftest import BASE, RANGE
-from tests.page.operator import Operator, answers
+from tests.page.operator import Operator, answers, asleep
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
+#: Longer than the heartbeat of the event stream. Ten minutes were tried as well.
+ASLEEP_SECONDS = 20.0
 TABS = ("registry", "prompts", "deployments", "events", "ranges", "settings", "doctor")
 
 
@@ -185,6 +188,25 @@ async def test_without_redis_the_page_says_how_old_it_is(
             page_system.redis.start()
         await expect(somebody.page.locator(".stale")).to_have_count(0)
         await expect(row).to_be_visible()
+
+
+async def test_a_page_that_was_asleep_shows_what_happened_meanwhile(
+    browser: Browser, page_system: System, page_services: RoleServer, unique: str
+) -> None:
+    """A laptop whose lid was closed: the page is live again and has the new row, without a reload."""
+    name = f"page/asleep:{unique}"
+    async with Operator.at(browser, page_system.api_url) as somebody:
+        await somebody.open(f"registry?search=asleep:{unique}")
+        await expect(somebody.page.locator(".connection")).to_have_text("live")
+        await expect(somebody.page.get_by_role("row").filter(has_text=name)).to_have_count(0)
+        page_system.host.docker("tag", BASE, name)
+        async with asleep(browser):
+            page_system.cli("images", "push", name)
+            await asyncio.sleep(ASLEEP_SECONDS)
+        await expect(somebody.page.get_by_role("row").filter(has_text=name)).to_be_visible()
+        await expect(somebody.page.locator(".connection")).to_have_text("live")
+        await expect(somebody.page.locator(".stale")).to_have_count(0)
+        somebody.check_quiet()
 
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.exe\u0007\u200b"
