@@ -71,6 +71,7 @@ ALLOWED: Mapping[StreamKind, tuple[type[Any], ...]] = {
     "host_inbox": (
         m.MountRequested,
         m.UnmountRequested,
+        m.LayersReleased,  # passed on by the layer-mounter of another host
         m.HostLookRequested,
         m.PushRequested,
         m.AdoptRequested,

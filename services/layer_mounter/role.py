@@ -1,8 +1,10 @@
 """The role `layer-mounter`: shows ranges the layers of images they are to have, as folders, in place of sending them.
 
-consumes  layers.mount_requested, layers.unmount_requested (its host's inbox),
+consumes  layers.mount_requested, layers.unmount_requested, layers.released (its host's inbox),
           layers.released, agent.started (the ranges' outboxes)
 emits     layers.mounted, layers.mount_failed
+
+The layer-mounters of all hosts share the outboxes: what a range gives back is passed on to the one of its host.
 
 What is shown is kept on the host's disk by the `LayerMounts` port, so that all of it can be made again without Redis.
 The blobs behind it are recorded for the collector, which keeps them. Of the images that a range should have, those that
@@ -201,11 +203,23 @@ class LayerMounter:
 
     async def _released(self, delivery: Delivery[LayersReleased]) -> Outcome:
         message = delivery.message
-        if self._is_of(delivery, message.range_id):
-            await self._mounts.release(message.range_id, message.grants)
-            self._log.info("released", range=message.range_id, layers=len(message.grants))
-            return await self._pinned()
-        return NOTHING
+        if not self._is_of(delivery, message.range_id):
+            return NOTHING
+        host = await self._host_of(message.range_id)
+        if host != self._host:
+            passed = delivery.envelope.causes(message, source=self._source, subject=message.range_id)
+            return Outcome(posts=(Post(self._streams.host_inbox(host), passed),))
+        await self._mounts.release(message.range_id, message.grants)
+        self._log.info("released", range=message.range_id, layers=len(message.grants))
+        return await self._pinned()
+
+    async def _host_of(self, range_id: str) -> str:
+        """The host that has the range; this one where nobody said it."""
+        with suppress(UnreadableRecord):
+            known = (await self._keys.known(range_id).load(self._bus)).value
+            if known is not None and known.host:
+                return known.host
+        return self._host
 
     async def _agent_started(self, delivery: Delivery[AgentStarted]) -> Outcome:
         message = delivery.message
@@ -218,8 +232,10 @@ class LayerMounter:
         return self._pins.pinned(self._host, (await self._mounts.shown()).values(), *posts)
 
     def _is_of(self, delivery: Delivery[LayersReleased | AgentStarted], range_id: str) -> bool:
-        """Whether the message is about the range that published it."""
-        if self._streams.range_of(delivery.stream) == range_id:
+        """Whether the message is about the range that published it; another host's layer-mounter has seen to that."""
+        if self._streams.range_of(delivery.stream) == range_id or delivery.stream == self._streams.host_inbox(
+            self._host
+        ):
             return True
         self._log.warning("not of this range", stream=delivery.stream, range=range_id)
         return False

@@ -91,6 +91,15 @@ async def host(*, known: bool = True) -> AsyncIterator[Host]:
             task.cancel()
 
 
+def _known(host: str) -> KnownRange:
+    return KnownRange.said(
+        AgentStarted(
+            range_id="r-1", engine_id="e-1", engine_version="28", store="classic", platform="linux/amd64", host=host
+        ),
+        datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
 def names(*layers: Layer) -> list[str]:
     return [layer.diff_id.removeprefix("sha256:") for layer in layers]
 
@@ -124,6 +133,23 @@ async def test_a_range_gives_back_its_own_layers_alone() -> None:
         await here.publish(STREAMS.outbox("r-1"), word)
         await until(here, names(TWO))
         await eventually(lambda: _is_pinned_alone(here, TWO))
+
+
+async def test_what_a_range_of_another_host_gives_back_is_passed_on() -> None:
+    """The layer-mounters of all hosts share the outboxes: the one that reads it may be that of another host."""
+    async with host() as here:
+        await here.mount("t-1", ONE)
+        word = LayersReleased(range_id="r-1", grants={names(ONE)[0]: "t-1"})
+        await here.bus.commit(Outcome(records=(KEYS.known("r-1").write(_known(host="other"), expected=ANY),)))
+        await here.publish(STREAMS.outbox("r-1"), word)
+        async for entry in here.bus.tail([STREAMS.host_inbox("other")], after={STREAMS.host_inbox("other"): "0"}):
+            assert entry.envelope is not None
+            assert entry.envelope.message == word
+            break
+        assert await here.grants() == {names(ONE)[0]: "t-1"}
+        await here.bus.commit(Outcome(records=(KEYS.known("r-1").write(_known(host="local"), expected=ANY),)))
+        await here.publish(STREAMS.host_inbox("local"), word)
+        await until(here, [])
 
 
 async def test_what_nobody_was_told_of_is_hidden_again() -> None:
