@@ -95,6 +95,7 @@ async def _serving(settings: Settings, base: Path, roles: Sequence[str]) -> Asyn
         await ensure_base(await opened.host_engine(), base)
         beats = HeartbeatSender(bus=bus, prefix=settings.key_prefix, roles=list(roles), host="test", pid=1)
         workers.append(tasks.create_task(beats.run()))
+        await bus.beat(opened.streams.host_alive(await opened.identity().get()), b"{}", 600.0)
         asking = RequestReplyClient(bus=bus, streams=opened.streams, source="test", within_seconds=120.0)
         engine, registry = await opened.host_engine(), await opened.registry()
         yield Site(engine, registry, asking, bus, opened.streams, await opened.build())
