@@ -143,7 +143,8 @@ def test_a_range_starts_with_what_it_should_have(new: Scene) -> None:
     agent.start()
     assert poll(lambda: new.book.count(new.system.streams.outbox(range_id)) > before, seconds=60)
     (image,) = new.deploy(range_id, name)
-    assert (image.how, new.fetched_bytes()) == ("present", 0)
+    assert image.how == "present"
+    assert new.fetched_bytes() < SLACK_BYTES
     assert new.read(range_id, name) == "planned"  # the host still shows the layers, to another engine now
     ours = {layer.removeprefix("sha256:") for layer in new.system.host.layers(name)[1:]}
 

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, async_playwright
 from deploy.machine.polling import poll
 from services.api.authentication import token_hash
 from tests.laboratory import EngineServer, Lab, RedisServer, RegistryServer, RoleServer, System
-from tests.page.operator import Operator, answers
+from tests.page.operator import Operator, answers, listed_ranges
 
 BASE = "page/base:1"
 RANGE = "page-range-1"
@@ -45,6 +45,7 @@ def page_services(page_system: System) -> RoleServer:
     services = page_system.services(name="page-services")
     page_system.agent(RANGE)
     assert poll(lambda: answers(page_system.api_url), seconds=60)
+    assert poll(lambda: RANGE in listed_ranges(page_system.api_url), seconds=60, every=0.2)
     return services
 
 

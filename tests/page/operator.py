@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import urllib.error
@@ -26,6 +27,12 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def listed_ranges(url: str) -> set[str]:
+    """The ranges that an API lists."""
+    with urllib.request.urlopen(f"{url}/api/v1/ranges", timeout=20) as answer:
+        return {row["range_id"] for row in json.load(answer)["items"]}
 
 
 @asynccontextmanager

@@ -194,9 +194,9 @@ async def test_a_page_that_was_asleep_shows_what_happened_meanwhile(
     browser: Browser, page_system: System, page_services: RoleServer, unique: str
 ) -> None:
     """A laptop whose lid was closed: the page is live again and has the new row, without a reload."""
-    name = f"page/asleep:{unique}"
+    name = f"page/asleep-{unique}:1"
     async with Operator.at(browser, page_system.api_url) as somebody:
-        await somebody.open(f"registry?search=asleep:{unique}")
+        await somebody.open(f"registry?q={unique}")
         await expect(somebody.page.locator(".connection")).to_have_text("live")
         rows = somebody.page.get_by_role("row").filter(has_text=name)  # of the registry's images, and of the host's
         await expect(rows).to_have_count(0)
