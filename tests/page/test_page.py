@@ -85,7 +85,7 @@ async def test_an_image_is_pushed_and_deployed_with_the_keyboard_alone(
     await expect(page.get_by_text("1 deployment asked for")).to_be_visible()
     await operator.tab_to("text=show it")
     await page.keyboard.press("Enter")
-    await expect(page.locator("section .badge", has_text="succeeded")).to_be_visible()
+    await expect(page.locator(".facts-list .badge", has_text="succeeded")).to_be_visible()
     assert page_system.ranges[RANGE].layers(name) == page_system.host.layers(name)
 
 
