@@ -1,7 +1,7 @@
 """The page's files, served from memory with a strict Content-Security-Policy.
 
-`index.html` names the others below the hash of them all (`page/HASH/app.js`), so a browser keeps them without asking,
-and has all of another version with the next reload.
+`index.html` names the others below the hash of them all (`page/HASH/app.js`), so a browser keeps them without
+another request, and has all of another version with the next reload.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Literal
 
 from events.bus import Outcome
 from events.messages import DeploymentRequested
@@ -18,11 +19,12 @@ def test_one_that_waits_is_asked_for_again_with_another_priority(shell: Shell) -
     """Its request as it was; one that is not there, or has ended, is an error."""
     keys = DeploymentKeys(STREAMS.prefix)
     now = datetime.now(UTC)
-    for ident, state in (("d1", "running"), ("d2", "succeeded")):
+    states: dict[str, Literal["running", "succeeded"]] = {"d1": "running", "d2": "succeeded"}
+    for ident, state in states.items():
         deployment = Deployment(
             deployment_id=ident,
             range_id="range-1",
-            state=state,  # type: ignore[arg-type]
+            state=state,
             asked=("docker.io/library/web:1",),
             images=(),
             requested_at=now,
