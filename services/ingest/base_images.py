@@ -16,7 +16,7 @@ from services.commands.host_images import fetched
 from services.commands.request_reply import RequestReplyClient
 from services.core.builds.base_images import base_images
 from services.core.images.read_model import ReadModelKeys
-from services.errors import BadInput, BuildFailed
+from services.errors import BadInput, BuildFailed, EngineUnavailable
 from services.ports import Chunks, Engine
 from services.runtime.heartbeat import serving
 from services.runtime.host_identity import HostIdentity
@@ -76,7 +76,7 @@ class BaseImages:
                 raise BadInput("no process serves the role registry-pusher (cyroid-images serve registry-pusher)")
             host = await self._identity.get() if self._identity is not None else None
             answer = await fetched(self._ask, FetchRequested(reference=reference, host=host))
-        except (BadInput, BusError) as problem:
+        except (BadInput, EngineUnavailable, BusError) as problem:
             raise _not_fetched(reference, str(problem)) from problem
         if not answer.ended:
             raise _not_fetched(reference, f"no answer within {WITHIN_SECONDS:.0f} seconds")
