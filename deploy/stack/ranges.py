@@ -44,8 +44,9 @@ def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool
     if _containers(name):
         raise MachineError(f"there is a range {name} already: choose another name, or remove that one first")
     range_networks.who(stack, "range-gateway")  # without it there is no use in beginning
-    _claim(stack, name)
     with ExitStack() as undo:
+        if _claim(stack, name):
+            undo.callback(_undo, partial(_ranges_command, stack, "release", name))
         undo.callback(_undo, partial(remove, stack, name))
         _in_data_folder(stack, *PREPARE, "--prefix", stack.key_prefix, "--ranges", name)
         address = range_networks.ensure(stack, name)
@@ -65,10 +66,20 @@ def add(stack: Stack, name: str, *, engine: str = "28.5", containerd_store: bool
         undo.pop_all()
 
 
-def _claim(stack: Stack, name: str) -> None:
-    """Claim the id for this host. Raises MachineError at once where another host of the installation has it."""
-    if stack.environment.get("STACK_HOST_ID"):
-        stack.compose("exec", "--no-TTY", "range-gateway", "cyroid-images", "ranges", "claim", name, seconds=60)
+def _claim(stack: Stack, name: str) -> bool:
+    """Claim the id for this host; whether there is a claim now.
+
+    Raises MachineError at once where another host of the installation has it.
+    """
+    claimed = bool(stack.environment.get("STACK_HOST_ID"))
+    if claimed:
+        _ranges_command(stack, "claim", name)
+    return claimed
+
+
+def _ranges_command(stack: Stack, *words: str) -> None:
+    """`cyroid-images ranges …`, with the rights of the range gateway."""
+    stack.compose("exec", "--no-TTY", "range-gateway", "cyroid-images", "ranges", *words, seconds=60)
 
 
 def check_name(name: str) -> None:

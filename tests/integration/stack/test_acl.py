@@ -24,7 +24,7 @@ from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
 from events.worker.observer import Counter, Silent
 from events.worker.worker import Worker
-from services.commands.range_claims import claim_range
+from services.commands.range_claims import claim_range, release_range
 from services.errors import RangeElsewhere
 from services.queries.limited_ranges import limited_ranges
 from services.range_gateway.reports import Reports
@@ -130,11 +130,12 @@ async def test_the_gateway_names_a_range_over_its_limits(url_of: dict[str, str])
 
 
 async def test_the_gateway_claims_a_range_for_its_host(url_of: dict[str, str]) -> None:
-    """As `ranges add` does through it; an id that another host has is refused."""
+    """As `ranges add` does through it, which also lets it go when it fails; an id of another host is refused."""
     async with RedisBus.open(url_of["cyroid"], streams=STREAMS) as bus:
         await claim_range(bus, "cyroid", "taken", host="b", now=NOW)
     async with RedisBus.open(url_of["range-gateway"], streams=STREAMS) as bus:
         assert (await claim_range(bus, "cyroid", "mine", host="a", now=NOW)).host == "a"
+        await release_range(bus, "cyroid", "mine")
         with pytest.raises(RangeElsewhere):
             await claim_range(bus, "cyroid", "taken", host="a", now=NOW)
 

@@ -73,6 +73,8 @@ class Engine:
                 if self.fails == "claim":
                     raise MachineError(f"error: range {name} is on host b since then")
                 self.claimed.append(name)
+            case ("exec", "--no-TTY", "range-gateway", "cyroid-images", "ranges", "release", name):
+                self.claimed.remove(name)
             case (*_, "--ranges", name):
                 self.secrets.add(name)
             case (*_, "--forget", name):
@@ -122,12 +124,12 @@ def test_a_range_comes_and_goes(use: Callable[[Engine], Stack]) -> None:
 
 @pytest.mark.parametrize("fails", ["create", "connect", "run"])
 def test_a_range_that_cannot_be_finished_leaves_nothing(fails: str, use: Callable[[Engine], Stack]) -> None:
-    """Wherever it stops: no container, network or secret, and the reason is the one that is told."""
+    """Wherever it stops: no container, network, secret or claim, and the reason is the one that is told."""
     engine = Engine(fails=fails)
-    stack = use(engine)
+    stack = replace(use(engine), environment={"STACK_HOST_ID": "a"})
     with pytest.raises(MachineError, match=f"docker {'run' if fails == 'run' else 'network'}"):
         ranges.add(stack, "a")
-    assert (engine.containers, engine.secrets) == ({}, set())
+    assert (engine.containers, engine.secrets, engine.claimed) == ({}, set(), [])
     assert list(engine.networks) == ["bridge", "cyroid-ranges-1"]
 
 
