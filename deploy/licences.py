@@ -39,8 +39,10 @@ def pinned(lock: str) -> dict[str, str]:
 
 
 def shipped(lock: str, project: str) -> set[str]:
-    """What an installation of the project has: its dependencies, and theirs by the lock file's `via`."""
-    names = {re.split(r"[\[><= ]", text)[0] for text in tomllib.loads(project)["project"]["dependencies"]}
+    """What the images have: the project's dependencies, those of its extra, and theirs by the lock file's `via`."""
+    told = tomllib.loads(project)["project"]
+    named = [*told["dependencies"], *told["optional-dependencies"]["tracing"]]
+    names = {re.split(r"[\[><= ]", text)[0] for text in named}
     needed = {name: _via(paragraph) for name, paragraph in _paragraphs(lock).items()}
     while added := {name for name, via in needed.items() if via & names} - names:
         names |= added

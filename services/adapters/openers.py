@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from events.lease import Bus
 from events.streams import Streams
 from services.core.deployments.deployment import Policy
 from services.ports import Engine, LayerMounts, LayerPlacer, LayerSource, Registry, SavedImages
+from services.runtime.tracing import traced, untraced
 from services.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
     from events.redis.preflight import Concern
 
 
-def open_bus(settings: Settings) -> AbstractAsyncContextManager[Bus]:
+@asynccontextmanager
+async def open_bus(settings: Settings) -> AsyncIterator[Bus]:
+    """The bus, with spans for its messages where the environment asks for them."""
+    process = f"{socket.gethostname()}.{os.getpid()}"
+    async with open_plain_bus(settings) as bus, traced(bus, os.environ, process=process) as seen:
+        yield seen
+
+
+def open_plain_bus(settings: Settings) -> AbstractAsyncContextManager[Bus]:
     """The bus on Redis; for the agent of a range, the bus behind its gateway."""
     from events.gateway import GatewayBus
     from events.redis.bus import RedisBus
@@ -112,14 +121,16 @@ async def check_bus(bus: Bus, stream: str | None) -> Sequence[Concern]:
     """Problems of the bus's server and of our rights on `stream`; none for a bus without a server."""
     from events.redis.bus import RedisBus
 
-    return await bus.preflight(stream) if isinstance(bus, RedisBus) else ()
+    plain = untraced(bus)
+    return await plain.preflight(stream) if isinstance(plain, RedisBus) else ()
 
 
 async def bus_connections(bus: Bus) -> Connections | None:
     """Connections of the bus's server; None for a bus without one, and where they cannot be counted."""
     from events.redis.bus import RedisBus
 
-    return await bus.connections() if isinstance(bus, RedisBus) else None
+    plain = untraced(bus)
+    return await plain.connections() if isinstance(plain, RedisBus) else None
 
 
 def utc_now() -> datetime:

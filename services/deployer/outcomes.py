@@ -126,8 +126,9 @@ class OutcomeWriter:
         correlation_id: str = "",
         cause: Envelope | None = None,
         due: datetime | None = None,
+        trace: str | None = None,
     ) -> Post:
-        """One message of this replica."""
+        """One message of this replica; `trace` is its trace context, where that is not the cause's."""
         envelope = Envelope(
             message=message,
             source=self._source,
@@ -135,7 +136,7 @@ class OutcomeWriter:
             time=now,
             correlation_id=correlation_id or (cause.correlation_id if cause else ""),
             causation_id=cause.id if cause else None,
-            traceparent=cause.traceparent if cause else None,
+            traceparent=trace or (cause.traceparent if cause else None),
         )
         return Post(stream, envelope, due)
 
@@ -147,17 +148,23 @@ class OutcomeWriter:
         return Post(stream, envelope)
 
     def advance(
-        self, message: DeploymentAdvance, now: datetime, *, correlation_id: str = "", due: datetime | None = None
+        self,
+        message: DeploymentAdvance,
+        now: datetime,
+        *,
+        correlation_id: str = "",
+        due: datetime | None = None,
+        trace: str | None = None,
     ) -> Post:
         """An advance of a deployment: at once, or as a timer."""
-        later = due if due is not None and due > now else None
         return self.post(
             self._streams.deployer,
             message,
             about=message.deployment_id,
             now=now,
             correlation_id=correlation_id,
-            due=later,
+            due=due if due is not None and due > now else None,
+            trace=trace,
         )
 
     def remark(
@@ -177,8 +184,7 @@ class OutcomeWriter:
         post = self.post(
             self._streams.progress, message, about=range_id, now=now, correlation_id=correlation_id, cause=cause
         )
-        correlation_id = post.envelope.correlation_id
-        self._log.warning(text, deployment=deployment_id, range=range_id, correlation_id=correlation_id)
+        self._log.warning(text, deployment=deployment_id, range=range_id, correlation_id=post.envelope.correlation_id)
         return Outcome(posts=(post,))
 
     def _with_token(
@@ -193,10 +199,10 @@ class OutcomeWriter:
     def _effect(
         self, effect: Effect, after: Deployment, now: datetime, cause: Envelope | None, origins: Origins
     ) -> Outcome:
-        withdrawn = Outcome()
+        withdrawn, trace = Outcome(), after.trace_after(cause.traceparent if cause else None)
         match effect:
             case PushEffect():
-                return Outcome(posts=(self._ask_push(effect, after, now),))
+                return Outcome(posts=(self._ask_push(effect, after, now, trace),))
             case CommandEffect(message=command):
                 stream, about = self._streams.inbox(after.range_id), after.range_id
                 message = self._with_token(command, now)
@@ -211,7 +217,8 @@ class OutcomeWriter:
                 return self._offer(effect, after, now, cause, origins.get(effect.index, Origin()))
             case TimerEffect(at=at):
                 timer = DeploymentAdvance(deployment_id=after.deployment_id)
-                return Outcome(posts=(self.advance(timer, now, correlation_id=after.correlation_id, due=at),))
+                said = self.advance(timer, now, correlation_id=after.correlation_id, due=at, trace=trace)
+                return Outcome(posts=(said,))
             case LogEffect(text=text):
                 return self.remark(
                     text,
@@ -221,14 +228,14 @@ class OutcomeWriter:
                     correlation_id=after.correlation_id,
                     cause=cause,
                 )
-        said = self.post(stream, message, about=about, now=now, correlation_id=after.correlation_id, cause=cause)
+        told = after.correlation_id
+        said = self.post(stream, message, about=about, now=now, correlation_id=told, cause=cause, trace=trace)
         return merged(Outcome(posts=(said,)), withdrawn)
 
-    def _ask_push(self, effect: PushEffect, after: Deployment, now: datetime) -> Post:
+    def _ask_push(self, effect: PushEffect, after: Deployment, now: datetime, trace: str | None) -> Post:
         host = effect.host or None
         message = PushRequested(reference=effect.reference, image_id=effect.image_id, why="on_demand", host=host)
-        moment = int(now.timestamp() // ASK_SECONDS)
-        key = f"push/{effect.image_id}/{moment}"
+        key = f"push/{effect.image_id}/{int(now.timestamp() // ASK_SECONDS)}"
         return self.shared(
             self._streams.host_inbox(host) if host else self._streams.images,
             message,
@@ -236,6 +243,7 @@ class OutcomeWriter:
             now=now,
             key=key,
             correlation_id=after.correlation_id,
+            traceparent=trace or "",
         )
 
     def _offer(
@@ -274,9 +282,8 @@ class OutcomeWriter:
             layout=effect.layout,
         )
         inbox = self._streams.inbox(after.range_id)
-        said = self.post(
-            inbox, message, about=after.range_id, now=now, correlation_id=after.correlation_id, cause=cause
-        )
+        told, trace = after.correlation_id, after.trace_after(cause.traceparent if cause else None)
+        said = self.post(inbox, message, about=after.range_id, now=now, correlation_id=told, cause=cause, trace=trace)
         key = offer_key(self._streams.prefix, effect.transfer_id)
         record = key.write(offer, expected=ANY, expires_seconds=self._policy.offer_seconds)
         return Outcome(posts=(said,), records=(record,))

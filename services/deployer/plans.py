@@ -137,4 +137,10 @@ class Plans:
 
 
 def _caused(cause: Envelope | None) -> dict[str, str]:
-    return {"correlation_id": cause.correlation_id, "causation_id": cause.id} if cause else {}
+    if cause is None:
+        return {}
+    return {
+        "correlation_id": cause.correlation_id,
+        "causation_id": cause.id,
+        "traceparent": cause.traceparent or "",
+    }

@@ -37,6 +37,7 @@ def woken(
             key=delivery.envelope.id,
             correlation_id=delivery.envelope.correlation_id,
             causation_id=delivery.envelope.id,
+            traceparent=delivery.envelope.traceparent or "",
         )
         for deployment_id in waiting
     )

@@ -106,6 +106,7 @@ class Requests:
             now=now,
             policy=self._policy,
             actor=cause.actor,
+            traceparent=cause.traceparent or "",
         )
         outcome = self._writer.outcome(stored, step, now, cause=cause)
         asked_for = IndexWrite(self._range_keys.asked, request.range_id, now.timestamp())

@@ -13,6 +13,7 @@ from events.worker.worker import Worker
 from services.runtime import telemetry
 from services.runtime.metrics import WorkerMetrics
 from services.runtime.runner import Role
+from services.runtime.tracing import Tracer, tracer_of
 
 
 def listening(bus: Bus, process: str, *, limit_bytes: int) -> Callable[[Role, Subscription], Worker]:
@@ -21,7 +22,7 @@ def listening(bus: Bus, process: str, *, limit_bytes: int) -> Callable[[Role, Su
     def listener(role: Role, subscription: Subscription) -> Worker:
         return Worker(
             bus,
-            traced(subscription),
+            traced(subscription, tracer_of(bus)),
             name=f"{role.name}.{process}",
             observer=WorkerMetrics(),
             limit_bytes=limit_bytes,
@@ -30,13 +31,16 @@ def listening(bus: Bus, process: str, *, limit_bytes: int) -> Callable[[Role, Su
     return listener
 
 
-def traced(subscription: Subscription) -> Subscription:
-    """The same handlers, with every log line bound to the entry that is handled."""
+def traced(subscription: Subscription, tracer: Tracer | None = None) -> Subscription:
+    """The same handlers, with every log line bound to the entry that is handled; with a tracer, each run is a span."""
 
     def bound(handler: Handler[Any]) -> Handler[Any]:
         async def handle(delivery: Delivery[Any]) -> Outcome | None:
             with telemetry.about(delivery.envelope):
-                return await handler(delivery)
+                if tracer is None:
+                    return await handler(delivery)
+                with tracer.handling(subscription.group, delivery) as seen:
+                    return await handler(seen)
 
         return handle
 

@@ -194,6 +194,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     asked_digest    of all references asked for, where they are too many to keep
     actor           who asked for it, where that is known
     host            where the range is; for one with `engine_url` whose agent pool drives it. Empty: not known
+    traceparent     W3C trace context of the request, so that timers and pushes for others stay in its trace
     """
 
     deployment_id: str
@@ -215,10 +216,18 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     asked_digest: str | None = None
     actor: str = ""
     host: str = ""
+    traceparent: str = ""
 
     @property
     def open(self) -> bool:
         return self.state == "running"
+
+    def trace_after(self, cause: str | None) -> str | None:
+        """The trace context of what follows from `cause` for this deployment: of its own trace, whoever caused it."""
+        if not self.traceparent:
+            return cause
+        own = self.traceparent.split("-")[1:2]
+        return cause if cause is not None and cause.split("-")[1:2] == own else self.traceparent
 
     def transfer_id(self, index: int) -> str:
         """The id of the current transfer of one image; `parse_transfer_id` reads it back."""

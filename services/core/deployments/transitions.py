@@ -43,6 +43,7 @@ def asked(
     now: datetime,
     policy: Policy,
     actor: str = "",
+    traceparent: str = "",
 ) -> Transition:
     """A new deployment. `references` are normalised; with a `refusal` it has failed before it began."""
     deployment = Deployment(
@@ -60,6 +61,7 @@ def asked(
         engine_url=request.engine_url,
         asked_digest=references_digest(request.images) if len(request.images) > policy.images else None,
         actor=actor,
+        traceparent=traceparent,
         host=request.host or "" if request.engine_url is not None else "",
     )
     if refusal is not None:
