@@ -42,10 +42,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # ---- Redis ------------------------------------------------------------------------------------------------
 
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
-    """Where the bus lives: `redis://[user:password@]host:port/db`, `rediss://`, `unix://`; through Sentinel
-    `redis+sentinel://[user:password@]host:port,host:port/MASTER/db`; in a cluster `redis+cluster://host:port,host:port`
-    (with a key prefix in braces). The agent of a range: `gateway://RANGE:SECRET@host:port`, through the range gateway.
-    Holds a password where there is one: also by _FILE."""
+    """Where the bus lives, also by _FILE: `redis://[user:password@]host:port/db`, `rediss://`, `unix://`, through
+    Sentinel `redis+sentinel://[user:password@]host:port,host:port/MASTER/db`, in a cluster `redis+cluster://host:port`
+    (key prefix in braces); for a range's agent `gateway://RANGE:SECRET@host:port`, through the range gateway."""
+
+    confirm_replicas: Annotated[int, Meta(ge=0, le=8, description="a whole number from 0 to 8")] = 0
+    """How many replicas of Redis must have a commit before it counts as made (docs/redis.md). 0: none is asked."""
 
     key_prefix: KeyPrefix = "cyroid"
     """What every key begins with. `{cyroid}` puts all keys into one slot of a Redis Cluster."""
@@ -238,8 +240,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `api_tokens`; `cyroid` asks CYROID whose token a request has."""
 
     api_tokens: str = ""
-    """The file of named tokens for `api_auth=token`: a line `NAME ROLE SHA256` for each, ROLE one of viewer, operator
-    and admin. `cyroid-images tokens create` writes such a line. Read again when it changes."""
+    """The file of named tokens for `api_auth=token`, lines of `cyroid-images tokens create`; read when it changes."""
 
     api_cyroid_url: HttpUrl = "http://127.0.0.1:8000"
     """CYROID's own API, asked at `/api/v1/auth/me` for `api_auth=cyroid`."""

@@ -2,6 +2,9 @@
 
 The bare loop is what one writes by hand in redis-py: XADD, XREADGROUP with the same count, XACK. It promises nothing;
 ours publishes once per id, leases, fences and commits an outcome atomically.
+
+With `--replica`, the cost of commits that a replica has to confirm (CYROID_CONFIRM_REPLICAS=1), beside the same
+without.
 """
 
 from __future__ import annotations
@@ -41,10 +44,16 @@ def main(argv: list[str]) -> dict[str, Any]:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--hops", type=int, default=500)
     options.add_argument("--memory-messages", type=int, default=1_000_000, help="0 leaves memory out")
+    options.add_argument("--replica", action="store_true", help="also with a replica that confirms each commit")
     asked = options.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="bench-bus-") as folder, Lab(Path(folder)) as lab:
-        url = lab.redis().url
+        server = lab.redis()
+        url = server.url
         figures: dict[str, Any] = asyncio.run(_measure(url, asked))
+        if asked.replica:
+            replica = lab.redis("replica", replicaof=f"127.0.0.1 {server.port}", repl_diskless_sync_delay="0")
+            figures |= asyncio.run(_confirmed(url, asked))
+            replica.stop()
         if asked.memory_messages:
             figures |= _memory(url, asked.memory_messages)
     reached = {key: figures[key] <= most for key, most in AT_MOST.items() if key in figures}
@@ -72,9 +81,34 @@ async def _measure(url: str, asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-async def _hops(url: str, count: int) -> list[float]:
+async def _confirmed(url: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """The same with a replica beside, in turn without and with its confirmation of each commit."""
+    client = redis.Redis.from_url(url, protocol=3, legacy_responses=False)
+    async with client, asyncio.timeout(30):
+        while not await client.wait(1, 1000):
+            progress("the replica copies")
+    hops, speed = dict[int, list[float]](), dict[int, list[float]]({0: [], 1: []})
+    for confirm in (0, 1):
+        progress(f"hops, {confirm} replicas confirm")
+        hops[confirm] = await _hops(url, asked.hops, confirm)
+    for number in range(asked.rounds):
+        for confirm, found in speed.items():
+            progress(f"throughput, {confirm} replicas confirm, round {number + 1} of {asked.rounds}")
+            found.append(await _ours(url, asked.messages, f"confirm{confirm}-{number}", confirm))
+    ratios = [one / other for one, other in zip(speed[1], speed[0], strict=True)]
+    return {
+        "replicated_hop_ms_p50": round(_percentile(hops[0], 50), 3),
+        "confirmed_hop_ms_p50": round(_percentile(hops[1], 50), 3),
+        "confirmed_hop_ms_p99": round(_percentile(hops[1], 99), 3),
+        "replicated_messages_per_second": round(statistics.median(speed[0])),
+        "confirmed_messages_per_second": round(statistics.median(speed[1])),
+        "confirmed_vs_not": round(statistics.median(ratios), 2),
+    }
+
+
+async def _hops(url: str, count: int, confirm: int = 0) -> list[float]:
     """Milliseconds from publish to the handler's first line, one at a time, the worker idle before each."""
-    streams = Streams("hop")
+    streams = Streams(f"hop{confirm}")
     arrived: dict[str, float] = {}
     there = asyncio.Event()
 
@@ -83,7 +117,7 @@ async def _hops(url: str, count: int) -> list[float]:
         there.set()
 
     found = []
-    async with RedisBus.open(url, streams=streams, remember_seconds=60) as bus:
+    async with RedisBus.open(url, streams=streams, remember_seconds=60, confirm_replicas=confirm) as bus:
         worker = Worker(bus, consume(streams, note))
         async with TaskGroup() as tasks:
             tasks.create_task(worker.run())
@@ -100,7 +134,7 @@ async def _hops(url: str, count: int) -> list[float]:
     return found[20:]
 
 
-async def _ours(url: str, count: int, prefix: str) -> float:
+async def _ours(url: str, count: int, prefix: str, confirm: int = 0) -> float:
     """Messages per second: publish → lease → atomic finish, one worker, publisher beside it."""
     streams = Streams(prefix)
     left = count
@@ -112,7 +146,7 @@ async def _ours(url: str, count: int, prefix: str) -> float:
         if left == 0:
             done.set()
 
-    async with RedisBus.open(url, streams=streams, remember_seconds=60) as bus:
+    async with RedisBus.open(url, streams=streams, remember_seconds=60, confirm_replicas=confirm) as bus:
         worker = Worker(bus, consume(streams, note))
         async with TaskGroup() as tasks:
             tasks.create_task(worker.run())

@@ -1,11 +1,13 @@
 """Access control lists of Redis: a user for the services, one for the range gateway, one that reads, one that manages
-users.
+users; and one each for replicas and sentinels, where there are some.
 
 Ranges have none: their agents speak with the gateway (`services.range_gateway`). The gateway's user has the keys of
 ranges and what it needs to say that it runs and which range met a limit, and none of what only services may read or
 write: images, deployments, offers.
 
 The bus's scripts run under the caller's own rights. Passwords appear only as SHA-256, as `ACL LIST` shows them.
+
+Users do not replicate: every server has to have this list (`deploy.container.redis_users`).
 
 Installations that share a Redis have a key prefix each, and users of their own: `user_name`.
 """
@@ -30,7 +32,7 @@ CONNECTION = (
 )
 #: The key prefix of installations that never chose one; its users keep the names that they always had.
 DEFAULT_PREFIX = "cyroid"
-Role = Literal["services", "range-gateway", "operator", "admin"]
+Role = Literal["services", "range-gateway", "operator", "admin", "replica", "sentinel"]
 #: Nobody logs in as `default`, but it may everything: as this user Redis replays its append-only file, and would drop
 #: from it at a restart whatever the user may not do (7.0, EXEC in `loadSingleAppendOnlyFile`).
 NOBODY = "user default off resetpass resetkeys ~* &* +@all"
@@ -44,6 +46,8 @@ class Passwords:
     gateway: str
     operator: str
     admin: str
+    replica: str
+    sentinel: str
 
 
 def user_name(prefix: str, role: Role) -> str:
@@ -71,6 +75,7 @@ def gateway_rules(prefix: str) -> list[str]:
         f"{own}:limited:*",
         f"{own}:index:limited",
         f"{own}:ping",
+        f"{own}:confirmed",
     ]
     return [
         "resetchannels",
@@ -117,7 +122,20 @@ def operator_rules(prefix: str = DEFAULT_PREFIX) -> list[str]:
 
 def admin_rules() -> list[str]:
     """Rules of the user who manages users. Not ACL LOAD: until Redis 7.2 that closes everybody's connection."""
-    return ["resetchannels", "-@all", *CONNECTION, "+acl|setuser", "+acl|deluser", "+acl|list", "+acl|whoami"]
+    managing = (f"+acl|{verb}" for verb in ("setuser", "deluser", "list", "whoami", "save"))
+    return ["resetchannels", "-@all", *CONNECTION, "+role", *managing]
+
+
+def replica_rules() -> list[str]:
+    """Rules of the user as whom a replica copies everything from its master (`masteruser`)."""
+    return ["resetchannels", "-@all", "+psync", "+replconf", "+ping"]
+
+
+def sentinel_rules() -> list[str]:
+    """Rules of the user as whom sentinels watch the servers and make another one the master; no keys."""
+    watching = ("+ping", "+info", "+role", "+publish", "+subscribe", "+client|setname")
+    changing = ("+multi", "+exec", "+slaveof", "+config|rewrite", "+client|kill", "+script|kill")
+    return ["resetchannels", "&__sentinel__:hello", "-@all", *watching, *changing]
 
 
 def users_file(prefix: str, passwords: Passwords) -> str:
@@ -128,6 +146,8 @@ def users_file(prefix: str, passwords: Passwords) -> str:
         _user(user_name(prefix, "services"), passwords.services, services_rules(prefix)),
         _user(user_name(prefix, "range-gateway"), passwords.gateway, gateway_rules(prefix)),
         _user(user_name(prefix, "admin"), passwords.admin, admin_rules()),
+        _user(user_name(prefix, "replica"), passwords.replica, replica_rules()),
+        _user(user_name(prefix, "sentinel"), passwords.sentinel, sentinel_rules()),
     ]
     return "".join(f"{user}\n" for user in users)
 

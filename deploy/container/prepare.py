@@ -14,6 +14,7 @@ users, the sums of the ranges' secrets, the proxy's configuration) is written an
     FOLDER/layers            mounted layers; ranges/ID of it is what range ID sees
     FOLDER/secrets/services/redis_url, operator/redis_password, admin/redis_password
     FOLDER/secrets/operator/redis_user             whose password that is, with another key prefix than the default one
+    FOLDER/secrets/replica/redis_password, sentinel/redis_password     for a Redis that fails over (docs/redis.md)
     FOLDER/secrets/ranges/ID/redis_url             the gateway's address with the range's secret, for its agent
     FOLDER/secrets/gateway/redis_url, ranges/ID    the gateway's user in Redis; SHA-256 of each range's secret
     FOLDER/secrets/mounter/redis_url               the services' URL again, for the layer-mounter, which is root
@@ -87,6 +88,8 @@ def prepare(
         gateway=_url(vault / "gateway" / "redis_url", user_name(prefix, "range-gateway"), owner=UID),
         operator=_password(vault / "operator" / "redis_password", owner=UID),
         admin=_password(vault / "admin" / "redis_password", owner=0),
+        replica=_password(vault / "replica" / "redis_password", owner=0),
+        sentinel=_password(vault / "sentinel" / "redis_password", owner=0),
     )
     if prefix != DEFAULT_PREFIX:
         _write(vault / "operator" / "redis_user", f"{user_name(prefix, 'operator')}\n", owner=UID, mode=0o400)

@@ -7,7 +7,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Any, Self
 
 from events.bus import BusRefused, LeaseLost, Outcome, Post
 from events.codec import ENTRY_LIMIT_BYTES
@@ -17,9 +17,11 @@ from events.lease import Counted, DeadLetterReason, GroupStatus, Holder, Lease, 
 from events.memory.store import REMEMBER_SECONDS
 from events.redis.bus_client import RedisBusClient
 from events.redis.client import Commands, Reply, connect
+from events.redis.confirmation import Confirmation
 from events.redis.connections import Connections, connections
 from events.redis.group_status import read_groups
 from events.redis.preflight import Concern, preflight
+from events.redis.replication import Replication, replication
 from events.redis.script_arguments import (
     Words,
     field_arguments,
@@ -53,8 +55,9 @@ class RedisBus(RedisBusClient):
     ) -> None:
         super().__init__(commands, reads, remember_seconds=remember_seconds, limit_bytes=limit_bytes, dialect=dialect)
         self.streams = streams or Streams()
-        names = ("take", "recover", "renew", "trim", "groups", "redrive", "rights", "consumers")
+        names = ("take", "recover", "renew", "trim", "groups", "rights", "consumers")
         self._scripts = {name: Script(name, commands, dialect) for name in names}
+        self._scripts["redrive"] = Script("redrive", commands, dialect, confirmed=True)
         self._deferrals = Batch(Script("defer", commands, dialect))
         self._acquisitions = Batch(Script("acquire", commands, dialect))
         self._watches: defaultdict[str, Watch] = defaultdict(Watch)
@@ -73,14 +76,21 @@ class RedisBus(RedisBusClient):
         limit_bytes: int = ENTRY_LIMIT_BYTES,
         name: str = "cyroid-images",
         connections: int | None = None,
+        confirm_replicas: int = 0,
     ) -> AsyncIterator[Self]:
         """A bus on the server, sentinels or cluster at `url` (see `events.redis.client`); leaving closes it.
 
-        `connections` bounds those for commands, which then wait for one another; reads that block come beside them.
+        `connections` bounds those for commands, which then wait for one another; reads that block come beside them. A
+        commit counts as made once `confirm_replicas` have it. Raises BusRefused where that cannot be asked.
         """
         prefix = (streams or Streams()).prefix
+        if confirm_replicas and url.startswith("redis+cluster:"):
+            raise BusRefused("replicas of a cluster cannot be waited for: set CYROID_CONFIRM_REPLICAS to 0")
+        confirmation = Confirmation(confirm_replicas, prefix, milliseconds(timeout_seconds / 2))
         client = connect(url, socket_timeout=timeout_seconds, name=name, prefix=prefix, connections=connections)
-        commands = Commands(client, timeout_seconds=timeout_seconds)
+        commands = Commands(
+            client, timeout_seconds=timeout_seconds, confirmation=confirmation if confirm_replicas else None
+        )
         longer = timeout_seconds + 2.0
         reader = connect(url, socket_timeout=longer, name=f"{name}-reads", prefix=prefix)
         reads = Commands(reader, timeout_seconds=longer, attempts=1)
@@ -119,6 +129,13 @@ class RedisBus(RedisBusClient):
     async def connections(self) -> Connections | None:
         """Connections of this Redis; None where this user may not ask. Raises BusUnavailable."""
         return await connections(self._commands)
+
+    async def replication(self, account: Mapping[str, Any]) -> Replication | None:
+        """Replicas of this Redis, and whether each lets `account` in; None where this user may not ask.
+
+        Raises BusUnavailable.
+        """
+        return await replication(self._commands, account)
 
     async def take(self, holder: Holder, streams: Sequence[str], count: int) -> Taken:
         if not streams:

@@ -42,7 +42,7 @@ class RedisBusClient:
         self._reads = reads
         self._remember_ms = milliseconds(remember_seconds)
         self._limit_bytes = limit_bytes
-        self._commits = Batch(Script("commit", commands, dialect))
+        self._commits = Batch(Script("commit", commands, dialect, confirmed=True))
         self._looks = Batch(Script("read", commands, dialect))
         self._slim = Script("slim", commands, dialect)
         self._skipped = SkippedStreams()

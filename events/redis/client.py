@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -36,6 +36,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from events.bus import BusDenied, BusRefused, BusUnavailable, BusUnreachable
+from events.redis.confirmation import Confirmation, PipelineClient
+from events.redis.sentinel import SentinelClient
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
@@ -68,13 +70,22 @@ class Client(Protocol):
 class Commands:
     """Runs commands within a time limit. Every command sent here may run twice.
 
-    `timeout_seconds` is the socket's; one command gets a second more, for connecting.
+    `timeout_seconds` is the socket's; one command gets a second more, for connecting. `confirmation`: which replicas
+    `confirmed` waits for; it needs a client with pipelines.
     """
 
-    def __init__(self, client: Client, *, timeout_seconds: float = 5.0, attempts: int = 3) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        timeout_seconds: float = 5.0,
+        attempts: int = 3,
+        confirmation: Confirmation | None = None,
+    ) -> None:
         self._client = client
         self._timeout = timeout_seconds
         self._attempts = attempts
+        self._confirmation = confirmation
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -89,12 +100,23 @@ class Commands:
 
         Raises BusUnavailable (BusDenied among them), BusRefused, redis' NoScriptError.
         """
+        return await self._tried(lambda: self._client.execute_command(*arguments), str(arguments[0]))
+
+    async def confirmed(self, *arguments: Argument) -> Reply:
+        """One command that counts as done once enough replicas have it, where any are waited for; raises as `call`."""
+        confirmation = self._confirmation
+        if confirmation is None:
+            return await self.call(*arguments)
+        client = cast(PipelineClient, self._client)
+        return await self._tried(lambda: confirmation.call(client, *arguments), str(arguments[0]))
+
+    async def _tried(self, send: Callable[[], Awaitable[Reply]], command: str) -> Reply:
         task = asyncio.current_task()
         cancelling = task.cancelling() if task else 0
         for attempt in range(1, self._attempts + 1):
             try:
                 async with asyncio.timeout(self._timeout + 1.0):  # the socket's own timeout comes first
-                    reply = await self._client.execute_command(*arguments)
+                    reply = await send()
                 if task and task.cancelling() > cancelling:  # lost in the library's wait_for (Python 3.11's)
                     raise asyncio.CancelledError
                 return reply
@@ -113,8 +135,8 @@ class Commands:
                 raise BusUnavailable(f"Redis is out of memory, raise maxmemory or free some: {error}") from error
             except RedisError as error:
                 if str(error).startswith(_PASSING_CODES):
-                    raise BusUnavailable(f"Redis cannot do {arguments[0]!s} for now: {error}") from error
-                raise BusRefused(f"Redis refused {arguments[0]!s}: {describe(error)}") from error
+                    raise BusUnavailable(f"Redis cannot do {command} for now: {error}") from error
+                raise BusRefused(f"Redis refused {command}: {describe(error)}") from error
             await asyncio.sleep(0.02 * 4**attempt)
         raise BusUnavailable("no attempt was made")
 
@@ -151,16 +173,13 @@ def _connected(url: str, socket_timeout: float, name: str, prefix: str, connecti
                 f" instead of {prefix} (CYROID_KEY_PREFIX)"
             )
         nodes = [ClusterNode(host, port) for host, port in _addresses(parts.netloc, 6379)]
-        cluster = RedisCluster(startup_nodes=nodes, retry=_never(), **_account(parts.netloc), **options)
+        cluster = RedisCluster(startup_nodes=nodes, retry=_never(), **account_of(url), **options)
         return _Clustered(cluster, prefix)
     options |= {"retry": _never(), "retry_on_timeout": False}
     if parts.scheme == "redis+sentinel":
         service, _, database = parts.path.strip("/").partition("/")
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            _addresses(parts.netloc, 26379), sentinel_kwargs={"socket_timeout": 2.0, "protocol": 2}, **options
-        )
-        master = sentinel.master_for(service or "mymaster", db=int(database or 0), **_account(parts.netloc))
-        return _Sentinelled(_raw(master), sentinel)
+        options |= {"db": int(database or 0), **account_of(url)}
+        return SentinelClient(_addresses(parts.netloc, 26379), service or "mymaster", **options)
     if parts.scheme == "redis":
         options["connection_class"] = _Packed
     if connections is not None:
@@ -176,22 +195,6 @@ class _Packed(Connection):
         name, *rest = args
         words = name.split() if isinstance(name, str) else [name]
         return [hiredis.pack_command((*words, *rest))]
-
-
-class _Sentinelled:
-    """The master's client; closing it closes the clients of the sentinels too."""
-
-    def __init__(self, master: Client, sentinel: Sentinel) -> None:
-        self._master = master
-        self._sentinel = sentinel
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        return self._master.execute_command(*args, **options)
-
-    async def aclose(self) -> None:
-        await self._master.aclose()
-        for one in self._sentinel.sentinels:
-            await one.aclose()
 
 
 class _Clustered:
@@ -232,8 +235,9 @@ def _addresses(netloc: str, port: int) -> list[tuple[str, int]]:
     return [(one.rpartition(":")[0], int(one.rpartition(":")[2])) if ":" in one else (one, port) for one in hosts]
 
 
-def _account(netloc: str) -> dict[str, Any]:
-    account, at, _ = netloc.rpartition("@")
+def account_of(url: str) -> dict[str, Any]:
+    """The user and password in a URL of Redis, as redis-py's clients take them; empty where it has none."""
+    account, at, _ = urlsplit(url).netloc.rpartition("@")
     user, _, password = account.partition(":")
     return {"username": unquote(user) or "default", "password": unquote(password)} if at else {}
 

@@ -55,21 +55,26 @@ class Script:
 
     All, because a range's user may run them by digest and load none: a script of its own that never ends would stop
     Redis for everybody. So whoever of the services comes first loads what the agents need as well.
+
+    `confirmed`: its effect counts once the replicas that are waited for have it.
     """
 
-    def __init__(self, name: str, commands: Commands, dialect: Callable[[str], str]) -> None:
+    def __init__(
+        self, name: str, commands: Commands, dialect: Callable[[str], str], *, confirmed: bool = False
+    ) -> None:
         self._commands = commands
+        self._call = commands.confirmed if confirmed else commands.call
         self._dialect = dialect
         self.digest = hashlib.sha1(dialect(source(name)).encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, key: str, arguments: Sequence[Argument]) -> Reply:
         """Raises BusUnavailable, BusRefused."""
         try:
-            return await self._commands.call("EVALSHA", self.digest, 1, key, *arguments)
+            return await self._call("EVALSHA", self.digest, 1, key, *arguments)
         except NoScriptError:
             await self._load_all()
         try:
-            return await self._commands.call("EVALSHA", self.digest, 1, key, *arguments)
+            return await self._call("EVALSHA", self.digest, 1, key, *arguments)
         except NoScriptError as error:
             raise BusUnavailable("Redis forgot the bus's scripts again at once") from error
 

@@ -51,6 +51,7 @@ def open_plain_bus(settings: Settings) -> AbstractAsyncContextManager[Bus]:
         limit_bytes=settings.entry_limit_bytes,
         name=agent_name(settings.key_prefix, settings.range_id) if settings.range_id else "cyroid-images",
         connections=1 if settings.range_id else None,  # an agent: there are thousands, and each does little
+        confirm_replicas=settings.confirm_replicas,
     )
 
 

@@ -29,6 +29,7 @@ def doctor(context: click.Context, /, *, as_json: bool) -> None:
 
     async def work(resources: Resources) -> list[Finding]:
         from services.doctor.checks import Checks
+        from services.doctor.replication import replication_of
 
         return await Checks(
             resources.settings,
@@ -37,6 +38,7 @@ def doctor(context: click.Context, /, *, as_json: bool) -> None:
             engine=resources.host_engine,
             registry=resources.registry,
             connections=resources.connections,
+            replication=lambda: replication_of(resources),
         ).run()
 
     findings = run(context, work)

@@ -14,11 +14,13 @@ from events.bus import BusDenied, BusError, HandlingError
 from events.lease import Bus
 from events.redis.connections import Connections
 from events.redis.preflight import Concern
+from events.redis.replication import Replication
 from services.core.ranges.proxies import proxy_note
 from services.core.secrets import without_password
 from services.doctor.capacity import check_connections
 from services.doctor.findings import Finding, Note, Wrong
 from services.doctor.machine import OLDEST_ENGINE, too_old, with_free_space, without_rights
+from services.doctor.replication import check_replication
 from services.doctor.role_checks import RoleChecks
 from services.errors import EngineUnavailable, RegistryUnavailable
 from services.ports import Engine, Registry
@@ -30,6 +32,11 @@ PATIENCE_SECONDS = 10.0
 
 async def not_counted() -> Connections | None:
     """The connections of a bus whose server cannot be asked."""
+    return None
+
+
+async def not_replicated() -> Replication | None:
+    """The replication of a bus whose server cannot be asked."""
     return None
 
 
@@ -45,10 +52,11 @@ class Checks:
         engine: Callable[[], Awaitable[Engine]],
         registry: Callable[[], Awaitable[Registry]],
         connections: Callable[[], Awaitable[Connections | None]] = not_counted,
+        replication: Callable[[], Awaitable[Replication | None]] = not_replicated,
     ) -> None:
         self._settings = settings
         self._bus, self._engine, self._registry = bus, engine, registry
-        self._concerns, self._connections = concerns, connections
+        self._concerns, self._connections, self._replication = concerns, connections, replication
         self._roles = RoleChecks(settings, bus)
 
     async def run(self) -> list[Finding]:
@@ -56,6 +64,7 @@ class Checks:
         checks: list[tuple[str, Callable[[], Awaitable[str]], str]] = [
             ("redis", self._redis, "start Redis, or correct CYROID_REDIS_URL"),
             ("redis connections", self._room_for_ranges, "raise maxclients of Redis"),
+            ("redis replication", self._replicas, "see docs/redis.md"),
             ("host engine", self._host_engine, "start the engine, or correct CYROID_HOST_ENGINE_URL"),
             ("layer store", self._layer_store, "mount the engine's data root read-only and set CYROID_ENGINE_ROOT"),
             ("registry", self._registry_there, "start the registry, or correct CYROID_REGISTRY_URL"),
@@ -96,6 +105,14 @@ class Checks:
             return check_connections(await self._connections())
         except (BusError, OSError) as problem:
             raise Note("cannot be counted without Redis", "") from problem
+
+    async def _replicas(self) -> str:
+        settings = self._settings
+        try:
+            found = await self._replication()
+        except (BusError, OSError) as problem:
+            raise Note("cannot be asked without Redis", "") from problem
+        return check_replication(found, redis_url=settings.redis_url, confirm_replicas=settings.confirm_replicas)
 
     async def _host_engine(self) -> str:
         url = without_password(self._settings.host_engine_url)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from services.api.route import DoctorFinding
 from services.doctor.checks import Checks
+from services.doctor.replication import replication_of
 from services.resources import Resources
 
 
@@ -20,6 +21,7 @@ def doctor_of(resources: Resources) -> Callable[[], Awaitable[Sequence[DoctorFin
             engine=resources.host_engine,
             registry=resources.registry,
             connections=resources.connections,
+            replication=lambda: replication_of(resources),
         ).run()
         return [DoctorFinding(state=one.state, what=one.what, found=one.found, advice=one.advice) for one in found]
 

@@ -27,7 +27,8 @@ from events.codec import Undecodable, Unencodable, decode, encode, message_types
 from events.dead_letters import read_letter
 from events.gateway.link import GatewayAddress
 from events.records import Key, UnreadableRecord
-from events.redis.client import connect
+from events.redis.client import account_of, connect
+from events.redis.replication import read_replication
 from events.tailing import tailed
 from services.adapters import classic_layers, containerd_messages, containerd_seed, engine_restart
 from services.adapters.containerd import _Codec, _errors
@@ -201,6 +202,13 @@ def _bus() -> Iterator[Decoder]:
             ("events/codec.py:decode", "events/codec.py:parse_time"),
             (Undecodable, Unencodable),
         )
+    yield Decoder(
+        "INFO replication",
+        lambda payload: read_replication(payload.decode(errors="replace")),
+        (b"role:master\nslave0:ip=10.0.0.2,port=6379,state=online,offset=90,lag=1\nmaster_repl_offset:100\n",),
+        ("events/redis/replication.py:read_replication", "events/redis/replication.py:_replica"),
+        (),
+    )
     yield Decoder(
         "time",
         lambda payload: parse_time(payload.decode(errors="replace")),
@@ -806,6 +814,7 @@ def _setting(name: str) -> Callable[[bytes], object]:
                 GatewayAddress.parse(settings.redis_url)
             case "redis_url":
                 connect(settings.redis_url, socket_timeout=1.0, name="fuzz", prefix="{cyroid}")
+                account_of(settings.redis_url)
             case "engine_networks" | "operations_clients":
                 networks_of(getattr(settings, name))
             case "tar_listen" | "upload_listen" | "gateway_listen" | "api_listen" | "operations_listen":
@@ -846,6 +855,7 @@ def _settings() -> Iterator[Decoder]:
                 "services/runtime/environment.py:_convert",
                 "events/gateway/link.py:GatewayAddress.parse",
                 "events/redis/client.py:_connected",
+                "events/redis/client.py:account_of",
                 "events/redis/client.py:_addresses",
                 "services/core/registry_place.py:RegistryPlace.of",
                 "services/core/ranges/engine_networks.py:networks_of",

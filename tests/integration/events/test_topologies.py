@@ -5,47 +5,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bench.faults.workload import Journal, Outcomes, envelopes, insist, settle, subscription
-from deploy.machine.commands import need
+from deploy.lab.sentinel_server import SentinelServer
+from deploy.lab.sentinel_server import redis_cli as cli
 from deploy.machine.polling import poll
 from events.redis.bus import RedisBus
 from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker.worker import Worker
-from tests.laboratory import Lab, RedisServer, Server, free_port
-
-
-class SentinelServer(Server):
-    """One sentinel that watches one master, alone (quorum 1)."""
-
-    def __init__(self, name: str, folder: Path, mark: str, master: RedisServer) -> None:
-        super().__init__(name, folder, mark)
-        self.port = free_port()
-        self._master = master
-
-    def prepare(self) -> None:
-        (self.folder / "sentinel.conf").write_text(
-            f"port {self.port}\nbind 127.0.0.1\n"
-            f"sentinel monitor images 127.0.0.1 {self._master.port} 1\n"
-            "sentinel down-after-milliseconds images 500\nsentinel failover-timeout images 3000\n"
-        )
-
-    def command(self) -> list[str]:
-        return [need("redis-sentinel", "redis-sentinel"), str(self.folder / "sentinel.conf")]
-
-    def answers(self) -> bool:
-        return cli(self.port, "ping") == "PONG"
-
-
-def cli(port: int, *words: str) -> str:
-    asked = subprocess.run(
-        ["redis-cli", "-p", str(port), *words], capture_output=True, text=True, timeout=10, check=False
-    )
-    return asked.stdout.strip()
+from tests.laboratory import Lab, RedisServer, free_port
 
 
 async def _tell(bus: RedisBus, prefix: str, trouble: asyncio.Event | None = None) -> Outcomes:

@@ -31,7 +31,7 @@ from services.range_gateway.reports import Reports
 from tests.laboratory import Lab, RedisServer
 
 STREAMS = Streams("cyroid")
-PASSWORDS = Passwords(services="s", gateway="g", operator="o", admin="a")
+PASSWORDS = Passwords(services="s", gateway="g", operator="o", admin="a", replica="r", sentinel="n")
 HELPERS = (":timers", ":deferred:deployer", ":tries:deployer", ":progress:deployer")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 STARTED = AgentStarted(range_id="7", engine_id="e", engine_version="28.5.2", store="classic", platform="linux/amd64")

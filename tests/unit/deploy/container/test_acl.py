@@ -8,14 +8,21 @@ import pytest
 
 from deploy.container.acl import Passwords, gateway_rules, literal, users_file
 
-PASSWORDS = Passwords(services="s", gateway="g", operator="o", admin="a")
+PASSWORDS = Passwords(services="s", gateway="g", operator="o", admin="a", replica="r", sentinel="n")
 
 
 def test_every_user_has_a_password_and_none_is_readable() -> None:
     """The list holds SHA-256 sums only, no user without one; `default` cannot log in."""
     default, *lines = users_file("cyroid", PASSWORDS).splitlines()
     assert default.startswith("user default off ")
-    assert [line.split()[1] for line in lines] == ["operator", "cyroid", "range-gateway", "admin"]
+    assert [line.split()[1] for line in lines] == [
+        "operator",
+        "cyroid",
+        "range-gateway",
+        "admin",
+        "replica",
+        "sentinel",
+    ]
     assert all(line.split()[2:4] == ["on", "resetpass"] and line.split()[4].startswith("#") for line in lines)
     assert not any("nopass" in line for line in lines)
     assert f"#{hashlib.sha256(b'g').hexdigest()}" in lines[2]
@@ -36,8 +43,10 @@ def test_users_of_two_installations_have_no_name_in_common() -> None:
     first, second = (
         {line.split()[1]: line for line in users_file(prefix, PASSWORDS).splitlines()[1:]} for prefix in ("cyroid", "b")
     )
-    assert set(first) == {"operator", "cyroid", "range-gateway", "admin"}
-    assert set(second) == {"b-operator", "b-services", "b-range-gateway", "b-admin"}
+    assert set(first) == {"operator", "cyroid", "range-gateway", "admin", "replica", "sentinel"}
+    assert set(second) == {
+        f"b-{role}" for role in ("operator", "services", "range-gateway", "admin", "replica", "sentinel")
+    }
     patterns = [word for line in second.values() for word in line.split() if word.startswith(("~", "%"))]
     assert all(word.lstrip("%R~").startswith("b:") for word in patterns)
 

@@ -21,7 +21,7 @@ def test_a_second_run_changes_no_secret(tmp_path: Path) -> None:
     first = {path: path.read_text() for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
     prepare(tmp_path, ranges=["range-1", "range-2"])
     second = {path: path.read_text() for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
-    assert len(first) == 12
+    assert len(first) == 14
     assert {path: second[path] for path in first} == first
     added = {"ranges/range-2/redis_url", "gateway/ranges/range-2"}
     assert set(second) - set(first) == {tmp_path / "secrets" / name for name in added}
