@@ -10,11 +10,13 @@ from deploy.lab.logbook import LogBook, Mark
 from deploy.lab.object_storage import ObjectStorage
 from deploy.lab.registry_server import Request
 from deploy.lab.role_server import ROOT, RoleServer, variables
+from deploy.lab.sentinel_server import SERVICE, SentinelServer, redis_cli
 from deploy.lab.server import Server, free_port, plain_environment
 from deploy.lab.system import System
 
 __all__ = [
     "ROOT",
+    "SERVICE",
     "EngineServer",
     "Lab",
     "LogBook",
@@ -24,6 +26,7 @@ __all__ = [
     "RegistryServer",
     "Request",
     "RoleServer",
+    "SentinelServer",
     "Server",
     "System",
     "Valve",
@@ -32,5 +35,6 @@ __all__ = [
     "marked_processes",
     "mkfs_erofs",
     "plain_environment",
+    "redis_cli",
     "variables",
 ]

@@ -16,7 +16,6 @@ from redis.asyncio.sentinel import Sentinel
 from bench.faults.workload import insist
 from deploy.container.acl import Passwords, users_file
 from deploy.container.redis_users import Account, find_nodes, main, set_users
-from deploy.lab.sentinel_server import SERVICE, SentinelServer, redis_cli
 from deploy.machine.polling import poll
 from events.bus import BusError, BusUnavailable
 from events.envelope import Envelope
@@ -37,7 +36,7 @@ from services.range_gateway.secrets import digest
 from services.runtime.shutdown import Stop
 from services.serving import run
 from services.settings import Settings
-from tests.laboratory import Lab, RedisServer, free_port
+from tests.laboratory import SERVICE, Lab, RedisServer, SentinelServer, free_port, redis_cli
 from tests.simulation import eventually
 
 pytestmark = pytest.mark.real

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from bench.faults.workload import Journal, Outcomes, envelopes, insist, settle, subscription
-from deploy.lab.sentinel_server import SentinelServer
-from deploy.lab.sentinel_server import redis_cli as cli
 from deploy.machine.polling import poll
 from events.redis.bus import RedisBus
 from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker.worker import Worker
-from tests.laboratory import Lab, RedisServer, free_port
+from tests.laboratory import Lab, RedisServer, SentinelServer, free_port
+from tests.laboratory import redis_cli as cli
 
 
 async def _tell(bus: RedisBus, prefix: str, trouble: asyncio.Event | None = None) -> Outcomes:
