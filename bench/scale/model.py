@@ -16,7 +16,7 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was measured on two cores: docs/measurements.md, and the last one by `bench mounts`.
+    """What was measured on two cores: docs/measurements.md, and the last one by `bench transfer --mounted`.
 
     pull_seconds_per_gb      one range's engine alone: 9.915 s for 1.4 GB
     pull_cpu_per_gb          four ranges' engines: 53.7 processor seconds for 4 x 1.4 GB

@@ -3,6 +3,7 @@
 `python -m bench transfer [--size BYTES] [--ranges 1,4] [--repeats N]`. Each repeat runs every way once, in turn, each
 on engines and a registry that hold nothing; at the end of each the range's content is read back and compared by digest.
 Figures are medians; ratios are between medians of one run. Others who load the machine load all ways alike.
+With `--mounted` mounted layers are measured instead, on three kinds of stores (`bench.transfer.mounted`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.transfer import mounted
 from bench.transfer.images import build_delta, build_large, build_small_files
 from bench.transfer.methods import Ours, pull, push, services, tar, upload_alone
 from bench.transfer.testbed import Testbed, copied, cpu_seconds, timed
@@ -220,9 +222,15 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument(
         "--ours-only", action="store_true", help="without the other ways: what memory and time ours takes"
     )
+    parser.add_argument("--mounted", action="store_true", help="mounted layers instead, on each kind of store, once")
+    parser.add_argument("--huge", type=int, default=10_000_000_000, help="bytes of the very large image; 0: without it")
+    parser.add_argument("--many", type=int, default=16, help="ranges that mount one image at once (%(default)s)")
+    parser.add_argument("--kinds", default=",".join(mounted.KINDS), help="of stores, comma separated (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where the laboratory is (default: a temporary folder)")
     options = parser.parse_args(list(argv))
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder, Lab(options.folder or folder) as lab:
+        if options.mounted:
+            return mounted.measure(lab, options)
         testbed = Testbed(lab, lab.engine("host"))
         root_tar = lab.base_image_tar()
         sys.stderr.write("building the images\n")

@@ -87,6 +87,28 @@ def build_delta(host: EngineServer, on: str, number: int, size_bytes: int) -> st
     return _build(host, None, f"bench-delta-{number}:1", ("delta",), content(), base=on)
 
 
+def build_import(host: EngineServer, root_tar: Path, name: str, size_bytes: int) -> str:
+    """One layer: the root's files and `/bulk`, of `size_bytes`. It is written once, so it may be very large."""
+    process = subprocess.Popen(
+        [need("docker", "docker.io"), "-H", host.url, "import", "-", name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=plain_environment(),
+    )
+    assert process.stdin is not None
+    with tarfile.open(fileobj=process.stdin, mode="w|", bufsize=1 << 20) as tar, tarfile.open(root_tar) as root:
+        for member in root:
+            tar.addfile(member, root.extractfile(member) if member.isreg() else None)
+        info = tarfile.TarInfo("bulk")
+        info.size = size_bytes
+        tar.addfile(info, _Blocks(partly_compressible(size_bytes, name)))
+    _, said = process.communicate(timeout=600)
+    if process.returncode:
+        raise MachineError(f"importing {name} failed:\n{said.decode(errors='replace')[-2000:]}")
+    return name
+
+
 def _build(
     host: EngineServer,
     root_tar: Path | None,

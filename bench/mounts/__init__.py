@@ -1,1 +1,0 @@
-"""Bench case `mounts`: `python -m bench mounts --json`."""
