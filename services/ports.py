@@ -187,6 +187,12 @@ class LayerMounts(Protocol):
         `engine_id` is the range's engine that asks, `store` its store; what was granted to another engine is hidden.
         """
 
+    async def prepare(self, layer: Layer) -> None:
+        """Make beforehand what mounting this layer needs, whatever the store. Raises LayersNotMounted.
+
+        It changes nothing that a range sees, may be slow, and lasts as long as the registry has the layer.
+        """
+
     async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
         """Hide the folders whose current grant is the one named for them, by folder name."""
 

@@ -148,6 +148,7 @@ class KindRun:
 
     def _known_to_one(self, ours: Ours, unpacked: EngineServer) -> None:
         (engine,) = ours.ranges.values()
+        self._prepared(ours, *self.images.known)
         for image in (*self.images.tiny, self.images.files):
             self._deployed("known_tiny", ours, image)
         for image in self.images.smaller:
@@ -170,10 +171,10 @@ class KindRun:
         if self.images.huge:
             self._deployed("known_huge", ours, self.images.huge)
             self._check_huge(engine, self.images.huge)
-        self._recreated(ours)
 
     def _known_to_many(self, ours: Ours) -> None:
         """To all at once; what that takes on disk, and in the page cache once all have read it."""
+        self._prepared(ours, self.images.tiny[0], self.images.large)
         self._deployed("known_tiny_many", ours, self.images.tiny[0])
         before = used_bytes(list(ours.ranges.values()))
         self._deployed(f"known_{self.many}", ours, self.images.large)
@@ -202,6 +203,7 @@ class KindRun:
                 target = self.testbed.lab.folder / "copy"
                 self._timed("copy", lambda: copied(registry.storage / "docker/registry/v2/blobs", target))
                 shutil.rmtree(target)
+                self._recreated(ours)
 
     def _recreated(self, ours: Ours) -> None:
         """From the start of an engine that has lost its data until it has the image; and what one takes to its first
@@ -238,6 +240,15 @@ class KindRun:
             [self._engine("shown", shown=True) for _ in range(count)],
             self.program,
         )
+
+    def _prepared(self, ours: Ours, *images: str) -> None:
+        """Push what the registry has, until the layer-mounter has made what it makes after each push."""
+        wanted = [diff_id.removeprefix("sha256:") for one in images for diff_id in self.testbed.host.layers(one)]
+        made = [self.testbed.lab.layers / "index" / f"{digits}.split" for digits in wanted]
+        for image in images:
+            ours.pushed(image)
+        if not poll(lambda: all(path.exists() for path in made), seconds=300):
+            raise AssertionError("the layer-mounter has not prepared what was pushed")
 
     def _deployed(self, name: str, ours: Ours, image: str) -> None:
         """Deploy to every range, mounted. Raises AssertionError where it came in another way."""

@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -38,6 +39,10 @@ _NOBODY = 65534
 _VERSION = re.compile(r"\b(\d+)\.(\d+)")
 _NEEDED = (1, 8)
 _INODE_BYTES = 64
+#: Endings of a layer's images.
+_OF_LAYERS = frozenset({"erofs", "blob", "split"})
+#: Of what nobody waits for yet. Not lower: somebody may begin to wait for it.
+_NICE = 5
 #: Files of an image with a tar-split.
 SPLIT_NAME, SIZE_NAME = "tar-split.json.gz", "size"
 
@@ -54,6 +59,7 @@ class IndexMaker:
         memory_bytes: int = 2 * 1024**3,
         index_limit_bytes: int = 1024**3,
         parallel: int = 2,
+        unused_limit_bytes: int = 1024**3,
     ) -> None:
         self._folder = folder
         self._program = program
@@ -61,9 +67,11 @@ class IndexMaker:
         self._memory = memory_bytes
         self._index_limit = index_limit_bytes
         self._parallel = asyncio.Semaphore(parallel)
+        self._unused_limit = unused_limit_bytes
         self._making: dict[str, asyncio.Lock] = {}
         self._reserved: Counter[str] = Counter()
         self._splits = TarSplitBatches(self._run_splitter, self._parallel)
+        self._prepared_splits = TarSplitBatches(partial(self._run_splitter, nice=_NICE), self._parallel)
 
     async def check(self) -> None:
         """Raises LayersNotMounted, with what to do, where the program is missing or too old."""
@@ -80,7 +88,13 @@ class IndexMaker:
 
     async def split(self, name: str, tar: Path) -> Path:
         """An image with the layer's tar-split and its size, as a classic store has them. Raises LayersNotMounted."""
-        return await self._once(self._folder / f"{name}.split", tar, self._make_split)
+        return await self._once(self._folder / f"{name}.split", tar, partial(self._make_split, self._splits))
+
+    async def prepare(self, name: str, tar: Path) -> None:
+        """All images of a layer beforehand, by programs of a low priority. Raises LayersNotMounted."""
+        await self._once(self._folder / f"{name}.erofs", tar, partial(self._make, nice=_NICE))
+        await self.blob(name, tar)
+        await self._once(self._folder / f"{name}.split", tar, partial(self._make_split, self._prepared_splits))
 
     async def _once(self, made: Path, tar: Path, make: Callable[[Path, Path], Awaitable[None]]) -> Path:
         async with self._making.setdefault(made.name, asyncio.Lock()):
@@ -116,20 +130,36 @@ class IndexMaker:
         finally:
             self._reserved -= held
 
-    def clean(self, needed: frozenset[str]) -> None:
-        """Remove temporary files of an interrupted run, and images whose names are not `needed`. Blocking."""
+    def clean(self, needed: frozenset[str], since: Callable[[str], float | None]) -> None:
+        """Remove temporary files of an interrupted run, and images whose names are not `needed`. Blocking.
+
+        Those of a blob that is there stay as well, unless it was written anew meanwhile (`since`, by its hex digits):
+        the newest, up to `unused_limit_bytes`.
+        """
+        spare = list[tuple[float, int, Path]]()
         for entry in self._folder.iterdir():
-            if entry.name not in needed and entry.name.partition(".")[0] not in self._reserved:
+            digits, _, ending = entry.name.partition(".")
+            if entry.name in needed or digits in self._reserved:
+                continue
+            written, status = since(digits) if ending in _OF_LAYERS else None, entry.stat()
+            if written is not None and written <= status.st_mtime:
+                spare.append((status.st_mtime, status.st_size, entry))
+            else:
+                entry.unlink(missing_ok=True)
+        kept_bytes = 0
+        for _, size_bytes, entry in sorted(spare, reverse=True):
+            kept_bytes += size_bytes
+            if kept_bytes > self._unused_limit:
                 entry.unlink(missing_ok=True)
 
-    async def _make(self, made: Path, tar: Path) -> None:
+    async def _make(self, made: Path, tar: Path, *, nice: int = 0) -> None:
         made.parent.mkdir(parents=True, exist_ok=True)
         scratch = made.with_suffix(f".{uuid4().hex}.new")
         try:
             with tar.open("rb") as source, scratch.open("x+b") as target:
                 os.fchown(target.fileno(), _NOBODY, _NOBODY)  # the program opens /proc/self/fd/1 by its own right
                 async with self._parallel:
-                    status, said = await self._run(self._command(), stdin=source, stdout=target)
+                    status, said = await self._run(self._command(nice), stdin=source, stdout=target)
                 if status:
                     raise LayersNotMounted(f"mkfs.erofs cannot index {tar} (status {status}): {said[-300:].strip()}")
                 _mend(target, tar)
@@ -140,13 +170,13 @@ class IndexMaker:
         finally:
             scratch.unlink(missing_ok=True)
 
-    async def _make_split(self, made: Path, tar: Path) -> None:
+    async def _make_split(self, splits: TarSplitBatches, made: Path, tar: Path) -> None:
         made.parent.mkdir(parents=True, exist_ok=True)
         scratch = made.with_suffix(f".{uuid4().hex}.new")
         try:
             with tar.open("rb") as source, tempfile.TemporaryFile(dir=made.parent) as target:
                 try:
-                    size = await self._splits.split(source, target)
+                    size = await splits.split(source, target)
                 except LayersNotMounted as problem:
                     raise LayersNotMounted(f"{tar} has no tar-split: {problem}") from problem
                 target.seek(0)
@@ -156,14 +186,15 @@ class IndexMaker:
         finally:
             scratch.unlink(missing_ok=True)
 
-    async def _run_splitter(self, command: list[str], descriptors: Sequence[int]) -> tuple[int, str]:
-        return await self._run([*self._limits(), *command], stdin=None, stdout=None, keep=descriptors)
+    async def _run_splitter(self, command: list[str], descriptors: Sequence[int], *, nice: int = 0) -> tuple[int, str]:
+        return await self._run([*self._limits(nice), *command], stdin=None, stdout=None, keep=descriptors)
 
-    def _limits(self) -> list[str]:
+    def _limits(self, nice: int) -> list[str]:
+        priority = ["nice", f"-n{nice}"] if nice else []
         limits = [f"--as={self._memory}", f"--cpu={int(self._seconds)}", f"--fsize={self._index_limit}"]
-        return ["prlimit", *limits, "--core=0", "--nofile=64", "--nproc=64", "--"]
+        return [*priority, "prlimit", *limits, "--core=0", "--nofile=64", "--nproc=64", "--"]
 
-    def _command(self) -> list[str]:
+    def _command(self, nice: int) -> list[str]:
         """The command line: as nobody, without rights, within limits.
 
         `--aufs` turns the tar's whiteouts into overlay's.
@@ -172,7 +203,7 @@ class IndexMaker:
         rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
         options = ["--quiet", "--tar=i", "--aufs", "-Enosbcrc", f"-T{BUILD_TIME}", "--mkfs-time"]
         return [
-            *self._limits(),
+            *self._limits(nice),
             *("setpriv", *user, *rights, "--"),
             *(self._program, *options, "/proc/self/fd/1"),
         ]

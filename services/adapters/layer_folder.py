@@ -81,6 +81,14 @@ class LayerFolder:
                     await asyncio.to_thread(self._change, after, before)
                 raise LayersNotMounted(f"layers cannot be mounted for range {range_id}: {problem}") from problem
 
+    async def prepare(self, layer: Layer) -> None:
+        """Make the images that views of this layer need, on either store. Raises LayersNotMounted."""
+        if not self._ready:
+            await self.restore()
+        digits = hex_digits(layer.diff_id)
+        with self._indexes.reserved({digits}):
+            await self._indexes.prepare(digits, self._blob(layer.digest))
+
     async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
         """Hide the folders that are still shown for these grants, by name. Raises LayersNotMounted."""
         await self._become(range_id, lambda before: before.released(grants))
@@ -269,7 +277,15 @@ class LayerFolder:
                 for name in place.names():
                     if View(kind, name) not in used:
                         unbind(place, name)
-        self._indexes.clean(frozenset(f"{view.name.partition('.')[0]}{KINDS[view.kind]}" for view in used))
+        needed = frozenset(f"{view.name.partition('.')[0]}{KINDS[view.kind]}" for view in used)
+        self._indexes.clean(needed, since=self._blob_since)
+
+    def _blob_since(self, digits: str) -> float | None:
+        """When a blob was written; None if it is not there."""
+        try:
+            return self._blob(digits).stat().st_mtime
+        except OSError:
+            return None
 
     def _blob(self, digest: str) -> Path:
         digits = hex_digits(digest)

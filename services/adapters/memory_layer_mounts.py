@@ -20,6 +20,7 @@ class MemoryLayerMounts:
 
     def __init__(self, blobs: Set[str] = frozenset()) -> None:
         self.blobs = blobs
+        self.prepared: list[str] = []
         self._records: dict[str, ShownLayers] = {}
 
     async def show(
@@ -29,6 +30,11 @@ class MemoryLayerMounts:
         if missing:
             raise LayersNotMounted(f"the registry's storage has no {missing[0]}")
         self._keep(self._record(range_id).granted(layer_mounts(layers), grant, engine_id, store))
+
+    async def prepare(self, layer: Layer) -> None:
+        if layer.digest not in self.blobs:
+            raise LayersNotMounted(f"the registry's storage has no {layer.digest}")
+        self.prepared.append(layer.digest)
 
     async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
         self._keep(self._record(range_id).released(grants))

@@ -2,6 +2,7 @@
 
 consumes  layers.mount_requested, layers.unmount_requested, layers.released (its host's inbox),
           layers.released, agent.started (the ranges' outboxes)
+follows   image.pushed (in no group: `services.layer_mounter.preparation`)
 emits     layers.mounted, layers.mount_failed
 
 The layer-mounters of all hosts share the outboxes: what a range gives back is passed on to the one of its host.
@@ -33,6 +34,7 @@ from services.core.mounts.pins import MountKeys
 from services.core.ranges.ranges import RangeKeys
 from services.errors import LayersNotMounted
 from services.layer_mounter.answers import mounted, not_mounted
+from services.layer_mounter.preparation import Preparation
 from services.ports import LayerMounts
 from services.queries.ranges import FIND_SECONDS, RangeFinder
 from services.runtime.heartbeat import BEAT_SECONDS, LASTS_SECONDS
@@ -69,6 +71,7 @@ class LayerMounter:
         self._pins = MountKeys(streams.prefix)
         self._finder = RangeFinder(bus=bus, streams=streams, clock=clock)
         self._able = asyncio.Event()
+        self._preparation = Preparation(bus=bus, mounts=mounts, stream=streams.images, able=self._able.wait)
         self._log = get_logger(role=self.name, host=host)
 
     def subscriptions(self) -> Sequence[Subscription]:
@@ -90,12 +93,13 @@ class LayerMounter:
         return [self._streams.host_inbox(self._host), *map(self._streams.outbox, self._finder.found)]
 
     async def run(self) -> None:
-        """Repair mounts at the start and periodically, send heartbeats, and discover ranges."""
+        """Repair mounts at the start and periodically, send heartbeats, discover ranges, prepare."""
         async with TaskGroup() as tasks:
             tasks.create_task(self._check())
             tasks.create_task(self._find())
             tasks.create_task(self._beat())
             tasks.create_task(self._seed())
+            tasks.create_task(self._preparation.run())
 
     async def _find(self) -> None:
         while True:

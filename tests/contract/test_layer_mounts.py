@@ -172,6 +172,18 @@ async def test_a_layer_that_the_registry_lacks_is_refused(subject: Subject) -> N
     assert list((await names(subject)).values()) == ["t-1"]
 
 
+async def test_preparing_shows_nothing(subject: Subject) -> None:
+    """What is prepared is shown as anything else; what the registry lacks is refused."""
+    one = subject.add(a_tar(b"1"))
+    for _ in range(2):
+        await subject.mounts.prepare(one)
+    assert await subject.mounts.shown() == {}
+    await subject.mounts.show("r-1", [one], grant="t-1", engine_id="e-1", store="classic")
+    assert list((await names(subject)).values()) == ["t-1"]
+    with pytest.raises(LayersNotMounted):
+        await subject.mounts.prepare(layer_of(a_tar(b"missing")))
+
+
 async def test_ranges_are_apart(subject: Subject) -> None:
     """What one gives back stays for the other, and a range that is forgotten takes nothing with it."""
     one = subject.add(a_tar(b"1"))

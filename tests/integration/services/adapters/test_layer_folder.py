@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Callable
@@ -35,7 +36,7 @@ class Host:
 
     folder: Path
     storage: Path
-    make: Callable[[], LayerFolder]
+    make: Callable[..., LayerFolder]
 
     def add(self, tar: bytes) -> Layer:
         """A layer in the registry's storage."""
@@ -67,8 +68,8 @@ async def host(tmp_path: Path, lab: Lab) -> AsyncIterator[Host]:
     storage.mkdir()
     with mkfs_erofs(lab.cache) as program:
 
-        def make() -> LayerFolder:
-            indexes = IndexMaker(folder / "index", program=str(program), seconds=60)
+        def make(**limits: int) -> LayerFolder:
+            indexes = IndexMaker(folder / "index", program=str(program), seconds=60, **limits)
             return LayerFolder(folder, storage=storage, indexes=indexes)
 
         yield Host(folder, storage, make)
@@ -153,6 +154,37 @@ async def test_a_check_while_many_layers_are_made_ready_takes_none_of_them_away(
     for number, layer in enumerate(layers):
         assert (host.view(layer) / "t/file").read_bytes() == b"%d" % number
         assert (host.view(layer, "blobs") / "data").is_file()
+
+
+async def test_what_was_prepared_stays_as_long_as_its_blob(host: Host) -> None:
+    """For both stores. It goes with the blob, or when that was written anew."""
+    mounts = host.make()
+    kept, gone, anew = (host.add(a_tar(content)) for content in (b"kept", b"gone", b"anew"))
+    for layer in (kept, gone, anew):
+        await mounts.prepare(layer)
+    kept_name, gone_name, anew_name = (layer.diff_id.removeprefix("sha256:") for layer in (kept, gone, anew))
+    host.blob(gone_name).unlink()
+    later = host.blob(anew_name).stat().st_mtime + 60
+    os.utime(host.blob(anew_name), (later, later))
+    assert await mounts.restore() == []
+    assert _names(host.folder / "index") == {f"{kept_name}.{ending}" for ending in ("erofs", "blob", "split")}
+    await mounts.show("r-1", [anew], grant="t-1", engine_id="e-1")
+    assert (host.view(anew) / "t/file").read_bytes() == b"anew"
+
+
+async def test_unused_images_have_a_limit(host: Host) -> None:
+    """The oldest go first; what is shown stays."""
+    mounts = host.make(unused_limit_bytes=1)
+    one, two = host.add(a_tar(b"1")), host.add(a_tar(b"2"))
+    await mounts.prepare(one)
+    await mounts.show("r-1", [two], grant="t-1", engine_id="e-1")
+    assert await mounts.restore() == []
+    shown = two.diff_id.removeprefix("sha256:")
+    assert _names(host.folder / "index") == {f"{shown}.erofs", f"{shown}.blob"}
+
+
+def _names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
 
 
 async def test_a_foreign_mount_is_replaced(host: Host) -> None:
