@@ -12,6 +12,7 @@ from deploy.lab.registry_server import Request
 from deploy.lab.role_server import ROOT, RoleServer, variables
 from deploy.lab.sentinel_server import SERVICE, SentinelServer, redis_cli
 from deploy.lab.server import Server, free_port, plain_environment
+from deploy.lab.swarm_node import SwarmNode, swarm_node
 from deploy.lab.system import System
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "RoleServer",
     "SentinelServer",
     "Server",
+    "SwarmNode",
     "System",
     "Valve",
     "engine_answers",
@@ -36,5 +38,6 @@ __all__ = [
     "mkfs_erofs",
     "plain_environment",
     "redis_cli",
+    "swarm_node",
     "variables",
 ]
