@@ -100,6 +100,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The registry's storage folder where it is mounted: the role `collector` collects and deletes there, the
     `layer-mounter` mounts layers from it, others only read how much disk space it takes."""
 
+    registry_write_storage: str = ""
+    """The registry's storage folder, for the `registry-pusher` to write layers to. Empty: they are sent over HTTP."""
+
     collect_by_api: bool = False
     """The registry's storage is no folder of this host (S3): the collector deletes and counts through the API alone."""
 
@@ -232,8 +235,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the HTTP API listens."""
 
     api_hosts: HostNames = ""
-    """Host names under which the API is reached, separated by commas. Addresses and `localhost` are always answered;
-    a request for another name is refused, because a foreign page can give its own name this address."""
+    """Host names of the API, beside addresses and `localhost`; others, which foreign pages may have, are refused."""
 
     api_auth: Literal["none", "token", "cyroid"] = "none"
     """Who may use the API: `none` asks nobody, and only on a loopback address; `token` knows the tokens of
@@ -249,12 +251,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Which role of ours each role of CYROID's users has; `*` stands for every other user of CYROID."""
 
     api_frame_ancestors: FrameAncestors = ""
-    """Whose pages may show the API's page in a frame: origins such as `https://cyroid.example` separated by commas,
-    `self` for its own. Empty: nobody's."""
+    """Who may show our page in a frame: origins (`https://cyroid.example`), `self`; commas between. Empty: nobody."""
 
     engine_networks: Networks = ""
-    """The networks in which the engine of a deployment's `engine_url` may be, such as `172.30.1.0/24`; with networks,
-    only addresses are allowed, no names. Empty: anywhere."""
+    """Where engines of `engine_url` may be: networks such as `172.30.1.0/24`, and no names then. Empty: anywhere."""
 
     # ---- the process ------------------------------------------------------------------------------------------
 

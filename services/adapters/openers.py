@@ -74,6 +74,7 @@ def open_registry(settings: Settings) -> AbstractAsyncContextManager[Registry]:
         credentials=Credentials(username=place.username, password=place.password, token=place.token),
         token_service=settings.registry_token_service,
         stall_seconds=settings.stall_seconds,
+        storage=Path(settings.registry_write_storage) if settings.registry_write_storage else None,
     )
 
 

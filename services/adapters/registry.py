@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Self
 
 import aiohttp
@@ -19,6 +20,7 @@ import msgspec
 from services.adapters.http_connector import TCPConnector
 from services.adapters.registry_answers import decoded, not_a_registry
 from services.adapters.registry_auth import Credentials
+from services.adapters.registry_folder import RegistryFolder
 from services.adapters.registry_http import CONNECTION_PROBLEMS, RegistryHttp
 from services.adapters.registry_uploads import Upload
 from services.core.images.manifests import (
@@ -56,9 +58,10 @@ class _Tags(msgspec.Struct):
 class HttpRegistry:
     """The port `services.ports.Registry` on a real registry. `address` is the one that ranges use."""
 
-    def __init__(self, http: RegistryHttp, address: str) -> None:
+    def __init__(self, http: RegistryHttp, address: str, folder: RegistryFolder | None = None) -> None:
         self._http = http
         self._address = address
+        self._folder = folder
 
     @classmethod
     @asynccontextmanager
@@ -71,8 +74,13 @@ class HttpRegistry:
         token_service: str = "",
         answer_seconds: float = 30.0,
         stall_seconds: float = 60.0,
+        storage: Path | None = None,
     ) -> AsyncIterator[Self]:
-        """Connect lazily to `url` (`http://host:port`). Leaving closes every connection."""
+        """Connect lazily to `url` (`http://host:port`). Leaving closes every connection.
+
+        Large blobs are written into `storage`, the registry's own folder, where that is given.
+        """
+        folder = RegistryFolder(storage, stall_seconds=stall_seconds) if storage is not None else None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(answer_seconds, 10.0), sock_read=None)
         connector = TCPConnector(limit=32, keepalive_timeout=30)
         try:
@@ -87,8 +95,10 @@ class HttpRegistry:
                     stall_seconds=stall_seconds,
                     token_service=token_service,
                 )
-                yield cls(http, address or http.url.authority)
+                yield cls(http, address or http.url.authority, folder)
         finally:
+            if folder is not None:
+                folder.close()
             await connector.cut()
 
     @property
@@ -134,7 +144,13 @@ class HttpRegistry:
 
     async def put_blob(self, repository: str, digest: BlobDigest, size_bytes: int | None, chunks: Chunks) -> None:
         upload = await Upload.start(self._http, repository, _scopes(repository, "pull,push"))
-        await upload.run(digest, size_bytes, chunks)
+        if self._folder is None or (size_bytes is not None and size_bytes <= CHUNK_BYTES):
+            await upload.run(digest, size_bytes, chunks)
+            return
+        written = await upload.run_in(self._folder, repository, digest, size_bytes=size_bytes, chunks=chunks)
+        if written is not None and await self.blob_size(repository, written) is None:
+            self._folder.give_up(f"the registry does not find {written} in {repository}, which was written there")
+            raise TransferFailed(f"the registry does not find {written} in {repository}, which was written for it")
 
     def open_blob(self, repository: str, digest: str) -> AbstractAsyncContextManager[Chunks]:
         return self._open_blob(repository, digest)

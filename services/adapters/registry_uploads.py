@@ -22,9 +22,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
+from yarl import URL
+
+from services.adapters.registry_folder import RegistryFolder
 from services.adapters.registry_http import CONNECTION_PROBLEMS, RegistryHttp
 from services.errors import CyroidError, RegistryUnavailable, WrongContent
 from services.ports import BlobDigest, Chunks
@@ -45,6 +48,11 @@ class Upload:
         self._scopes = scopes
         self._location = location
         self._what = f"an upload to {repository}"
+
+    @property
+    def identifier(self) -> str:
+        """The session's id, as the registry names its folder."""
+        return URL(self._location, encoded=True).name
 
     @classmethod
     async def start(cls, http: RegistryHttp, repository: str, scopes: tuple[str, ...]) -> Upload:
@@ -73,6 +81,32 @@ class Upload:
         finally:
             if not finished:
                 await self._cancel()
+
+    async def run_in(
+        self, folder: RegistryFolder, repository: str, digest: BlobDigest, *, size_bytes: int | None, chunks: Chunks
+    ) -> str | None:
+        """Write the blob into the registry's storage; its digest. None: it was uploaded, this is not its storage, or
+        not to be written. Raises NoSpace, TransferFailed, Stalled, WrongContent.
+        """
+        try:
+            file = await folder.session(repository, self.identifier)
+        except BaseException:
+            await self._cancel()
+            raise
+        if file is None:
+            await self.run(digest, size_bytes, chunks)
+            return None
+        try:
+            return await folder.write(file, repository, digest, size_bytes=size_bytes, chunks=chunks)
+        finally:
+            await self._afterwards(file.close)
+            await self._cancel()
+            await self._afterwards(file.remove)  # of a cancelled session the registry keeps some bytes of state
+
+    async def _afterwards(self, step: Callable[[], None]) -> None:
+        """Wait a moment for a blocking step; it goes on by itself."""
+        running = asyncio.ensure_future(asyncio.to_thread(step))
+        await asyncio.wait({running}, timeout=min(_CANCEL_SECONDS, self._http.stall_seconds))
 
     async def _patch(self, chunks: Chunks) -> int:
         """Stream the body in a task of its own, so that the request is always ended properly."""

@@ -42,7 +42,21 @@ async def _real(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
         yield registry
 
 
-@pytest.fixture(params=[pytest.param(_memory, id="memory"), pytest.param(_real, id="real", marks=pytest.mark.real)])
+@asynccontextmanager
+async def _written(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
+    """Large blobs go into the storage folder of the same registry."""
+    server: RegistryServer = request.getfixturevalue("registry_server")
+    async with HttpRegistry.open(server.url, address="registry.test:5000", storage=server.storage) as registry:
+        yield registry
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(_memory, id="memory"),
+        pytest.param(_real, id="real", marks=pytest.mark.real),
+        pytest.param(_written, id="written", marks=pytest.mark.real),
+    ]
+)
 async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
     """One adapter after the other."""
     async with request.param(request) as made:

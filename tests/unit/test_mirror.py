@@ -185,6 +185,7 @@ COVERED_BY = {
         "services/adapters/registry_http.py",
     ),
     "tests/integration/services/adapters/test_registry_uploads.py": ("services/adapters/registry_uploads.py",),
+    "tests/integration/services/adapters/test_registry_folder.py": ("services/adapters/registry_folder.py",),
     "tests/integration/services/test_importer.py": ("services/adapters/files.py",),
     "tests/integration/test_serving.py": ("services/cli/serve.py",),
     "tests/unit/services/agent/test_loads_in_turn.py": ("services/agent/archive_download.py",),
