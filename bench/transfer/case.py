@@ -225,6 +225,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--mounted", action="store_true", help="mounted layers instead, on each kind of store, once")
     parser.add_argument("--huge", type=int, default=10_000_000_000, help="bytes of the very large image; 0: without it")
     parser.add_argument("--many", type=int, default=16, help="ranges that mount one image at once (%(default)s)")
+    parser.add_argument("--sent", action="store_true", help="with --mounted: layers are sent to the registry over HTTP")
     parser.add_argument("--kinds", default=",".join(mounted.KINDS), help="of stores, comma separated (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where the laboratory is (default: a temporary folder)")
     options = parser.parse_args(list(argv))

@@ -115,6 +115,7 @@ class KindRun:
     digest: str
     program: Path
     many: int
+    written: bool
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     bytes_ratios: dict[str, float] = field(default_factory=dict)
 
@@ -239,6 +240,7 @@ class KindRun:
             registry,
             [self._engine("shown", shown=True) for _ in range(count)],
             self.program,
+            written=self.written,
         )
 
     def _prepared(self, ours: Ours, *images: str) -> None:
@@ -347,14 +349,25 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     with mkfs_erofs(lab.cache) as program:
         for number, kind in enumerate(options.kinds.split(",")):
-            run = KindRun(testbed, redis, kind, images, image_bytes, digest=digest, program=program, many=options.many)
+            run = KindRun(
+                testbed,
+                redis,
+                kind,
+                images,
+                image_bytes,
+                digest=digest,
+                program=program,
+                many=options.many,
+                written=not options.sent,
+            )
             if not number:
                 with mounting(testbed, redis, registry, [], program) as ours:
                     for image in images.known:
                         ours.pushed(image)
             kinds[kind] = run.measure(registry)
     table(kinds)
-    return {"image_bytes": image_bytes, "huge_bytes": options.huge, "ranges": options.many, "kinds": kinds}
+    asked = {"huge_bytes": options.huge, "ranges": options.many, "written": not options.sent}
+    return {"image_bytes": image_bytes, **asked, "kinds": kinds}
 
 
 def table(kinds: Mapping[str, Any]) -> None:

@@ -20,9 +20,18 @@ from services.adapters.kernel_mounts import mounts_below, unmount
 
 @contextmanager
 def mounting(
-    testbed: Testbed, redis: RedisServer, registry: RegistryServer, ranges: Sequence[EngineServer], program: Path
+    testbed: Testbed,
+    redis: RedisServer,
+    registry: RegistryServer,
+    ranges: Sequence[EngineServer],
+    program: Path,
+    *,
+    written: bool = True,
 ) -> Iterator[Ours]:
-    """All started and ready. The ranges are gone afterwards, and so is every mount and every index."""
+    """All started and ready. The ranges are gone afterwards, and so is every mount and every index.
+
+    written  the pusher writes large layers into the registry's storage; otherwise it sends them
+    """
     named = {one.name: one for one in ranges}
     prefix = testbed.name("mounting")
     system = System(
@@ -33,6 +42,7 @@ def mounting(
         ranges=named,
         prefix=prefix,
         mkfs_erofs=program,
+        settings={"registry_write_storage": registry.storage} if written else {},
     )
     started = [
         system.services(name=testbed.name("services")),

@@ -18,6 +18,7 @@ DATA = Path("/data/cyroid")
 ENV_FILE = ROOT / ".env"
 #: Puts the stack on CYROID's own network, with CYROID's Redis.
 JOIN = ROOT / "deploy/compose.cyroid.yml"
+WRITE = ROOT / "deploy/compose.write.yml"
 #: The engine of a demo range.
 ENGINE = "28.5"
 #: Looked up anew each time, so never taken from what an earlier start wrote down.
@@ -30,7 +31,7 @@ PASSING = ("STACK_REDIS_URL", "STACK_TEST_ENGINE")
 class Stack:
     """`data` is CYROID_DATA_DIR; `ranges` are options of `docker run` for a nested engine, if they were looked for.
 
-    `join`: beside CYROID. `mount`: with the layer-mounter, for ranges on containerd's image store.
+    `join`: beside CYROID. `mount`: with the layer-mounter, and a pusher that writes into the registry's storage.
     """
 
     data: Path
@@ -53,7 +54,7 @@ class Stack:
         stdin: str | None = None,
     ) -> str:
         """`docker compose words…`, with `environment` added to ours. Raises MachineError with what it said."""
-        files = [word for file in compose_files(join=self.join) for word in ("--file", str(file))]
+        files = [word for file in compose_files(join=self.join, mount=self.mount) for word in ("--file", str(file))]
         profiles = [*(["demo"] if self.demo else []), *(["mount"] if self.mount else [])]
         profile = [word for name in profiles for word in ("--profile", name)]
         whole = ["compose", "--project-directory", str(ROOT), *files, *profile, *words]
@@ -67,7 +68,7 @@ class Stack:
         values = {name: value for name, value in self.environment.items() if name.startswith("STACK_")}
         values = {name: value for name, value in values.items() if name not in PASSING}
         values["CYROID_DATA_DIR"] = str(self.data)
-        files = compose_files(join=self.join)
+        files = compose_files(join=self.join, mount=self.mount)
         values["COMPOSE_FILE"] = ":".join(str(file.relative_to(ROOT)) for file in files)
         try:
             env_file.write(ENV_FILE, values)
@@ -80,9 +81,9 @@ def forget() -> None:
     env_file.write(ENV_FILE, {})
 
 
-def compose_files(*, join: bool) -> list[Path]:
-    """docker-compose.yml and what changes it beside CYROID."""
-    return [ROOT / "docker-compose.yml", *([JOIN] if join else [])]
+def compose_files(*, join: bool, mount: bool = False) -> list[Path]:
+    """docker-compose.yml, and what changes it beside CYROID and with mounted layers."""
+    return [ROOT / "docker-compose.yml", *([JOIN] if join else []), *([WRITE] if mount else [])]
 
 
 def chosen(environment: Mapping[str, str], own: Mapping[str, str], remembered: Mapping[str, str]) -> dict[str, str]:

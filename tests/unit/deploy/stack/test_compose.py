@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.machine.commands import MachineError
 from deploy.stack import compose, env_file
@@ -12,11 +13,28 @@ from deploy.stack.compose import Stack, chosen, compose_files, standins
 
 
 @pytest.mark.parametrize(
-    ("join", "names"), [(False, ["docker-compose.yml"]), (True, ["docker-compose.yml", "compose.cyroid.yml"])]
+    ("join", "mount", "names"),
+    [
+        (False, False, ["docker-compose.yml"]),
+        (True, False, ["docker-compose.yml", "compose.cyroid.yml"]),
+        (True, True, ["docker-compose.yml", "compose.cyroid.yml", "compose.write.yml"]),
+    ],
 )
-def test_a_neighbour_chooses_the_files(join: bool, names: list[str]) -> None:
-    """One more beside CYROID."""
-    assert [file.name for file in compose_files(join=join)] == names
+def test_a_neighbour_and_mounted_layers_choose_the_files(join: bool, mount: bool, names: list[str]) -> None:
+    """One more beside CYROID, one more with mounted layers."""
+    assert [file.name for file in compose_files(join=join, mount=mount)] == names
+
+
+def test_with_mounted_layers_the_pusher_writes_where_the_registry_reads() -> None:
+    """As the registry's user, which takes two capabilities; nothing else changes."""
+    whole, more = (yaml.safe_load(file.read_text()) for file in compose_files(join=False, mount=True))
+    changed = more["services"]
+    assert list(changed) == ["registry-pusher"]
+    pusher, before = changed["registry-pusher"], whole["services"]["registry-pusher"]
+    assert set(pusher["cap_add"]) - set(before["cap_add"]) == {"SETUID", "SETGID"}
+    storage = pusher["environment"]["CYROID_REGISTRY_WRITE_STORAGE"]
+    assert pusher["volumes"] == [whole["services"]["registry"]["volumes"][0]]
+    assert pusher["volumes"][0].endswith(f":{storage}")
 
 
 def test_what_is_said_now_comes_before_what_was_said_then() -> None:
