@@ -18,10 +18,11 @@ import pytest
 
 from deploy.container.health import problem_at
 from deploy.container.range_proxy import configuration
+from deploy.lab.cache_server import CacheServer
 from deploy.machine.commands import need
 from deploy.machine.polling import poll
 from services.core.deployments.pull_tokens import PullTokens
-from tests.laboratory import RegistryServer, free_port
+from tests.laboratory import Lab, RegistryServer, free_port
 
 KEY = "0123456789abcdef" * 3
 LAYER = b"a layer of web" * 100
@@ -67,9 +68,11 @@ def _put(url: str, data: bytes, kind: str = "application/octet-stream") -> str:
     return digest
 
 
-@pytest.fixture(scope="module")
-def proxy(registry_server: RegistryServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """HAProxy as the stack configures it, on loopback."""
+@pytest.fixture(scope="module", params=["registry", "cache"])
+def proxy(
+    request: pytest.FixtureRequest, lab: Lab, registry_server: RegistryServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    """HAProxy as the stack configures it, on loopback: on the registry's host, and before the cache of another one."""
     layer, config = _put(registry_server.url, LAYER), _put(registry_server.url, b"{}")
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     blob = "application/vnd.docker.image.rootfs.diff.tar"
@@ -82,7 +85,10 @@ def proxy(registry_server: RegistryServer, tmp_path_factory: pytest.TempPathFact
     digest = _put(registry_server.url, json.dumps(manifest).encode(), kind)
     port, other, health = free_port(), free_port(), free_port()
     file = tmp_path_factory.mktemp("proxy") / "haproxy.cfg"
-    address = registry_server.url.removeprefix("http://")
+    address = registry_server.address
+    if request.param == "cache":
+        place = lab.place("proxied-cache")
+        address = lab.start(CacheServer("proxied-cache", place, lab.mark, origin=registry_server.url)).address
     file.write_text(
         configuration(
             KEY,
