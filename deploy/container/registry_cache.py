@@ -6,8 +6,8 @@ It stands where the registry's pull side stands on the registry's own host, so n
 messages. A blob is kept in slices under its digest alone, whichever repository it was asked for in, and each slice is
 fetched once however many ask for it. Whether the repository has the blob is asked of the origin, and that answer kept
 for `FRESH_SECONDS`: so no repository opens another one's blobs, and what was deleted at the origin is gone here then.
-While the origin is away old answers go on counting. Manifests are fetched anew and not revalidated: registry 2.8 answers 304 for one that was
-deleted.
+While the origin is away old answers go on counting. Manifests are fetched anew, not revalidated: registry 2.8 answers
+304 for one that was deleted.
 
 Nothing of a request reaches the origin but repository, digest and method; only GET and HEAD are taken. What says
 another digest of itself than was asked for is not kept.
