@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer, Valve
+from deploy.lab.cache_server import CacheServer
 from deploy.lab.engine_server import engine_answers
 from deploy.lab.erofs_tools import mkfs_erofs
 from deploy.lab.laboratory import marked_processes
@@ -18,6 +19,7 @@ from deploy.lab.system import System
 __all__ = [
     "ROOT",
     "SERVICE",
+    "CacheServer",
     "EngineServer",
     "Lab",
     "LogBook",

@@ -18,11 +18,10 @@ import pytest
 
 from deploy.container.health import problem_at
 from deploy.container.range_proxy import configuration
-from deploy.lab.cache_server import CacheServer
 from deploy.machine.commands import need
 from deploy.machine.polling import poll
 from services.core.deployments.pull_tokens import PullTokens
-from tests.laboratory import Lab, RegistryServer, free_port
+from tests.laboratory import CacheServer, Lab, RegistryServer, free_port
 
 KEY = "0123456789abcdef" * 3
 LAYER = b"a layer of web" * 100

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from deploy.container.registry_cache import configuration
-from deploy.lab.cache_server import CacheServer
 from deploy.machine.polling import poll
 from tests.integration.stack.raw_registry import Answer, ask, digest_of, put_blob, put_image
-from tests.laboratory import EngineServer, Lab, RegistryServer
+from tests.laboratory import CacheServer, EngineServer, Lab, RegistryServer
 
 pytestmark = pytest.mark.real
 
