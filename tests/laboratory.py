@@ -6,6 +6,8 @@ from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer, Valve
 from deploy.lab.cache_server import CacheServer
 from deploy.lab.engine_server import engine_answers
 from deploy.lab.erofs_tools import mkfs_erofs
+from deploy.lab.kubernetes_tools import VERSIONS as KUBERNETES_VERSIONS
+from deploy.lab.kubernetes_tools import KubernetesTools, kubernetes_tools
 from deploy.lab.laboratory import marked_processes
 from deploy.lab.logbook import LogBook, Mark
 from deploy.lab.object_storage import ObjectStorage
@@ -17,10 +19,12 @@ from deploy.lab.swarm_node import SwarmNode, swarm_node
 from deploy.lab.system import System
 
 __all__ = [
+    "KUBERNETES_VERSIONS",
     "ROOT",
     "SERVICE",
     "CacheServer",
     "EngineServer",
+    "KubernetesTools",
     "Lab",
     "LogBook",
     "Mark",
@@ -36,6 +40,7 @@ __all__ = [
     "Valve",
     "engine_answers",
     "free_port",
+    "kubernetes_tools",
     "marked_processes",
     "mkfs_erofs",
     "plain_environment",
