@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import Counter, Gauge, Histogram
 
 from deploy.machine.commands import need
@@ -63,6 +66,32 @@ def test_the_dashboard_shows_every_metric() -> None:
     shown = {name for _, text in _expressions() for name, _ in _METRIC.findall(text)}
     families = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in _series()}
     assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in shown} == families
+
+
+def test_grafana_knows_every_field_of_the_dashboard() -> None:
+    """Read as Grafana's own types and written again, nothing of it is lost or another."""
+    register_default_plugins()
+    told = json.loads((FOLDER / "dashboard.json").read_text())
+    again = json.loads(json.dumps(Dashboard.from_json(told), cls=JSONEncoder))
+    assert list(_lost(told, again)) == []
+    told["panels"][1]["fieldConfigg"] = {}
+    again = json.loads(json.dumps(Dashboard.from_json(told), cls=JSONEncoder))
+    assert list(_lost(told, again)) == ["$.panels[1].fieldConfigg"]
+
+
+def _lost(told: Any, again: Any, place: str = "$") -> Iterator[str]:  # Any: JSON of whatever shape
+    """Where `again` has not what `told` has; more than that it may have."""
+    if isinstance(told, dict) and isinstance(again, dict):
+        for name, value in told.items():
+            if name in again:
+                yield from _lost(value, again[name], f"{place}.{name}")
+            else:
+                yield f"{place}.{name}"
+    elif isinstance(told, list) and isinstance(again, list) and len(told) == len(again):
+        for index, (value, found) in enumerate(zip(told, again, strict=True)):
+            yield from _lost(value, found, f"{place}[{index}]")
+    elif told != again:
+        yield place
 
 
 def test_panels_have_places_and_names_of_their_own() -> None:

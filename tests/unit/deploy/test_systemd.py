@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+from deploy.machine.commands import need
 from services.bootstrap import ROLES
 from services.settings import Settings
 from tests.unit.test_compose import SERVICES
@@ -36,6 +40,26 @@ def test_a_role_with_more_rights_has_those_of_the_stack() -> None:
         assert role in ROLES
         (given,) = _values((folder / "rights.conf").read_text(), "CapabilityBoundingSet")
         assert set(given.split()) == {f"CAP_{power}" for power in SERVICES[role]["cap_add"]}
+
+
+def test_systemd_finds_the_units_right(tmp_path: Path) -> None:
+    """`systemd-analyze verify` of an instance with each drop-in, and of one without: not one line about them."""
+    units = tmp_path / "units"
+    shutil.copytree(FOLDER, units)
+    (units / "cyroid-images@.service").write_text(
+        UNIT.replace(_values(UNIT, "ExecStart")[0], "/bin/true")  # the program is not installed here
+    )
+    names = [f"cyroid-images@{role}.service" for role in ("tracker", "registry-pusher", "layer-mounter")]
+    done = subprocess.run(
+        [need("systemd-analyze", "systemd"), "verify", *names],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if str(units) in line or "cyroid-images" in line] == []
 
 
 def test_images_say_what_they_are() -> None:

@@ -92,3 +92,22 @@ def test_other_assumptions_can_be_given(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["--hosts", "0"])
     assert "greater than 0" in capsys.readouterr().err
+
+
+def test_the_page_on_peers_has_the_models_figures() -> None:
+    """docs/peer-to-peer.md: how long until all ranges have it, and how long the bytes alone take."""
+    page = (ROOT / "docs/peer-to-peer.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+ \w+) \| ([\d.]+ \w+) \| ([\d.]+ min) \|", page, re.MULTILINE)
+    assert len(rows) == 8
+    unpacking = {"slots", "host's cores", "host's disk"}
+    for number, (hosts, *told) in enumerate(rows):
+        site = replace(SITE, hosts=int(hosts.replace(",", "")))
+        for name, text in zip(("flat caches", "two levels", "peer to peer"), told, strict=True):
+            found = ARRANGEMENTS[name](site)
+            bytes_alone = max(seconds for bound, seconds in found.shares.items() if bound not in unpacking)
+            amount, unit = text.split()
+            seconds = float(amount) * (3600 if unit == "h" else 60)
+            assert seconds == pytest.approx(found.seconds if number < 4 else bytes_alone, rel=0.05), (hosts, name)
+    for name, told in (("flat caches", "105"), ("two levels", "1,680")):
+        assert f"{most_hosts(ARRANGEMENTS[name], SITE):,}" == told
+        assert f"at {told}" in page
