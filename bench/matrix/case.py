@@ -2,10 +2,12 @@
 
 `python -m bench matrix [--hosts KIND,…] [--ranges KIND,…]`. Each kind of host engine gets a system of its own with a
 range of each kind; each image goes to all ranges at once. A cell is right if the image came as it was to come, with no
-layer more than that takes, and the range's engine gives out the same files (`docker export`) as the host's.
+layer more than that takes, and the range's engine gives out the same files (`docker export`) as the host's. Where the
+image's layers are mounted, or others are on top of such ones, a container in the range also sees the same files as one
+on the host, to the nanosecond and the last attribute (`bench.matrix.files`).
 
-A containerd store proves that it has an image by the manifest's digest, which only the registry knows: asked again with
-the registry stopped, such a range is sent the config once more, and no layer.
+A host on a containerd store has its layers compressed, and so has the registry: those are not mounted but pulled, and
+the outcome says so.
 """
 
 from __future__ import annotations
@@ -13,17 +15,23 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.matrix.content import content_digest, import_base, layer_file
+from bench.matrix.files import differences, keeper, seen
 from bench.matrix.report import Cell, Sent, Way, table
 from deploy.lab import EngineServer, Lab
+from deploy.lab.erofs_tools import mkfs_erofs
+from deploy.lab.logbook import LogBook
+from deploy.lab.role_server import RoleServer
 from deploy.lab.system import System
 from deploy.machine.commands import MachineError
+from deploy.machine.polling import poll
+from events.messages import AgentStarted
 
 #: Kind → version (None: the machine's own), containerd store.
 KINDS: Mapping[str, tuple[str | None, bool]] = {
@@ -47,7 +55,8 @@ class Scene:
     step: str = ""
 
 
-#: In this order: each finds in the ranges what those before it brought. The registry stops before the first tar.
+#: In this order: each finds in the ranges what those before it brought. The registry runs for `registry` and `mounted`,
+#: the layer-mounter for `mounted` alone.
 SCENES = (
     Scene("registry", "everything", "a:1", "base-a:1", "COPY layer /one"),
     Scene("registry", "nothing", "a:1"),
@@ -58,7 +67,15 @@ SCENES = (
     Scene("thin tar", "new layer", "b:2", "b:1", "COPY layer /two"),
     Scene("thin tar", "new config", "b:3", "b:2", "LABEL three=yes"),
     Scene("thin tar", "new layer on pulled ones", "a:4", "a:3", "COPY layer /four"),
+    Scene("mounted", "everything", "c:1", "base-c:1", "COPY layer /one"),
+    Scene("mounted", "nothing", "c:1"),
+    Scene("mounted", "new layer", "c:2", "c:1", "COPY layer /two"),
+    Scene("mounted", "new config", "c:3", "c:2", "LABEL three=yes"),
+    Scene("mounted", "new layer on pulled ones", "a:5", "a:3", "COPY layer /five"),
+    Scene("registry", "new layer on mounted ones", "c:4", "c:3", "COPY layer /four"),
+    Scene("thin tar", "new layer on mounted ones", "c:5", "c:4", "COPY layer /five"),
 )
+_UP_SECONDS = 120
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
@@ -74,8 +91,8 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
         for number, host in enumerate(hosts):
             sys.stderr.write(f"from {host}\n")
-            with Lab(Path(folder, str(number))) as lab:
-                for cell in _from_host(lab, host, ranges):
+            with Lab(Path(folder, str(number))) as lab, mkfs_erofs(lab.cache) as program:
+                for cell in _from_host(lab, host, ranges, program):
                     sys.stderr.write(f"  {cell.line()}\n")
                     cells.append(cell)
     sys.stderr.write("\n" + table(cells) + "\n")
@@ -88,46 +105,82 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _from_host(lab: Lab, host: str, kinds: Sequence[str]) -> Iterator[Cell]:
+def _from_host(lab: Lab, host: str, kinds: Sequence[str], mkfs: Path) -> Iterator[Cell]:
     """All cells of one kind of host engine."""
-    source = _engine(lab, "host", host)
+    assert lab.layers.is_dir()  # made before the engines start
     # Range ids are parts of keys and URLs, so a plain word stands for a kind.
-    ranges = {f"range-{number}": _engine(lab, f"range-{number}", kind) for number, kind in enumerate(kinds)}
-    system = System(lab=lab, redis=lab.redis(), registry=lab.registry(), host=source, ranges=ranges)
+    names = [f"range-{number}" for number in range(len(kinds))]
+    source = _engine(lab, "host", host)
+    ranges = {name: _engine(lab, name, kind, lab.shown(name)) for name, kind in zip(names, kinds, strict=True)}
+    system = System(lab=lab, redis=lab.redis(), registry=lab.registry(), host=source, ranges=ranges, mkfs_erofs=mkfs)
     system.services()
+    mounter = system.services("layer-mounter", name="mounter")
     for range_id in ranges:
         system.agent(range_id)
-    for name in ("base-a:1", "base-b:1"):
+    for name in ("base-a:1", "base-b:1", "base-c:1"):
         import_base(source, name)
-    for scene in SCENES:
-        if scene.way != "registry" and system.registry.running:
-            system.registry.stop()
-        if scene.base:
-            _build(lab, source, scene)
-        wanted = content_digest(source, scene.image)
-        asked = [("deploy", range_id, scene.image, "--timeout", "120") for range_id in ranges]
-        for engine, kind, said in zip(ranges.values(), kinds, system.cli_together(asked, seconds=150), strict=True):
-            image = said.data["images"][0] if said.status == 0 else {}
-            problem = (
-                f"exit status {said.status}" if said.status else _wrong(scene, image, engine, wanted, KINDS[kind][1])
-            )
-            yield Cell(
-                host=host,
-                range=kind,
-                way=scene.way,
-                sent=scene.sent,
-                how=image.get("how", "failed"),
-                received_bytes=image.get("sent_bytes", 0),
-                layers_reused=image.get("layers_reused", 0),
-                layers_total=image.get("layers_total", 0),
-                seconds=round(image.get("seconds", 0.0), 3),
-                problem=f"{problem} ({' '.join(said.talk.split())})" if problem else None,
-            )
+    with system.logbook() as book:
+        _wait(lambda: _able(system, book) == set(ranges), "the ranges are not shown layers")
+        for scene in SCENES:
+            _arrange(system, book, mounter, scene.way)
+            if scene.base:
+                _build(lab, source, scene)
+            yield from _cells(system, scene, host, kinds)
 
 
-def _engine(lab: Lab, name: str, kind: str) -> EngineServer:
+def _able(system: System, book: LogBook) -> set[str]:
+    """Ranges whose agents said that their engines take mounted layers."""
+    outboxes = {system.streams.outbox(range_id): "0-0" for range_id in system.ranges}
+    return {message.range_id for message in book.find(AgentStarted, outboxes, lambda m: m.mounts_layers)}
+
+
+def _arrange(system: System, book: LogBook, mounter: RoleServer, way: Way) -> None:
+    """Have registry and layer-mounter run or not, as this way needs it."""
+    for server, runs in ((system.registry, way in {"registry", "mounted"}), (mounter, way == "mounted")):
+        if runs:
+            server.start()
+        else:
+            server.stop()
+    _wait(lambda: book.mounts() == (way == "mounted"), "the layer-mounter's heartbeat is not as it should be")
+
+
+def _wait(holds: Callable[[], bool], why_not: str) -> None:
+    if not poll(holds, seconds=_UP_SECONDS):
+        raise MachineError(why_not)
+
+
+def _cells(system: System, scene: Scene, host: str, kinds: Sequence[str]) -> Iterator[Cell]:
+    """One scene, to all ranges at once."""
+    wanted = content_digest(system.host, scene.image)
+    files = seen(system.host, scene.image, keeper(system.lab)) if _is_on_mounts(scene) else None
+    asked = [("deploy", range_id, scene.image, "--timeout", "120") for range_id in system.ranges]
+    answers = system.cli_together(asked, seconds=150)
+    for engine, kind, said in zip(system.ranges.values(), kinds, answers, strict=True):
+        image = said.data["images"][0] if said.status == 0 else {}
+        problem = f"exit status {said.status}" if said.status else _wrong(scene, image, engine, wanted, KINDS[host][1])
+        if files is not None and problem is None:
+            problem = "; ".join(differences(files, seen(engine, scene.image, keeper(system.lab)))) or None
+        yield Cell(
+            host=host,
+            range=kind,
+            way=scene.way,
+            sent=scene.sent,
+            how=image.get("how", "failed"),
+            received_bytes=image.get("sent_bytes", 0),
+            layers_reused=image.get("layers_reused", 0),
+            layers_total=image.get("layers_total", 0),
+            seconds=round(image.get("seconds", 0.0), 3),
+            problem=f"{problem} ({' '.join(said.talk.split())})" if problem else None,
+        )
+
+
+def _is_on_mounts(scene: Scene) -> bool:
+    return scene.way == "mounted" or scene.sent == "new layer on mounted ones"
+
+
+def _engine(lab: Lab, name: str, kind: str, shown: Path | None = None) -> EngineServer:
     version, containerd_store = KINDS[kind]
-    return lab.engine(name, version=version, containerd_store=containerd_store)
+    return lab.engine(name, version=version, containerd_store=containerd_store, shown=shown)
 
 
 def _build(lab: Lab, host: EngineServer, scene: Scene) -> None:
@@ -139,22 +192,23 @@ def _build(lab: Lab, host: EngineServer, scene: Scene) -> None:
         host.docker("build", "--quiet", "--tag", scene.image, str(context))
 
 
-def _wrong(
-    scene: Scene, image: Mapping[str, Any], engine: EngineServer, wanted: str, containerd_store: bool
-) -> str | None:
-    """Why the cell is not right, None if it is."""
+def _wrong(scene: Scene, image: Mapping[str, Any], engine: EngineServer, wanted: str, compressed: bool) -> str | None:
+    """Why the cell is not right, None if it is. `compressed`: the host has its layers so."""
     how, total = image["how"], image["layers_total"]
     came, reused = image.get("sent_bytes", 0), image.get("layers_reused", 0)
-    unproven = containerd_store and scene.way != "registry"
-    there = scene.sent == "nothing" and not unproven
-    pulls = scene.way == "registry" and scene.sent != "new config"  # an archive of the config alone is as small
-    expected = "present" if there else "pulled" if pulls else "loaded"
-    lacked = {"everything": total, "nothing": 0, "new config": 0}.get(scene.sent, 1)
+    mounts = scene.way == "mounted" and not compressed
+    pulls = not scene.way.endswith("tar") and scene.sent != "new config"  # an archive of the config alone is as small
+    sent = "mounted" if mounts else "pulled" if pulls else "loaded"
+    expected = "present" if scene.sent == "nothing" else sent
+    lacked = 0 if mounts else {"everything": total, "nothing": 0, "new config": 0}.get(scene.sent, 1)
+    why_not = (image.get("not_mounted") or {}).get("message", "")
+    if ("compressed" in why_not) != (scene.way == "mounted" and compressed and expected != "present"):
+        return f"the reason why it was not mounted is {why_not!r}"
     if how != expected:
         return f"came as {how}, not {expected}"
     if total - reused != lacked:
         return f"{total - reused} of {total} layers were sent, not {lacked}"
-    if scene.sent in ("nothing", "new config") and came > _DESCRIPTION_BYTES:
+    if lacked == 0 and came > _DESCRIPTION_BYTES:
         return f"{came} bytes were sent for no layer"
     try:
         found = content_digest(engine, scene.image)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import struct
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.lab import EngineServer
@@ -15,8 +17,10 @@ from deploy.machine.commands import MachineError, need
 
 _LAYER_BYTES = 4_000_000
 _MOMENT = 1_600_000_000
+#: The file capability of `ping` (Linux, capability.h: revision 2, effective, CAP_NET_BIND_SERVICE).
+_NET_BIND = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 #: What an engine puts into every container by itself, each version its own way.
-_ENGINES_OWN = (".dockerenv", "dev", "etc", "proc", "sys")
+ENGINES_OWN = (".dockerenv", "dev", "etc", "proc", "sys")
 
 
 def import_base(host: EngineServer, name: str) -> None:
@@ -30,6 +34,12 @@ def import_base(host: EngineServer, name: str) -> None:
         _link(archive, "bin/soft", tarfile.SYMTYPE, "../bin/tool")
         _file(archive, f"data/{'long/' * 30}name", b"deep")
         _file(archive, "data/owned", b"somebody's", mode=0o640, owner=1234)
+        _file(
+            archive, "data/able", b"#!", mode=0o755, attributes={"security.capability": _NET_BIND, "user.note": b"n=\n"}
+        )
+        _node(archive, "data/null", tarfile.CHRTYPE, (1, 3))
+        _node(archive, "data/disk", tarfile.BLKTYPE, (7, 300))
+        _node(archive, "data/fifo", tarfile.FIFOTYPE, (0, 0))
         _file(archive, "data/bulk", random.Random(name).randbytes(_LAYER_BYTES))
     _docker(host, ["import", "-", name], packed.getvalue())
 
@@ -40,7 +50,9 @@ def layer_file(path: Path, seed: str) -> None:
 
 
 def content_digest(engine: EngineServer, image: str) -> str:
-    """A digest over every file that a container of the image would see: name, kind, mode, owner, time, content."""
+    """A digest over every file that a container of the image would see: name, kind, mode, owner, time, device number,
+    file capability, content.
+    """
     container = _docker(engine, ["create", "--network", "none", image, "nothing"]).decode().strip()
     try:
         exported = _docker(engine, ["export", container])
@@ -49,7 +61,7 @@ def content_digest(engine: EngineServer, image: str) -> str:
     lines = []
     with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
         for member in archive:
-            if member.name.partition("/")[0] in _ENGINES_OWN:
+            if member.name.partition("/")[0] in ENGINES_OWN:
                 continue
             content = archive.extractfile(member) if member.isreg() or member.islnk() else None
             digest = hashlib.sha256(content.read() if content else b"").hexdigest()
@@ -58,10 +70,12 @@ def content_digest(engine: EngineServer, image: str) -> str:
                 member.name,
                 kind,
                 member.linkname,
-                member.mode & 0o7777,
+                0 if member.issym() else member.mode & 0o7777,  # a link's mode means nothing
                 member.uid,
                 member.gid,
                 int(member.mtime),
+                (member.devmajor, member.devminor) if member.isdev() else None,
+                member.pax_headers.get("SCHILY.xattr.security.capability"),
             )
             lines.append(repr((*about, digest)))
     if not lines:
@@ -84,10 +98,26 @@ def _docker(engine: EngineServer, words: list[str], content: bytes = b"") -> byt
     return done.stdout
 
 
-def _file(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644, owner: int = 0) -> None:
+def _file(
+    archive: tarfile.TarFile,
+    name: str,
+    content: bytes,
+    *,
+    mode: int = 0o644,
+    owner: int = 0,
+    attributes: Mapping[str, bytes] | None = None,
+) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mode, member.uid, member.gid, member.mtime = len(content), mode, owner, owner, _MOMENT
+    member.pax_headers = {f"SCHILY.xattr.{key}": text.decode("latin1") for key, text in (attributes or {}).items()}
     archive.addfile(member, io.BytesIO(content))
+
+
+def _node(archive: tarfile.TarFile, name: str, kind: bytes, device: tuple[int, int]) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode, member.mtime = kind, 0o660, _MOMENT
+    member.devmajor, member.devminor = device
+    archive.addfile(member)
 
 
 def _folder(archive: tarfile.TarFile, name: str) -> None:

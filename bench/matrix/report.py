@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Way = Literal["registry", "thin tar", "full tar"]
-Sent = Literal["everything", "new layer", "new layer on pulled ones", "new config", "nothing"]
+Way = Literal["registry", "thin tar", "full tar", "mounted"]
+Sent = Literal[
+    "everything", "new layer", "new layer on pulled ones", "new layer on mounted ones", "new config", "nothing"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class Cell:
     def line(self) -> str:
         result = "ok" if self.problem is None else f"WRONG: {self.problem}"
         came = f"{self.how} {self.received_bytes:>9} bytes {self.seconds:6.2f} s"
-        return f"{self.range:<16} {self.way:<9} {self.sent:<25} {came}  {result}"
+        return f"{self.range:<16} {self.way:<9} {self.sent:<26} {came}  {result}"
 
 
 def table(cells: Sequence[Cell]) -> str:

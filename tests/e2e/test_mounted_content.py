@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bench.matrix.content import import_base
+from bench.matrix.files import differences, keeper, seen
 from services.adapters.engine import DockerEngine
 from tests.e2e.mounted import logs_of
 from tests.e2e.scene import Scene
@@ -66,3 +68,20 @@ async def test_hard_layers_are_the_same_files(mounted: Scene, unique: str) -> No
             engine_of.docker("save", "--output", str(archive), name)
             assert saved_layers(archive) == set(images[kind].diff_ids), (range_id, kind)
         engine_of.docker("rmi", *wanted[range_id].values())
+
+
+def test_a_container_sees_what_one_on_the_host_sees(mounted: Scene) -> None:
+    """Mode, owner, time, attributes, devices, hard and symbolic links and bytes: on each engine, for a pick of the
+    cells that `python -m bench matrix` runs.
+    """
+    system, program = mounted.system, keeper(mounted.system.lab)
+    name = f"{mounted.name}:1"
+    import_base(system.host, name)
+    expected = seen(system.host, name, program)
+    begun = {range_id: mounted.begin(range_id, name) for range_id in system.ranges}
+    for range_id, deployment_id in begun.items():
+        (image,) = mounted.ended(deployment_id).images
+        assert (image.how, image.not_mounted) == ("mounted", None), (range_id, logs_of(system))
+        assert differences(expected, seen(system.ranges[range_id], name, program)) == [], range_id
+    assert expected["data/able"].attributes[0][0] == "security.capability"
+    assert expected["bin/tool"].links == ("bin/hard", "bin/tool")

@@ -16,6 +16,7 @@ from services.core.deployments.state_table import Cause
 from services.core.deployments.transition_builder import CommandEffect, MountEffect, Transition, TransitionBuilder
 from services.core.images.image import Store
 from services.core.mounts.layer_mounts import unmountable
+from services.errors import LayersNotMounted
 
 _LATE = Failure(
     code="mount_stalled", message="the layers were not mounted in time: see the layer-mounter", retryable=True
@@ -43,10 +44,14 @@ def admit(
             continue
         if image.by_tar or registry is None:
             _begin(draft, index, registry, "slot free, by tar")
-        elif mountable is not None and image.not_mounted is None and unmountable(registry.layers) is None:
-            _mount(draft, index, registry, mountable)
-        else:
-            _begin(draft, index, registry, "slot free")
+            continue
+        if mountable is not None and image.not_mounted is None:
+            why_not = unmountable(registry.layers)
+            if why_not is None:
+                _mount(draft, index, registry, mountable)
+                continue
+            draft.change(index, not_mounted=LayersNotMounted(why_not).failure())
+        _begin(draft, index, registry, "slot free")
     return draft.done()
 
 

@@ -190,7 +190,7 @@ def _ready(draft: TransitionBuilder, index: int, message: ImageReady, arrived_at
         received_bytes=message.received_bytes,
         layers_reused=message.layers_reused,
         layers_total=message.layers_total,
-        not_mounted=message.not_mounted or image.not_mounted,
+        not_mounted=None if message.how in {"present", "retagged"} else message.not_mounted or image.not_mounted,
     )
 
 

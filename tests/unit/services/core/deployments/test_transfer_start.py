@@ -132,10 +132,15 @@ def test_what_the_host_did_not_mount_is_not_called_mounted() -> None:
 
 
 def test_packed_layers_are_not_mounted() -> None:
-    """The kernel mounts a plain tar alone."""
+    """The kernel mounts a plain tar alone. It is said where they could have been mounted, and where they were sent."""
     packed = dataclasses.replace(REGISTRY, layers=(Layer(digest=OTHER, diff_id=LAYER, size_bytes=10, codec="zstd"),))
     step = admit(queued(), {0: packed}, NOW, POLICY, mountable="containerd")
-    assert only(step.deployment).state == "pulling"
+    image = only(step.deployment)
+    assert (image.state, image.not_mounted and image.not_mounted.code) == ("pulling", "layers_not_mounted")
+    assert only(admit(queued(), {0: packed}, NOW, POLICY).deployment).not_mounted is None
+    for how, why in (("pulled", image.not_mounted), ("present", None)):
+        ready = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how=how)
+        assert only(agent_said(step.deployment, ready, NOW, POLICY).deployment).not_mounted == why
 
 
 def test_an_image_that_is_being_mounted_meets_what_a_transfer_meets() -> None:
