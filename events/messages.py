@@ -603,6 +603,7 @@ class AgentStarted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     `mounts_layers`: its engine takes layers as folders that the host mounts for it. `proxy`, `no_proxy`: the HTTP proxy
     through which the engine pulls, without its password, and what is excepted. `host`: the host that it runs on, which
     the range gateway of that host says in its place. `gives_images`: the agent knows `image.save_requested`.
+    `unreadable_layers`: diff IDs of mounted layers that images of the engine stand on, and that are not mounted.
     """
 
     range_id: Identifier
@@ -617,13 +618,18 @@ class AgentStarted(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     no_proxy: Annotated[str, Meta(max_length=PROXY_LIMIT)] = ""
     host: Identifier | None = None
     gives_images: bool = False
+    unreadable_layers: tuple[Digest, ...] = ()
 
 
 class ImagesChanged(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="agent.images_changed.v1"):
-    """The range's engine has other images than its agent reported last. Lists all of them, those without a name too."""
+    """The range's engine has other images than its agent reported last. Lists all of them, those without a name too.
+
+    `unreadable_layers` as in `agent.started`; a change of these alone is told as well.
+    """
 
     range_id: Identifier
     images: tuple[PresentImage, ...] = ()
+    unreadable_layers: tuple[Digest, ...] = ()
 
 
 class TarRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.tar_requested.v1"):

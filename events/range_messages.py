@@ -56,8 +56,10 @@ def bounded(message: Message) -> Message:
             names = (message.engine_id, message.engine_version, message.platform)
             _short("engine_id, engine_version and platform", names)
             _images(message.images)
+            _many("unreadable_layers", message.unreadable_layers, LAYERS)
         case ImagesChanged():
             _images(message.images)
+            _many("unreadable_layers", message.unreadable_layers, LAYERS)
         case TarRequested():
             _many("diff_ids", message.diff_ids, LAYERS)
             return replace(message, reason=_cut(message.reason))

@@ -15,6 +15,7 @@ from events.messages import Layer, PresentImage
 from services.core.builds.options import BuildOptions
 from services.core.images.image import EngineImage, EngineInfo, Store
 from services.core.images.manifests import Descriptor, Manifest
+from services.core.mounts.problems import MountProblem
 from services.core.mounts.records import ShownLayers
 from services.core.ranges.ranges import DesiredImage
 
@@ -211,8 +212,8 @@ class LayerMounts(Protocol):
     async def shown(self) -> dict[str, ShownLayers]:
         """What each range is shown, by its id."""
 
-    async def restore(self) -> list[str]:
-        """Repair what is mounted; one line for each mount that could not be repaired.
+    async def restore(self) -> list[MountProblem]:
+        """Repair what is mounted; what could not be repaired, and layers whose blobs are not what they were.
 
         Raises LayersNotMounted where nothing can be mounted at all.
         """
@@ -244,3 +245,6 @@ class LayerPlacer(Protocol):
 
     async def forget(self, grants: Mapping[str, str]) -> None:
         """Forget folders that the host was told about; one that was shown for another transfer since then stays."""
+
+    async def unreadable(self) -> tuple[str, ...]:
+        """Diff IDs of layers in the engine's store that stand on folders which are not mounted here, or covered."""

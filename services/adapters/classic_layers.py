@@ -25,8 +25,9 @@ import msgspec
 from events.malformed import MALFORMED
 from events.messages import Layer
 from services.adapters.engine_restart import EngineRestart
+from services.adapters.kernel_mounts import FILE_SYSTEM, not_mounted
 from services.adapters.placed_layers import PlacedLayersFile
-from services.core.mounts.layer_mounts import LayerMount, hex_digits, layer_mounts
+from services.core.mounts.layer_mounts import LayerMount, diff_ids_of, hex_digits, layer_mounts
 from services.errors import LayersNotMounted
 
 _IMAGE = "image/overlay2"
@@ -83,6 +84,13 @@ class ClassicLayers:
     async def forget(self, grants: Mapping[str, str]) -> None:
         async with self._changing:
             await asyncio.to_thread(self._file.change, lambda placed: placed.without(grants))
+
+    async def unreadable(self) -> tuple[str, ...]:
+        layers = self._shown / "layers"
+        found = await asyncio.to_thread(
+            lambda: not_mounted(self._shown, {layers / name for name in self._used()}, FILE_SYSTEM)
+        )
+        return diff_ids_of(folder.name for folder in found)
 
     # ---- inside ----
 

@@ -21,9 +21,10 @@ from uuid import uuid4
 
 from events.messages import Layer
 from services.adapters.containerd import Containerd
+from services.adapters.kernel_mounts import FILE_SYSTEM, not_mounted
 from services.adapters.placed_layers import PlacedLayersFile
 from services.core.mounts.erofs_blob import FILE_NAME
-from services.core.mounts.layer_mounts import LayerMount, hex_digits, layer_mounts
+from services.core.mounts.layer_mounts import LayerMount, diff_ids_of, hex_digits, layer_mounts
 from services.errors import LayersNotMounted
 
 #: What a killed agent left is collected after this.
@@ -88,6 +89,10 @@ class ContainerdLayers:
         async with self._changing:
             await asyncio.to_thread(self._file.change, lambda placed: placed.without(grants))
 
+    async def unreadable(self) -> tuple[str, ...]:
+        found = await asyncio.to_thread(lambda: not_mounted(self._shown, set(self._folders()), FILE_SYSTEM))
+        return diff_ids_of(folder.name for folder in found)
+
     # ---- inside ----
 
     def _check(self, mount: LayerMount) -> None:
@@ -128,14 +133,18 @@ class ContainerdLayers:
 
     def _used(self) -> Iterator[str]:
         """Names of the folders that links of the store lead to; a layer whose tar is used is used."""
+        return (folder.name for folder in self._folders())
+
+    def _folders(self) -> Iterator[Path]:
+        """The folders that links of the store lead to."""
         layers = self._shown / "layers"
         for snapshot in (self._store / _SNAPSHOTS).glob("*"):
             link = snapshot / "fs"  # not in the pattern: that finds no link whose target is not there
             if link.is_symlink() and (target := link.readlink()).parent == layers:
-                yield target.name
+                yield target
         for link in (self._store / _BLOBS).glob("*"):
             if link.is_symlink() and link.readlink().is_relative_to(self._shown):
-                yield link.name
+                yield link.readlink().parent
 
 
 def lease_of(transfer_id: str) -> str:

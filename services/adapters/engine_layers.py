@@ -51,6 +51,9 @@ class EngineLayers:
         if self._chosen is not None:
             await self._chosen.forget(grants)
 
+    async def unreadable(self) -> tuple[str, ...]:
+        return await self._chosen.unreadable() if self._chosen is not None else ()
+
     async def _placer(self) -> LayerPlacer:
         return self._chosen or await self._look()
 

@@ -11,12 +11,14 @@ import ctypes
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 READ_ONLY, NO_DEVICES, BIND, SHARED = 1, 4, 4096, 1 << 20
+#: The kind of all that ranges are shown.
+FILE_SYSTEM = "erofs"
 _DETACH, _NO_FOLLOW = 2, 8
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -58,6 +60,14 @@ def mounts_below(folder: Path) -> list[MountPoint]:
         if path == folder or folder in path.parents:
             found.append(MountPoint(path=path, device=words[2], kind=kind, source=_unescaped(source)))
     return found
+
+
+def not_mounted(root: Path, folders: Set[Path], kind: str) -> list[Path]:
+    """Those of `folders`, all below `root`, at which no file system of this kind is what is seen."""
+    if not folders:
+        return []
+    table = MountTable(root)
+    return [folder for folder in sorted(folders) if [one.kind for one in table.at(folder)[-1:]] != [kind]]
 
 
 class MountTable:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from services.adapters.layer_views import KINDS, Kind, View, bind, kind_of, unbi
 from services.adapters.shown_layers_files import ShownLayersFiles
 from services.core.images.image import Store
 from services.core.mounts.layer_mounts import hex_digits, layer_mounts
+from services.core.mounts.problems import MountProblem, blob_problem
 from services.core.mounts.records import ShownLayers
 from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
@@ -111,8 +112,8 @@ class LayerFolder:
         """What each range is shown."""
         return await asyncio.to_thread(self._records.read_all)
 
-    async def restore(self) -> list[str]:
-        """Repair the differences between mounts and records; one line for each that could not be repaired.
+    async def restore(self) -> list[MountProblem]:
+        """Repair the differences between mounts and records; what could not be repaired, and blobs that are not right.
 
         Raises LayersNotMounted.
         """
@@ -200,16 +201,29 @@ class LayerFolder:
             with Place.open(self._folder, view.kind) as place:
                 unbind(place, view.name)
 
-    def _mount_all(self, records: Iterable[ShownLayers]) -> list[str]:
-        problems, table = [], MountTable(self._folder)
+    def _mount_all(self, records: Iterable[ShownLayers]) -> list[MountProblem]:
+        problems, table = list[MountProblem](), MountTable(self._folder)
         for shown in records:
             for view, layer in views_of(shown).items():
                 try:
                     self._mount(shown.range_id, view, layer, table)
                 except OSError as problem:
                     self._unbind_views(shown.range_id, {view}, all_of_them=False)
-                    problems.append(f"range {shown.range_id} is not shown {view.kind}/{view.name}: {problem}")
+                    why = f"{view.kind}/{view.name} cannot be mounted: {problem}"
+                    problems.append(_problem(shown, layer, why))
+            problems += self._blob_problems(shown, {one.diff_id for one in problems if one.range_id == shown.range_id})
         return problems
+
+    def _blob_problems(self, shown: ShownLayers, told: Set[str]) -> Iterator[MountProblem]:
+        """Blobs behind what a range is shown that are gone or cut off, but for layers that were told."""
+        for layer in dict.fromkeys(one.layer for one in shown.layers.values()):
+            try:
+                found = self._blob(layer.digest).stat().st_size
+            except OSError:
+                found = None
+            why = blob_problem(layer, found) if layer.diff_id not in told else None
+            if why is not None:
+                yield _problem(shown, layer, why)
 
     def _mount(self, range_id: str, view: View, layer: Layer | None, table: MountTable) -> None:
         """Mount a file system and the range's view of it, unless they are mounted already."""
@@ -290,3 +304,7 @@ class LayerFolder:
     def _blob(self, digest: str) -> Path:
         digits = hex_digits(digest)
         return self._storage / _BLOBS / digits[:2] / digits / "data"
+
+
+def _problem(shown: ShownLayers, layer: Layer | None, why: str) -> MountProblem:
+    return MountProblem(range_id=shown.range_id, diff_id=layer.diff_id if layer else "", why=why)

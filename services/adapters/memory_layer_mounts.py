@@ -10,6 +10,7 @@ from events.messages import Layer, PresentImage
 from services.core.images.image import Store
 from services.core.images.manifests import sha256
 from services.core.mounts.layer_mounts import layer_mounts
+from services.core.mounts.problems import MountProblem, blob_problem
 from services.core.mounts.records import SeededImage, ShownLayers
 from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
@@ -58,8 +59,13 @@ class MemoryLayerMounts:
     async def shown(self) -> dict[str, ShownLayers]:
         return dict(self._records)
 
-    async def restore(self) -> list[str]:
-        return []
+    async def restore(self) -> list[MountProblem]:
+        return [
+            MountProblem(range_id=record.range_id, diff_id=shown.layer.diff_id, why=why)
+            for record in self._records.values()
+            for shown in record.layers.values()
+            if (why := blob_problem(shown.layer, shown.layer.size_bytes if shown.layer.digest in self.blobs else None))
+        ]
 
     def _record(self, range_id: str) -> ShownLayers:
         return self._records.get(range_id, ShownLayers(range_id=range_id))

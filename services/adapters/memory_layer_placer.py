@@ -13,7 +13,7 @@ from events.messages import Layer
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
 from services.adapters.placed_layers import PlacedLayers
-from services.core.mounts.layer_mounts import layer_mounts
+from services.core.mounts.layer_mounts import diff_ids_of, layer_mounts
 from services.errors import LayersNotMounted
 
 
@@ -69,6 +69,10 @@ class MemoryLayerPlacer:
 
     async def forget(self, grants: Mapping[str, str]) -> None:
         self._change(lambda placed: placed.without(grants))
+
+    async def unreadable(self) -> tuple[str, ...]:
+        gone = await missing(self._engine(), self._range_id, self._mounts)
+        return diff_ids_of(gone)
 
     def _change(self, change: Callable[[PlacedLayers], PlacedLayers]) -> None:
         store = self._engine().store

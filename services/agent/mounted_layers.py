@@ -11,12 +11,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from events.messages import Failure, LoadOffered, PullRequested
+from events.range_messages import LAYERS
 from services.errors import LayersNotMounted
 from services.ports import LayerPlacer
 
 #: The pull is as good as ever by then; placing 120 layers takes less than a second.
 PLACE_SECONDS = 60.0
 SETTLE_SECONDS = 20.0
+
+
+async def unreadable(placer: LayerPlacer | None) -> tuple[str, ...]:
+    """Mounted layers of the engine that cannot be read, as far as a message has room."""
+    if placer is not None:
+        with suppress(OSError):  # of a store that cannot be looked into, nothing is known
+            return (await placer.unreadable())[:LAYERS]
+    return ()
 
 
 class Placement:

@@ -51,6 +51,7 @@ from services.agent.cancellation import Cancellation, Cancelled
 from services.agent.heartbeat_writer import HeartbeatInterval, HeartbeatWriter
 from services.agent.image_sending import ImageSending
 from services.agent.layer_release import LayerRelease
+from services.agent.mounted_layers import unreadable
 from services.agent.pull import Patience
 from services.agent.transfers import Answer, Request, Transfers
 from services.core.images.image import EngineInfo
@@ -97,7 +98,7 @@ class Agent:
         self._source = f"agent@{range_id}"
         lasts = MISSED_BEATS * self._pulse.beat_seconds + self._pulse.answer_seconds
         self._heartbeat = HeartbeatWriter(bus, streams.alive(range_id), range_id=range_id, lasts_seconds=lasts)
-        self._told: tuple[PresentImage, ...] | None = None
+        self._told: tuple[tuple[PresentImage, ...], tuple[str, ...]] | None = None
         self._cancellation, self._placer = Cancellation(), placer
         self._sending = ImageSending(engine, range_id)
         self._transfers = Transfers(engine=engine, range_id=range_id, patience=patience or Patience(), placer=placer)
@@ -255,6 +256,7 @@ class Agent:
             proxy=info.proxy[:PROXY_LIMIT],
             no_proxy=info.no_proxy[:PROXY_LIMIT],
             gives_images=True,
+            unreadable_layers=await unreadable(self._placer),
         )
         await self._tell(message, looked_at)
         self._log.info("announced", engine=info.version, store=info.store, images=len(images))
@@ -267,8 +269,10 @@ class Agent:
                 async with asyncio.timeout(self._pulse.inspect_seconds):
                     looked_at = datetime.now(UTC)
                     images = present(await self._engine.images())
-                    if self._told is not None and images != self._told:
-                        await self._tell(ImagesChanged(range_id=self._range_id, images=images), looked_at)
+                    layers = await unreadable(self._placer)
+                    if self._told is not None and (images, layers) != self._told:
+                        changed = ImagesChanged(range_id=self._range_id, images=images, unreadable_layers=layers)
+                        await self._tell(changed, looked_at)
             except (CyroidError, TimeoutError, BusError) as problem:
                 self._log.info("could not inspect the engine", why=str(problem) or "too slow")
 
@@ -280,7 +284,7 @@ class Agent:
         """A list is as old as its inspection: what came to the engine while it was made is newer."""
         envelope = Envelope(message=message, source=self._source, subject=self._range_id, time=looked_at)
         await self._bus.publish(self._streams.outbox(self._range_id), envelope)
-        self._told = message.images
+        self._told = (message.images, message.unreadable_layers)
 
 
 def _content(delivery: Delivery[Request]) -> str:

@@ -43,8 +43,8 @@ def verify(
     """Compare a range with its desired state.
 
     By default every image that was deployed to it is checked. Without --engine-url the last report of the range's agent
-    is used; its age is shown. The exit status is 5 if anything is missing, has other content, or is not known. Further
-    images are only noted.
+    is used; its age is shown. The exit status is 5 if anything is missing, has other content, stands on mounted layers
+    that cannot be read, or is not known. Further images are only noted.
 
     \b
     Examples:

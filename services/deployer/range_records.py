@@ -77,7 +77,9 @@ class RangeRecords:
         known = stored.value
         if known is None or said_at < (known.listed_at or known.started_at):
             return NOTHING  # of a range that has not announced itself, or overtaken by a later word
-        listed = msgspec.structs.replace(known, images=message.images, listed_at=said_at)
+        listed = msgspec.structs.replace(
+            known, images=message.images, listed_at=said_at, unreadable_layers=message.unreadable_layers
+        )
         return Outcome(records=(key.write(listed, expected=stored),))
 
     def _checked(self, delivery: Delivery[AgentStarted | ImagesChanged]) -> str:

@@ -8,8 +8,8 @@ emits     layers.mounted, layers.mount_failed
 The layer-mounters of all hosts share the outboxes: what a range gives back is passed on to the one of its host.
 
 What is shown is kept on the host's disk by the `LayerMounts` port, so that all of it can be made again without Redis.
-The blobs behind it are recorded for the collector, which keeps them. Of the images that a range should have, those that
-are shown are its seed: what its next engine starts with.
+The blobs behind it are recorded for the collector, which keeps them, and what cannot be read for `verify`. Of the
+images that a range should have, those that are shown are its seed: what its next engine starts with.
 This role runs once per host.
 
 **A range's outbox is hostile.** A range gives back its own folders only, and what it never gives back is let go when
@@ -31,6 +31,7 @@ from events.streams import Streams
 from events.subscription import Handlers, Subscription
 from events.task_group import TaskGroup
 from services.core.mounts.pins import MountKeys
+from services.core.mounts.problems import MountProblem
 from services.core.ranges.ranges import RangeKeys
 from services.errors import LayersNotMounted
 from services.layer_mounter.answers import mounted, not_mounted
@@ -72,6 +73,7 @@ class LayerMounter:
         self._finder = RangeFinder(bus=bus, streams=streams, clock=clock)
         self._able = asyncio.Event()
         self._preparation = Preparation(bus=bus, mounts=mounts, stream=streams.images, able=self._able.wait)
+        self._problems: list[MountProblem] = []
         self._log = get_logger(role=self.name, host=host)
 
     def subscriptions(self) -> Sequence[Subscription]:
@@ -119,8 +121,9 @@ class LayerMounter:
     async def _check(self) -> None:
         while True:
             try:
-                for problem in await self._mounts.restore():
-                    self._log.error("not mounted", why=problem)
+                self._problems = await self._mounts.restore()
+                for problem in self._problems:
+                    self._log.error("not readable", range=problem.range_id, layer=problem.diff_id, why=problem.why)
                 self._able.set()
                 await self._forget_ranges()
                 await self._forget_engines()
@@ -233,7 +236,9 @@ class LayerMounter:
 
     async def _pinned(self, *posts: Post) -> Outcome:
         """What is shown now, as the collector is to know it, with `posts`."""
-        return self._pins.pinned(self._host, (await self._mounts.shown()).values(), *posts)
+        shown = await self._mounts.shown()
+        problems = [one for one in self._problems if one.range_id in shown]
+        return self._pins.pinned(self._host, shown.values(), *posts, problems=problems)
 
     def _is_of(self, delivery: Delivery[LayersReleased | AgentStarted], range_id: str) -> bool:
         """Whether the message is about the range that published it; another host's layer-mounter has seen to that."""

@@ -2,7 +2,8 @@
 
 What it should have is the deployer's record of it, and for images that were named but never deployed there what the
 host's engine has under that name, or the registry. What it has is what the range itself reports: its engine is asked,
-or else the records of its agent's last report, which may be old.
+or else the records of its agent's last report, which may be old. What its layers stand on is reported by its agent and
+the host's layer-mounter in any case.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import msgspec
 
 from events.bus import BusClient
 from events.messages import PresentImage
-from events.records import load_both
+from events.records import load_all, load_both
 from events.streams import Streams
 from services.core.images.manifests import ImageConfig
 from services.core.images.read_model import RangeInventory, ReadModelKeys, present
 from services.core.images.references import Reference
+from services.core.mounts.pins import MountKeys
+from services.core.mounts.problems import unreadable
 from services.core.ranges.drift import DriftResult, RangeState, drift_of
 from services.core.ranges.ranges import DesiredImage, KnownRange, RangeKeys
 from services.core.ranges.unreferenced import UnreferencedImage
@@ -82,8 +85,9 @@ class Verifier:
         else:
             wanted = await self._wanted(range_id)
             inspect, as_of = (_engines(asked), None) if asked is not None else await self._records(range_id)
+        broken = await self._unreadable(range_id, state.known if state is not None else None)
         verdicts = [
-            drift_of(name, wanted.get(name) or await self._elsewhere(name), await inspect(name))
+            drift_of(name, wanted.get(name) or await self._elsewhere(name), await inspect(name), broken)
             for name in dict.fromkeys(names or sorted(wanted))
         ]
         unwanted = () if names else state.unreferenced if state else await self._beyond(range_id, asked)
@@ -94,6 +98,18 @@ class Verifier:
         held = RangeInventory.announced(range_id, present(await asked.images())) if asked is not None else None
         found = await in_ranges(self._bus, self._streams, [range_id], held=held)
         return found[0].images if found else ()
+
+    async def _unreadable(self, range_id: str, known: KnownRange | None) -> dict[str, str]:
+        """Why mounted layers of the range cannot be read, as its host's layer-mounter and its agent said last."""
+        known = known or (await self._range_keys.known(range_id).load(self._bus)).value
+        keys = MountKeys(self._streams.prefix)
+        hosts = await self._bus.members(keys.hosts)
+        stored = await load_all(self._bus, [keys.host(host) for host in hosts])
+        found = {host: one.value.problems for host, one in zip(hosts, stored, strict=True) if one.value is not None}
+        reported = known.unreadable_layers if known is not None else ()
+        own = [host for host in hosts if known is None or known.host in {"", host}]
+        beats = await self._bus.beats([self._streams.mounter_alive(host) for host in own]) if reported else []
+        return unreadable(range_id, found, reported, mounter_runs=any(beats))
 
     async def _wanted(self, range_id: str) -> dict[str, DesiredImage]:
         wanted = (await self._range_keys.wanted(range_id).load(self._bus)).value

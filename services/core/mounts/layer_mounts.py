@@ -8,7 +8,7 @@ the second occurrence of a layer in one image gets a file system of its own, `<h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from events.messages import Layer
@@ -58,3 +58,8 @@ def unmountable(layers: Sequence[Layer]) -> str | None:
 def hex_digits(digest: str) -> str:
     """`sha256:<hex>` → `<hex>`."""
     return digest.removeprefix("sha256:")
+
+
+def diff_ids_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The layers that folders of these names are of, each once, in order."""
+    return tuple(sorted({f"sha256:{name.partition('.')[0]}" for name in names}))

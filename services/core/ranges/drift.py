@@ -3,6 +3,7 @@
     ok              the name is there and means the wanted content
     missing         the name is not there
     other content   the name is there and means something else
+    unreadable      the wanted content is there, but of its mounted layers some cannot be read (docs/mounted-layers.md)
     unknown         nobody can say: what is wanted is not known, or what is there has no identity that can be compared
 
 The config digest decides where both sides know it, otherwise the diff IDs (`services.core.images.image`).
@@ -10,7 +11,9 @@ The config digest decides where both sides know it, otherwise the diff IDs (`ser
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -20,7 +23,7 @@ from services.core.images.read_model import RangeInventory
 from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange
 from services.core.ranges.unreferenced import UnreferencedImage
 
-Word = Literal["ok", "missing", "other content", "unknown"]
+Word = Literal["ok", "missing", "other content", "unreadable", "unknown"]
 
 
 class DriftResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +46,16 @@ class RangeState:
     unreferenced: tuple[UnreferencedImage, ...]
 
 
-def drift_of(reference: str, wanted: DesiredImage | None, found: PresentImage | None) -> DriftResult:
-    """Compare what is there under `reference` (None: nothing) with what should be there (None: not known)."""
+def drift_of(
+    reference: str,
+    wanted: DesiredImage | None,
+    found: PresentImage | None,
+    unreadable: Mapping[str, str] = MappingProxyType({}),
+) -> DriftResult:
+    """Compare what is there under `reference` (None: nothing) with what should be there (None: not known).
+
+    `unreadable` has why layers cannot be read in this range, by diff ID (`services.core.mounts.problems`).
+    """
     if wanted is None:
         found_id = found.image_id if found else None
         why = "neither a deployment, nor the host's engine, nor the registry says what it should be"
@@ -56,6 +67,9 @@ def drift_of(reference: str, wanted: DesiredImage | None, found: PresentImage | 
     same = wanted.image_id == found.image_id if by_config else _same_layers(wanted, found)
     word: Word = "unknown" if same is None else "ok" if same else "other content"
     why = "" if by_config else _UNTOLD if same is None else _BY_LAYERS
+    layer = next((one for one in wanted.diff_ids or found.diff_ids if one in unreadable), None)
+    if word == "ok" and layer is not None:
+        word, why = "unreadable", f"layer {layer} cannot be read: {unreadable[layer]}"
     return DriftResult(reference=reference, verdict=word, wanted=wanted_id, found=found.image_id, why=why)
 
 

@@ -82,7 +82,8 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent of a range said when it came up. `engine_id` changes when the range is recreated empty.
 
     `images` are those of `listed_at`, by the range's clock: of when it came up, or of a later look. `host` is where it
-    runs, empty where that was not said. `gives_images`: its agent sends images when it is asked to.
+    runs, empty where that was not said. `gives_images`: its agent sends images when it is asked to. `unreadable_layers`
+    are mounted layers of the engine that are not mounted, of `listed_at` as well.
     """
 
     range_id: str
@@ -99,6 +100,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     no_proxy: str = ""
     host: str = ""
     gives_images: bool = False
+    unreadable_layers: tuple[str, ...] = ()
 
     @classmethod
     def said(cls, message: AgentStarted, at: datetime) -> KnownRange:
@@ -116,6 +118,7 @@ class KnownRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             no_proxy=message.no_proxy,
             host=message.host or "",
             gives_images=message.gives_images,
+            unreadable_layers=message.unreadable_layers,
         )
 
 

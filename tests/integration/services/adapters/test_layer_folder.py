@@ -18,7 +18,7 @@ import pytest
 from events.messages import Layer
 from services.adapters.containerd_seed import seed_file
 from services.adapters.erofs_index import IndexMaker
-from services.adapters.kernel_mounts import mount, mounts_below, unmount
+from services.adapters.kernel_mounts import FILE_SYSTEM, mount, mounts_below, not_mounted, unmount
 from services.adapters.layer_folder import LayerFolder
 from services.core.archives.tar_split import decode, tar_size
 from services.core.images.image import Store
@@ -204,8 +204,36 @@ async def test_a_layer_whose_blob_is_gone_is_told_and_has_no_mount_point(host: H
         unmount(point.path)
     host.blob(layer.digest.removeprefix("sha256:")).unlink()
     problems = await host.make().restore()
-    assert len(problems) == 2
+    assert [(one.range_id, one.diff_id) for one in problems] == [("r-1", layer.diff_id)] * 2
     assert not host.view(layer).exists()
+
+
+async def test_a_blob_that_was_cut_off_or_removed_is_told(host: Host) -> None:
+    """What is mounted stays: of the first, what is left of it can be read, of the second everything."""
+    cut, gone = host.add(a_tar(b"cut" * 9000)), host.add(a_tar(b"gone"))
+    await show(host, cut, gone)
+    with host.blob(cut.digest.removeprefix("sha256:")).open("r+b") as blob:
+        blob.truncate(4096)
+    host.blob(gone.digest.removeprefix("sha256:")).unlink()
+    problems = {one.diff_id: one.why for one in await host.make().restore()}
+    assert problems.keys() == {cut.diff_id, gone.diff_id}
+    assert "4096 bytes" in problems[cut.diff_id]
+    assert host.view(cut).is_mount()
+    assert host.view(gone).is_mount()
+
+
+async def test_what_covers_a_layer_is_not_taken_for_it(host: Host) -> None:
+    """Where nothing is mounted, and where something else is; as an agent in the range looks."""
+    layer = host.add(a_tar())
+    await show(host, layer)
+    view, other = host.view(layer), host.folder / "ranges/r-1/layers/nothing"
+    assert not_mounted(host.folder, {view, other}, FILE_SYSTEM) == [other]
+    mount(Path("cover"), view, "tmpfs")
+    try:
+        assert not_mounted(host.folder, {view}, FILE_SYSTEM) == [view]
+    finally:
+        unmount(view)
+    assert not_mounted(host.folder, set(), FILE_SYSTEM) == []
 
 
 async def test_root_in_a_range_changes_no_tar_split(host: Host) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from events.messages import Layer, LayersReleased, PullRequested
+from events.range_messages import LAYERS as LAYERS_LIMIT
 from events.task_group import TaskGroup
 from services.agent.layer_release import LayerRelease
-from services.agent.mounted_layers import PLACE_SECONDS, placement
+from services.agent.mounted_layers import PLACE_SECONDS, placement, unreadable
 from services.errors import LayersNotMounted
 
 pytestmark = pytest.mark.faked_time
@@ -28,6 +29,7 @@ class Placer:
     seconds: float = 0.0
     asked: list[str] = field(default_factory=list)
     idle: dict[str, str] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
 
     async def available(self) -> bool:
         return True
@@ -53,6 +55,11 @@ class Placer:
     async def forget(self, grants: Mapping[str, str]) -> None:
         for name in grants:
             self.idle.pop(name)
+
+    async def unreadable(self) -> tuple[str, ...]:
+        if self.problem is not None:
+            raise OSError("the store is gone")
+        return self.broken
 
 
 def request(*, mounted: bool = True) -> PullRequested:
@@ -107,3 +114,11 @@ async def test_unused_layers_are_given_back_in_parts_and_then_forgotten() -> Non
         await asyncio.sleep(1)  # in the loop's own time
         running.cancel()
     assert [len(message.grants) for message in said] == [25, 25, 10]
+
+
+async def test_what_cannot_be_read_is_told_as_far_as_a_message_has_room() -> None:
+    """Nothing is told of a store that cannot be looked into."""
+    digests = tuple(f"sha256:{number:064x}" for number in range(LAYERS_LIMIT + 1))
+    assert await unreadable(None) == ()
+    assert await unreadable(Placer(broken=digests)) == digests[:LAYERS_LIMIT]
+    assert await unreadable(Placer(broken=digests, problem=LayersNotMounted(""))) == ()

@@ -30,6 +30,7 @@ from events.task_group import TaskGroup
 from events.worker.worker import Worker
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
 from services.collector.pins import mounted_digests
+from services.core.mounts.pins import MountKeys
 from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange, RangeKeys
 from services.layer_mounter import LayerMounter
 from tests.simulation import eventually
@@ -258,6 +259,22 @@ async def test_a_range_that_was_forgotten_is_shown_nothing() -> None:
     async with host(known=False) as here:
         await here.mounts.show("r-1", [ONE], grant="t-1", engine_id="e-1")
         await until(here, [])
+
+
+async def test_what_cannot_be_read_is_recorded() -> None:
+    """A blob that the registry has lost: within a minute, for `verify`; and no longer than it is so."""
+    async with host() as here:
+        assert isinstance(await here.mount("t-1", ONE, TWO), LayersMounted)
+        here.mounts.blobs = {TWO.digest}
+        await asyncio.sleep(70)
+        record = (await MountKeys("cyroid").host("local").load(here.bus)).value
+        assert record is not None
+        assert [(one.range_id, one.diff_id) for one in record.problems] == [("r-1", ONE.diff_id)]
+        here.mounts.blobs = {ONE.digest, TWO.digest}
+        await asyncio.sleep(70)
+        record = (await MountKeys("cyroid").host("local").load(here.bus)).value
+        assert record is not None
+        assert record.problems == ()
 
 
 async def until(here: Host, expected: list[str]) -> None:

@@ -2,15 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
-from events.bus import Outcome
+from events.bus import IndexWrite, Outcome
 from events.messages import PresentImage
 from events.records import ANY, Key, T
 from services.adapters.memory_archives import tar_of
 from services.adapters.memory_engine import MemoryEngine
 from services.core.images.image import EngineImage
 from services.core.images.read_model import RangeInventory, ReadModelKeys
+from services.core.mounts.pins import MountedBlobs, MountKeys
+from services.core.mounts.problems import MountProblem
 from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange, RangeKeys
 from services.errors import NotFound
 from services.ports import Engine, Registry
@@ -133,3 +136,27 @@ async def test_a_range_that_never_spoke_is_not_found() -> None:
     with pytest.raises(NotFound, match="never reported its images") as told:
         await _verifier(Cluster()).verify("nowhere")
     assert "--engine-url" in told.value.hint
+
+
+async def test_mounted_layers_that_cannot_be_read_are_found() -> None:
+    """What the host's layer-mounter says of the range's layers, and what its agent says, each with what helps."""
+    world, keys = Cluster(), MountKeys(STREAMS.prefix)
+    web, db = (world.engine.add_image(f"{name}:1", [tar_of({"f": name.encode()})]) for name in ("web", "db"))
+    await _want(world, web=web, db=db)
+    there = [PresentImage(references=one.references, image_id=one.image_id, diff_ids=one.diff_ids) for one in (web, db)]
+    await _known(world, *there)
+    assert (await _verifier(world).verify("r1")).well
+    lost = MountProblem(range_id="r1", diff_id=web.diff_ids[0], why="its blob is gone")
+    await _store(world, keys.host("h"), MountedBlobs(problems=(lost,)))
+    await world.bus.commit(Outcome(index=(IndexWrite(keys.hosts, "h", 0.0),)))
+    known = (await RangeKeys(STREAMS.prefix).known("r1").load(world.bus)).value
+    assert known is not None
+    covered = msgspec.structs.replace(known, unreadable_layers=db.diff_ids)
+    await _store(world, RangeKeys(STREAMS.prefix).known("r1"), covered)
+    result = await _verifier(world).verify("r1")
+    assert [(one.reference, one.verdict) for one in result.items] == [(DB, "unreadable"), (WEB, "unreadable")]
+    assert "no layer-mounter runs" in result.items[0].why
+    assert "on host h, its blob is gone" in result.items[1].why
+    assert not result.well
+    await world.bus.beat(STREAMS.mounter_alive("h"), b"1", 60.0)
+    assert "restart the range's container" in (await _verifier(world).verify("r1")).items[0].why

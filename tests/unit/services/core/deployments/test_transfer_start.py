@@ -138,8 +138,9 @@ def test_packed_layers_are_not_mounted() -> None:
     image = only(step.deployment)
     assert (image.state, image.not_mounted and image.not_mounted.code) == ("pulling", "layers_not_mounted")
     assert only(admit(queued(), {0: packed}, NOW, POLICY).deployment).not_mounted is None
-    for how, why in (("pulled", image.not_mounted), ("present", None)):
-        ready = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how=how)
+    pulled = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how="pulled")
+    present = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how="present")
+    for ready, why in ((pulled, image.not_mounted), (present, None)):
         assert only(agent_said(step.deployment, ready, NOW, POLICY).deployment).not_mounted == why
 
 

@@ -41,3 +41,12 @@ def test_the_config_digest_decides_then_the_layers(
     assert said.verdict == verdict
     by_config = bool(wanted and found and wanted.image_id and found.image_id)
     assert bool(said.why) == (not by_config and verdict != "missing")
+
+
+def test_content_that_cannot_be_read_is_not_right() -> None:
+    """The layer and the reason are told; of other content, only that it is another one."""
+    broken = {LAYER: "it is not mounted"}
+    said = drift_of(WEB, _wanted(), _found(ONE, (LAYER,)), broken)
+    assert (said.verdict, said.why) == ("unreadable", f"layer {LAYER} cannot be read: it is not mounted")
+    assert drift_of(WEB, _wanted(), _found(ONE, (LAYER,)), {OTHER: "it is not mounted"}).verdict == "ok"
+    assert drift_of(WEB, _wanted(), _found(TWO, (LAYER,)), broken).verdict == "other content"
