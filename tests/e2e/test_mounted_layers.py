@@ -17,6 +17,7 @@ from deploy.machine.commands import MachineError
 from deploy.machine.polling import poll
 from services.adapters.kernel_mounts import mounts_below, unmount
 from services.core.deployments.plans import plan_deployment_id
+from services.core.images.references import Reference
 from tests.e2e.mounted import RANGES, logs_of
 from tests.e2e.scene import BASE, MEGABYTE, SLACK_BYTES, Scene
 
@@ -94,6 +95,8 @@ def test_the_mounter_makes_everything_good_again_after_a_kill(mounted: Scene, ra
             unmount(point.path)
     with pytest.raises(MachineError):  # refused: no container starts on an empty folder
         mounted.read(range_id, name)
+    if range_id == "m-28.5":  # once: an agent looks when it comes up, else once a minute
+        assert told_unreadable(mounted, range_id, name)
     mounter.start()
     shown = mounted.system.lab.layers / "ranges" / range_id / "layers"
     top = mounted.system.host.layers(name)[-1].removeprefix("sha256:")
@@ -159,6 +162,20 @@ def test_a_range_starts_with_what_it_should_have(new: Scene) -> None:
     assert engine.names() == set()
     new.deploy(range_id, BASE)
     assert poll(lambda: not ours & names(shown / "layers"), seconds=90), logs_of(new.system)
+
+
+def told_unreadable(mounted: Scene, range_id: str, name: str) -> bool:
+    """Whether `verify` says that layers of the image cannot be read, once the range's agent came up again."""
+    agent, reference = mounted.system.lab.server(f"agent-{range_id}"), str(Reference.parse(name))
+    agent.stop()
+    agent.start()
+
+    def told() -> bool:
+        found = mounted.system.cli("verify", range_id)
+        verdicts = {one["reference"]: one["verdict"] for one in found.data["items"]}
+        return (found.status, verdicts[reference]) == (5, "unreadable")
+
+    return poll(told, seconds=60, every=0.5)
 
 
 def names(folder: Path) -> set[str]:
