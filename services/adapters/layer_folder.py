@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,11 +30,11 @@ from events.messages import Layer, PresentImage
 from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import BIND, NO_DEVICES, READ_ONLY, SHARED, MountTable, Place, mount
 from services.adapters.layer_seeds import SeedFiles
-from services.adapters.layer_views import KINDS, Kind, View, bind, kind_of, unbind, views_of
+from services.adapters.layer_views import KINDS, Kind, View, bind, blob_problems, kind_of, problem_of, unbind, views_of
 from services.adapters.shown_layers_files import ShownLayersFiles
 from services.core.images.image import Store
 from services.core.mounts.layer_mounts import hex_digits, layer_mounts
-from services.core.mounts.problems import MountProblem, blob_problem
+from services.core.mounts.problems import MountProblem
 from services.core.mounts.records import ShownLayers
 from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
@@ -210,20 +210,10 @@ class LayerFolder:
                 except OSError as problem:
                     self._unbind_views(shown.range_id, {view}, all_of_them=False)
                     why = f"{view.kind}/{view.name} cannot be mounted: {problem}"
-                    problems.append(_problem(shown, layer, why))
-            problems += self._blob_problems(shown, {one.diff_id for one in problems if one.range_id == shown.range_id})
+                    problems.append(problem_of(shown, layer, why))
+            told = {one.diff_id for one in problems if one.range_id == shown.range_id}
+            problems += blob_problems(shown, self._blob, told)
         return problems
-
-    def _blob_problems(self, shown: ShownLayers, told: Set[str]) -> Iterator[MountProblem]:
-        """Blobs behind what a range is shown that are gone or cut off, but for layers that were told."""
-        for layer in dict.fromkeys(one.layer for one in shown.layers.values()):
-            try:
-                found = self._blob(layer.digest).stat().st_size
-            except OSError:
-                found = None
-            why = blob_problem(layer, found) if layer.diff_id not in told else None
-            if why is not None:
-                yield _problem(shown, layer, why)
 
     def _mount(self, range_id: str, view: View, layer: Layer | None, table: MountTable) -> None:
         """Mount a file system and the range's view of it, unless they are mounted already."""
@@ -304,7 +294,3 @@ class LayerFolder:
     def _blob(self, digest: str) -> Path:
         digits = hex_digits(digest)
         return self._storage / _BLOBS / digits[:2] / digits / "data"
-
-
-def _problem(shown: ShownLayers, layer: Layer | None, why: str) -> MountProblem:
-    return MountProblem(range_id=shown.range_id, diff_id=layer.diff_id if layer else "", why=why)

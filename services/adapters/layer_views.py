@@ -1,7 +1,10 @@
-"""Views of layers: which folders a range is shown for a record, and how one appears and disappears at its place."""
+"""Views of layers: which folders a range is shown for a record, how one appears and disappears at its place, and which
+stand on blobs that are not right any more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,6 +13,7 @@ from events.messages import Layer
 from services.adapters.kernel_mounts import BIND, Place, mount
 from services.core.images.image import Store
 from services.core.mounts.layer_mounts import hex_digits
+from services.core.mounts.problems import MountProblem, blob_problem
 from services.core.mounts.records import ShownLayers
 
 Kind = Literal["layers", "blobs", "splits", "seeds"]
@@ -63,3 +67,20 @@ def unbind(place: Place, name: str) -> None:
             break
     with suppress(OSError):  # a folder with something in it is no mount point of ours
         place.remove(name)
+
+
+def blob_problems(shown: ShownLayers, blob: Callable[[str], Path], told: Set[str]) -> Iterator[MountProblem]:
+    """Blobs behind what a range is shown that are gone or cut off, but for layers that were `told`. Blocking."""
+    for layer in dict.fromkeys(one.layer for one in shown.layers.values()):
+        try:
+            found = blob(layer.digest).stat().st_size
+        except OSError:
+            found = None
+        why = blob_problem(layer, found) if layer.diff_id not in told else None
+        if why is not None:
+            yield problem_of(shown, layer, why)
+
+
+def problem_of(shown: ShownLayers, layer: Layer | None, why: str) -> MountProblem:
+    """A problem of what a range is shown; without a layer it is the range's seed."""
+    return MountProblem(range_id=shown.range_id, diff_id=layer.diff_id if layer else "", why=why)
