@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
+from deploy.container.engine_proxy import RIGHTS
 from deploy.machine.cache import default_cache
+from deploy.machine.commands import need
 from services.bootstrap import ROLES
 from services.runtime.environment import read_settings
 from tests.laboratory import KUBERNETES_VERSIONS, ROOT, KubernetesTools, kubernetes_tools
@@ -201,6 +204,55 @@ def test_every_pod_is_behind_a_policy(tools: KubernetesTools) -> None:
         if "cyroid.io/ranges" in source.get("namespaceSelector", {}).get("matchLabels", {})
     }
     assert open_to_ranges == {("range-gateway", 7071), ("range-proxy", 5000), ("host", 7070)}
+
+
+def test_metrics_are_open_to_prometheus_alone(tools: KubernetesTools) -> None:
+    """Each port on which a process tells its metrics has a rule of its own."""
+    objects = rendered(tools)
+    told = {
+        (one["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"], port["containerPort"])
+        for one in objects
+        if "template" in one.get("spec", {})
+        for container in one["spec"]["template"]["spec"]["containers"]
+        for port in container.get("ports", ())
+        if "operations" in port["name"] and "cyroid-images" in container.get("args", ())
+    }
+    opened = {
+        (one["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"], rule["ports"][0]["port"])
+        for one in objects
+        if one["kind"] == "NetworkPolicy"
+        for rule in one["spec"]["ingress"]
+        if any("cyroid.io/metrics" in str(source) for source in rule["from"])
+    }
+    assert opened == told | {("api", 8070)}
+
+
+def test_what_pods_write_before_they_start_is_right(tools: KubernetesTools, tmp_path: Path) -> None:
+    """The programs in the chart run, and HAProxy takes what they write."""
+    scripts = [
+        container["args"][0]
+        for _, container in containers(rendered(tools))
+        if container.get("command") == ["python", "-c"]
+    ]
+    assert len(scripts) == 2
+    for number, script in enumerate(scripts):
+        folder = tmp_path / str(number)
+        for name in ("cyroid", "engine", "proxy"):
+            (folder / name).mkdir(parents=True)
+        (folder / "cyroid/registry_pull_key").write_text("k3y\n")
+        here = script.replace("/run/", f"{folder}/").replace("cyroid-registry-pull:", "127.0.0.1:")
+        subprocess.run([sys.executable, "-c", here], cwd=ROOT, check=True, timeout=60)
+        checked = subprocess.run(
+            [need("haproxy", "haproxy"), "-c", "-f", folder / "proxy/haproxy.cfg"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert checked.returncode == 0, checked.stderr
+    assert {path.name for path in (tmp_path / "0/engine").iterdir()} | {
+        path.name for path in (tmp_path / "1/engine").iterdir()
+    } == set(RIGHTS)
 
 
 def test_services_lead_to_pods(tools: KubernetesTools) -> None:
