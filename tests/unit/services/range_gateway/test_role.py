@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from events.bus import BusDenied, BusError, BusRefused, BusUnavailable, Outcome, Post
 from events.envelope import Envelope
 from events.gateway.protocol import Beat, Call, Hello, Reply, Welcome
-from events.lease import Holder, SingleFlightLock
+from events.lease import Bus, Holder, SingleFlightLock
+from events.memory.bus import MemoryBus
 from events.messages import (
     AgentStarted,
     DeploymentCancelRequested,
@@ -27,6 +31,8 @@ from events.messages import (
     TransferProgress,
 )
 from services.core.ranges.limits import RangeLimits
+from services.runtime.open_telemetry import SpanMaker
+from services.runtime.tracing import TracedBus
 from tests.unit.services.range_gateway.site import (
     IMAGE_ID,
     RANGE,
@@ -296,3 +302,19 @@ async def test_a_range_is_let_in_on_one_host_and_does_not_say_which(tmp_path: Pa
         async with open_site(tmp_path, bus=here.bus, host="b") as there, there.agent() as other:
             with pytest.raises(BusDenied, match="on host a"):
                 await other.beat(there.streams.alive(RANGE), b"x", 5.0)
+
+
+async def test_an_agent_without_spans_stays_in_the_trace(tmp_path: Path) -> None:
+    """It hands on the context of what it was asked; the gateway's span is the child of that, and goes out with it."""
+    exporter = InMemorySpanExporter()
+    maker = SpanMaker(process="gateway", exporter=exporter)
+    asked = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with open_site(tmp_path, bus=cast(Bus, TracedBus(MemoryBus(), maker))) as site, site.agent() as agent:
+        await agent.publish(site.outbox, replace(ready(), traceparent=asked))
+        (entry,) = [one async for one in site.bus.tail([site.outbox], after="0", follow=False)]
+    await maker.close()
+    span = next(one for one in exporter.get_finished_spans() if one.name == "send image.ready")
+    assert span.parent is not None
+    assert (f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}") == tuple(asked.split("-")[1:3])
+    assert entry.envelope is not None
+    assert entry.envelope.traceparent == f"00-{asked.split('-')[1]}-{span.context.span_id:016x}-01"
