@@ -76,7 +76,7 @@ class BusUnreachable(BusUnavailable):
 
 
 class BusDenied(BusUnavailable):
-    """Redis refuses our user or password. It stays unavailable until somebody corrects one of the two."""
+    """Redis refuses our user, password or certificate, or has one that we refuse, until somebody corrects that."""
 
 
 class BusRefused(BusError):

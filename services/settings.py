@@ -42,7 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # ---- Redis ------------------------------------------------------------------------------------------------
 
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
-    """Where the bus lives, also by _FILE: `redis://[user:password@]host:port/db`, `rediss://`, `unix://`, through
+    """Where the bus lives, also by _FILE: `redis://[user:password@]host:port/db`, `unix://`, over TLS
+    `rediss://…?ssl_ca_certs=FILE` (its own certificate: `&ssl_certfile=FILE&ssl_keyfile=FILE`), through
     Sentinel `redis+sentinel://[user:password@]host:port,host:port/MASTER/db`, in a cluster `redis+cluster://host:port`
     (key prefix in braces); for a range's agent `gateway://RANGE:SECRET@host:port`, through the range gateway."""
 

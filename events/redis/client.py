@@ -5,6 +5,7 @@ was lost again. So reads that block have a client of their own whose socket wait
 never retries, and what is repeated is repeated here: scripts that may run twice.
 
     redis://[user:password@]host:port/db              one server (also rediss://, unix://)
+    rediss://host:port/db?ssl_ca_certs=FILE           over TLS; also ssl_certfile and ssl_keyfile, as redis-py has them
     redis+sentinel://host:port,host:port/service/db   whatever server the sentinels say is the master
     redis+cluster://host:port,host:port               a cluster; the key prefix must name one slot: `{cyroid}`
 """
@@ -38,6 +39,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from events.bus import BusDenied, BusRefused, BusUnavailable, BusUnreachable
 from events.redis.confirmation import Confirmation, PipelineClient
 from events.redis.sentinel import SentinelClient
+from events.redis.tls_errors import certificate_problem
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
@@ -129,6 +131,8 @@ class Commands:
             except PASSING as error:
                 if task and task.cancelling() > cancelling:  # or it came as the timeout that it met
                     raise asyncio.CancelledError from error
+                if problem := certificate_problem(str(error)):
+                    raise BusDenied(problem) from error
                 if attempt == self._attempts:
                     raise BusUnreachable(f"Redis is unreachable: {describe(error)}") from error
             except OutOfMemoryError as error:

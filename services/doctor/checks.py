@@ -92,8 +92,11 @@ class Checks:
             await ping_bus(bus, self._settings.key_prefix)
             concerns = await self._concerns()
         except BusDenied as problem:
+            url = without_password(self._settings.redis_url)
+            if "certificate" in str(problem):
+                raise Wrong(f"{url}: {problem}", "see docs/hosts.md for certificates between hosts") from problem
             raise Wrong(
-                f"{without_password(self._settings.redis_url)} refuses our user or password",
+                f"{url} refuses our user or password",
                 "correct them in CYROID_REDIS_URL, or in the file that CYROID_REDIS_URL_FILE names",
             ) from problem
         if concerns:

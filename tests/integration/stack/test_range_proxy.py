@@ -10,8 +10,6 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,37 +18,10 @@ from deploy.container.health import problem_at
 from deploy.container.range_proxy import configuration
 from deploy.machine.commands import need
 from deploy.machine.polling import poll
-from services.core.deployments.pull_tokens import PullTokens
+from tests.integration.stack.range_pulls import KEY, NOT_ITS_OWN, Proxy, token
 from tests.laboratory import CacheServer, Lab, RegistryServer, free_port
 
-KEY = "0123456789abcdef" * 3
 LAYER = b"a layer of web" * 100
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """Where it listens, and the digests of what the registry has in the repository `team/web`."""
-
-    url: str
-    manifest: str
-    layer: str
-
-    def get(self, path: str, token: str = "", *, method: str = "GET", data: bytes | None = None) -> int:
-        """The status."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code
-
-
-def token(repository: str = "team/web", *, key: str = KEY, age_seconds: float = 0.0) -> str:
-    """A token that was made so long ago."""
-    made_at = datetime.now(UTC) - timedelta(seconds=age_seconds)
-    return PullTokens(key).token(f"cyroid-registry:5000/{repository}@sha256:{'0' * 64}", total_bytes=0, now=made_at)
 
 
 def _put(url: str, data: bytes, kind: str = "application/octet-stream") -> str:
@@ -132,23 +103,7 @@ def test_without_a_token_an_engine_is_asked_for_one(proxy: Proxy) -> None:
     assert proxy.get(f"/v2/team/web/manifests/{proxy.manifest}") == 401
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v2/_catalog",
-        "/v2/team/web/tags/list",
-        "/v2/team/web/manifests/1",
-        "/v2/team/other/manifests/sha256:" + "0" * 64,
-        "/v2/team/web/../other/manifests/sha256:" + "0" * 64,
-        "/v2/team/web/blobs/uploads/",
-        "/v2/team/web/blobs/sha256:" + "0" * 63,
-        "/v2/team/web/blobs/sha256:" + "0" * 64 + "/x",
-        "//v2/team/web/manifests/sha256:" + "0" * 64,
-        "/metrics",
-        "/debug/vars",
-        "/",
-    ],
-)
+@pytest.mark.parametrize("path", NOT_ITS_OWN)
 def test_a_token_opens_nothing_else(path: str, proxy: Proxy) -> None:
     """No catalog, no tags, no other repository, no other way of writing the same."""
     assert proxy.get(path, token()) in (403, 404)
