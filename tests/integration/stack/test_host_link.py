@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.container import host_link
 from deploy.container.host_link import door, link
 from deploy.container.range_proxy import configuration
 from deploy.machine.commands import MachineError, need
 from deploy.machine.commands import run as run_to_end
 from deploy.machine.polling import poll
+from deploy.stack import certificates
 from deploy.stack.certificates import forget_host, make_door, make_host
 from events.bus import BusDenied
 from events.redis.client import Commands, connect
@@ -190,6 +192,25 @@ def test_an_unlisted_host_is_not_let_in(hosts: Hosts) -> None:
         except OSError:
             pass
     assert "unlisted" not in (hosts.certificates / "door/hosts").read_text().split()
+
+
+def test_the_commands_do_what_the_functions_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As docs/hosts.md has them, and HAProxy takes what they print."""
+    folder = str(tmp_path)
+    for words in (["door", folder, "--also", "10.0.0.1", "a.example"], ["host", folder, "b"], ["host", folder, "c"]):
+        assert certificates.main(words) == 0
+    assert certificates.main(["forget", folder, "c"]) == 0
+    assert (tmp_path / "door/hosts").read_text() == "b\n"
+    assert certificates.main(["host", folder, "../c"]) == 1
+    capsys.readouterr()
+    for place, words in (("door", ["door"]), ("hosts/b", ["link", "10.0.0.1"])):
+        host_link.main(["--certificates", str(tmp_path / place), *words])
+        file = tmp_path / "haproxy.cfg"
+        file.write_text(capsys.readouterr().out)
+        run_to_end([need("haproxy", "haproxy"), "-c", "-f", str(file)])
+    for wrong in ("10.0.0.1 ssl", "", "a/b"):
+        with pytest.raises(ValueError, match="no address"):
+            link(wrong)
 
 
 def test_a_hosts_certificate_is_no_doors(hosts: Hosts) -> None:
