@@ -154,6 +154,8 @@ def link(
 
     Raises ValueError for what is no address.
     """
+    if not address:
+        raise ValueError("'' is no address: that of the first host is meant")
     for one in (f"{address}:{redis_port}", redis_listen, registry_listen, health_listen):
         _check(one)
     authority, own = _file(certificates, "ca.pem"), _file(certificates, "own.pem")
