@@ -185,8 +185,12 @@ class KindRun:
         for engine in ours.ranges.values():  # what starting containers needs is no matter of the image
             _start(engine, self.images.large)
         before, found = cached_bytes(), list[int]()
-        for engine in ours.ranges.values():
-            self._check(engine)
+        engines = list(ours.ranges.values())
+        for engine in engines:  # all read all of it; to compute the digest in each would take most of the time
+            if engine in (engines[0], engines[-1]):
+                self._check(engine)
+            else:
+                engine.docker(*_RUN, self.images.large, "sh", "-c", f"{_LARGE_FILES} >/dev/null", seconds=600)
             found.append(cached_bytes() - before)
         self.bytes_ratios["page_cache_16_vs_1"] = round(found[-1] / max(found[0], 1), 4)
 

@@ -44,7 +44,12 @@ def mounted_system(
             ranges=ranges,
             prefix="mounted",
             mkfs_erofs=program,
-            settings={"registry_address": valve.address, "lease_seconds": 5, "spool_folder": lab.folder / "spool-m"},
+            settings={
+                "registry_address": valve.address,
+                "registry_write_storage": registry_server.storage,
+                "lease_seconds": 5,
+                "spool_folder": lab.folder / "spool-m",
+            },
         )
         servers: list[RoleServer] = [
             system.services(name="m-services"),
