@@ -62,6 +62,7 @@ class RegistryFolder:
         # Threads of their own: those that read layers keep the process's rights.
         self._pool = ThreadPoolExecutor(writers, thread_name_prefix="registry-folder")
         self._usable = True
+        self._told = False
         self._log = get_logger(role="registry-pusher")
 
     def close(self) -> None:
@@ -77,13 +78,17 @@ class RegistryFolder:
             return None
         try:
             owner = await asyncio.to_thread(folder.stat)
-            as_owner = _As(owner.st_uid, owner.st_gid)
-            return BlobFile(self, folder / _NAME, as_owner, await self._run(lambda: as_owner.create(folder / _NAME)))
+            as_owner, path = _As(owner.st_uid, owner.st_gid), folder / _NAME
+            descriptor = await self._run(partial(as_owner.create, path))
         except OSError as problem:
             if problem.errno in _FULL:
                 raise self._failure(problem) from problem
             self.give_up(str(problem))
             return None
+        if not self._told:
+            self._told = True
+            self._log.info("large blobs are written into the registry's storage", folder=str(self._v2))
+        return BlobFile(path, as_owner, descriptor)
 
     def give_up(self, why: str) -> None:
         """From now on everything is uploaded over HTTP, until the next start."""
@@ -131,7 +136,7 @@ class BlobFile:
     while a step was under way.
     """
 
-    def __init__(self, folder: RegistryFolder, path: Path, owner: _As, descriptor: int) -> None:
+    def __init__(self, path: Path, owner: _As, descriptor: int) -> None:
         self._path = path
         self._owner = owner
         self._descriptor: int | None = descriptor
