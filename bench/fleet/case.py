@@ -1,12 +1,14 @@
 """Scaling of the deployer with the number of ranges: real Redis, fakes of engine and registry, simulated agents.
 
-`python -m bench fleet --json [--ranges 1000] [--images 5] [--growth [10,100,1000,5000]]`
+`python -m bench fleet --json [--ranges 1000] [--images 5] [--idle 200] [--growth [10,100,1000,5000]]`
 
 Two processes share two cores with Redis: the deployer (with the fakes it asks, so its memory is measured with theirs),
 and this one, which asks for one deployment per range and answers for all agents, those that were asked meanwhile in
 one commit. Agents answer at once: what is measured is the deployer and the bus, not the transfers. The clock starts
-when the deployer knows all ranges. All ranges count as one host, with a slot for every fourth
-range. `--growth` measures smaller (or larger) fleets too, and writes `docs/fleet.md` from all of them.
+when the deployer knows all ranges. There are `--per-host` ranges on each host, and the slots are those that are
+shipped (`CYROID_EXTRACTIONS_LIMIT`, 4 for each host). Beside them `--idle` real agents of the same installation have
+nothing to do, in processes of their own. `--growth` measures smaller (or larger) fleets too, and writes `docs/fleet.md`
+from all of them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import msgspec
 
 from bench.fleet import report as fleet_page
 from bench.fleet.host import PREFIX, other_process
+from bench.idle.agents import idle_agents, raise_open_files
 from bench.simulation.cluster import eventually
 from deploy.lab import Lab
 from events.bus import Outcome, Post
@@ -50,17 +53,19 @@ LIMIT_SECONDS = 180.0
 LIMIT_SECONDS_PER_RANGE = 0.1
 #: All hearts beat once, for longer than any run takes.
 BEAT_SECONDS = 3600.0
+#: What is to be reached with the numbers that are the default.
+AT_MOST_SECONDS = 20.0
 #: How many messages one commit holds.
 TOGETHER = 100
 #: How often all inboxes are looked through together. (An agent waits for its own alone, which costs Redis nothing.)
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.03
 
 
 class Fleet:
     """All agents of all ranges, and the client that requests deployments."""
 
-    def __init__(self, bus: RedisBus, *, ranges: int, images: int) -> None:
-        self._bus = bus
+    def __init__(self, bus: RedisBus, *, ranges: int, images: int, per_host: int, idle: int) -> None:
+        self._bus, self._per_host, self._idle = bus, per_host, idle
         self._streams = Streams(PREFIX)
         self._range_ids = [f"range-{number:05}" for number in range(ranges)]
         self._references = tuple(f"docker.io/library/image-{number}:1" for number in range(images))
@@ -86,9 +91,10 @@ class Fleet:
                         engine_version="26.1.5",
                         store="classic",
                         platform="linux/amd64",
+                        host=f"host-{number // self._per_host}",
                     ),
                 )
-                for range_id in self._range_ids
+                for number, range_id in enumerate(self._range_ids)
             ]
         )
 
@@ -96,7 +102,8 @@ class Fleet:
         """Wait until the deployer has handled every agent's first message."""
 
         async def all_known() -> bool:
-            return len(await self._bus.members(RangeKeys(PREFIX).known_index)) == len(self._range_ids)
+            known = len(await self._bus.members(RangeKeys(PREFIX).known_index))
+            return known == len(self._range_ids) + self._idle
 
         await eventually(all_known, within_seconds=self._limit)
 
@@ -167,18 +174,21 @@ class Fleet:
             await self._bus.commit(Outcome(posts=tuple(posts)))
 
 
-async def measure(url: str, redis_pid: int, *, ranges: int, images: int) -> dict[str, Any]:
+async def measure(
+    url: str, redis_pid: int, *, ranges: int, images: int, per_host: int = 50, idle: int = 0
+) -> dict[str, Any]:
     """One run on an empty Redis. Who uses how much of the processors is told too: agents are to be no bottleneck."""
     async with (
         RedisBus.open(url, streams=Streams(PREFIX), timeout_seconds=30.0, name="fleet") as bus,
-        other_process(url, ranges, images) as process,
+        other_process(url, images) as process,
+        idle_agents(url, PREFIX, idle) as beside,
         TaskGroup() as tasks,
     ):
-        fleet = Fleet(bus, ranges=ranges, images=images)
+        fleet = Fleet(bus, ranges=ranges, images=images, per_host=per_host, idle=idle)
         await fleet.beat()
         await fleet.known()
         background = [tasks.create_task(one) for one in (fleet.answer(), fleet.tell(), fleet.watch())]
-        started, cpu = datetime.now(UTC), time.process_time()
+        started, cpu, rested = datetime.now(UTC), time.process_time(), sum(map(_cpu_seconds, beside))
         await fleet.ask()
         try:
             await fleet.all_ended()
@@ -188,6 +198,7 @@ async def measure(url: str, redis_pid: int, *, ranges: int, images: int) -> dict
         for task in background:
             task.cancel()
         peak, busy = _peak_rss(process.pid), _cpu_seconds(process.pid)
+        rested = sum(map(_cpu_seconds, beside)) - rested
         process.terminate()
         async with asyncio.timeout(30):
             out, _ = await process.communicate()
@@ -196,6 +207,9 @@ async def measure(url: str, redis_pid: int, *, ranges: int, images: int) -> dict
         return {
             "ranges": ranges,
             "images": images,
+            "hosts": -(-ranges // per_host),
+            "idle_agents": idle,
+            "idle_agents_cpu_seconds": round(rested, 2),
             "seconds": round(seconds, 2),
             "deployer_peak_rss_bytes": peak,
             "deployer_cpu_seconds": busy,
@@ -227,20 +241,32 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     )
     parser.add_argument("--ranges", type=int, default=1000)
     parser.add_argument("--images", type=int, default=5)
+    parser.add_argument("--per-host", type=int, default=50, help="ranges on each host")
+    parser.add_argument("--idle", type=int, default=200, help="real agents without work beside them")
     parser.add_argument(
         "--growth", nargs="?", const=fleet_page.GROWTH, default="", help=f"also these numbers ({fleet_page.GROWTH})"
     )
     chosen = parser.parse_args(argv)
     numbers = sorted({*map(int, filter(None, chosen.growth.split(","))), chosen.ranges})
     results, load = [], os.getloadavg()[0]
+    raise_open_files()
     with tempfile.TemporaryDirectory(prefix="cyroid-fleet-") as folder, Lab(Path(folder)) as lab:
         for number, ranges in enumerate(numbers):
             server = lab.redis(name=f"redis{number}")
-            results.append(asyncio.run(measure(server.url, server.pid, ranges=ranges, images=chosen.images)))
+            figures = measure(
+                server.url,
+                server.pid,
+                ranges=ranges,
+                images=chosen.images,
+                per_host=chosen.per_host,
+                idle=chosen.idle,
+            )
+            results.append(asyncio.run(figures))
             server.stop()
             sys.stderr.write(f"{ranges:>6} ranges: {results[-1]}\n")
     if chosen.growth:
         fleet_page.write(results, cpus=os.cpu_count(), load=load)
     whole = all(not one["lost"] and not one["duplicate_effects"] for one in results)
     own = results.pop(numbers.index(chosen.ranges))
-    return {**own, "cpus": os.cpu_count(), "growth": results, "ok": whole}
+    reached = {"seconds": own["seconds"] <= AT_MOST_SECONDS}
+    return {**own, "cpus": os.cpu_count(), "load": load, "growth": results, "reached": reached, "ok": whole}

@@ -24,7 +24,7 @@ PREFIX = "fleet"
 READY_WORD = b"listening\n"
 
 
-async def host(url: str, ranges: int, images: int) -> None:
+async def host(url: str, images: int) -> None:
     """The other process: deployer and registry-pusher as `services.bootstrap` composes them, on fakes of the host."""
     set_up(level="error", log_format="json")
     engine, registry = MemoryEngine(engine_id="host"), MemoryRegistry()
@@ -36,7 +36,6 @@ async def host(url: str, ranges: int, images: int) -> None:
         key_prefix=PREFIX,
         registry_url=f"http://{registry.address}",
         tar_url="http://127.0.0.1:1",
-        extractions_limit=max(ranges // 4, 8),
         auto_push=False,
         drain_seconds=0.0,
     )
@@ -55,8 +54,8 @@ async def host(url: str, ranges: int, images: int) -> None:
 
 
 @asynccontextmanager
-async def other_process(url: str, ranges: int, images: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    program = f"import asyncio; from bench.fleet.host import host; asyncio.run(host({url!r}, {ranges}, {images}))"
+async def other_process(url: str, images: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    program = f"import asyncio; from bench.fleet.host import host; asyncio.run(host({url!r}, {images}))"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )

@@ -1,12 +1,14 @@
 """Idle cost: connections, scripts and processor time of Redis that agents take which have nothing to do.
 
-`python -m bench idle --json [--ranges 50] [--seconds 40]`
+`python -m bench idle --json [--ranges 50] [--seconds 60]`
 
 Redis is real, and so are the agents, each with the client and connections of its own that an agent without a gateway
-has; their engines are fakes, and all agents are in this process. Behind a range gateway an agent has no connection to
+has; their engines are fakes, and 500 agents share a process. Behind a range gateway an agent has no connection to
 Redis at all. Looks grow longer while nothing happens, so what is measured begins when they have grown.
 
     connections_per_range, evalsha_per_range_second, redis_cpu_ms_per_range_second
+    redis_core_used                 of one core, by all of them
+    agents_cpu_ms_per_range_second  what the agents themselves compute
     ceiling_ranges_by_connections   with Redis's maxclients of 10,000, 100 left for services
     ceiling_ranges_by_processor     with Redis's one core
     hop_ms_p50                      from a publish to its handler, with all agents idle beside it
@@ -16,17 +18,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
 
+from bench.idle.agents import idle_agents, raise_open_files
 from deploy.lab import Lab
 from events.bus import NOTHING, Delivery, Outcome
 from events.envelope import Envelope
@@ -35,12 +38,7 @@ from events.redis.bus import RedisBus
 from events.streams import Streams
 from events.subscription import Handlers, Subscription
 from events.worker.worker import Worker
-from services.adapters.memory_engine import MemoryEngine
-from services.adapters.openers import Adapters, open_bus
-from services.runtime.shutdown import Stop
 from services.runtime.telemetry import set_up
-from services.serving import run
-from services.settings import Settings
 
 PREFIX = "idle"
 #: Until looks have grown to their longest.
@@ -51,14 +49,8 @@ AT_MOST = {
     "redis_cpu_ms_per_range_second": 0.1,
     "evalsha_per_range_second": 1.0,
     "hop_ms_p50": 2.0,
+    "redis_core_used": 0.25,
 }
-
-
-async def _agent(url: str, number: int) -> None:
-    settings = Settings(redis_url=url, key_prefix=PREFIX, range_id=f"range-{number}", drain_seconds=0.0)
-    engine = MemoryEngine(engine_id=f"range-{number}")
-    adapters = Adapters(bus=open_bus, engine=lambda _, __: nullcontext(engine), host=f"range-{number}")
-    await run(settings, ["agent"], Stop(), adapters)
 
 
 async def _figures(client: redis.Redis) -> dict[str, float]:
@@ -105,20 +97,16 @@ async def _hops(url: str) -> float:
 async def _measure(url: str, *, ranges: int, seconds: float) -> dict[str, Any]:
     set_up(level="error", log_format="json")
     client = redis.from_url(url)
-    before = await _figures(client)
-    agents = [asyncio.create_task(_agent(url, number)) for number in range(ranges)]
-    try:
-        await asyncio.sleep(WARM_SECONDS + ranges / 20)
-        first = await _figures(client)
-        await asyncio.sleep(seconds)
-        last = await _figures(client)
-        hop = await _hops(url)
-    finally:
-        for agent in agents:
-            agent.cancel()
-        await asyncio.gather(*agents, return_exceptions=True)
-        await client.aclose()
-    per = ranges * (last["at"] - first["at"])
+    async with client:
+        before = await _figures(client)
+        async with idle_agents(url, PREFIX, ranges) as processes:
+            await asyncio.sleep(WARM_SECONDS)
+            first, worked = await _figures(client), sum(map(_cpu_seconds, processes))
+            await asyncio.sleep(seconds)
+            last, worked = await _figures(client), sum(map(_cpu_seconds, processes)) - worked
+            hop = await _hops(url)
+    passed = last["at"] - first["at"]
+    per = ranges * passed
     connections = (last["connections"] - before["connections"]) / ranges
     cpu = 1000 * (last["cpu"] - first["cpu"]) / per
     return {
@@ -126,10 +114,18 @@ async def _measure(url: str, *, ranges: int, seconds: float) -> dict[str, Any]:
         "connections_per_range": round(connections, 2),
         "evalsha_per_range_second": round((last["evalsha"] - first["evalsha"]) / per, 3),
         "redis_cpu_ms_per_range_second": round(cpu, 4),
+        "redis_core_used": round((last["cpu"] - first["cpu"]) / passed, 3),
+        "agents_cpu_ms_per_range_second": round(1000 * worked / per, 3),
         "ceiling_ranges_by_connections": int(9900 / connections) if connections else 0,
         "ceiling_ranges_by_processor": int(1000 / cpu) if cpu else 0,
         "hop_ms_p50": round(hop, 2),
+        "load": round(os.getloadavg()[0], 1),
     }
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
@@ -138,9 +134,10 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         prog="bench idle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--ranges", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="a minute has all that is done")
     chosen = parser.parse_args(argv)
     sys.stderr.write(f"{chosen.ranges} agents\n")
+    raise_open_files()
     with tempfile.TemporaryDirectory(prefix="bench-idle-") as folder, Lab(Path(folder)) as lab:
         figures = asyncio.run(_measure(lab.redis().url, ranges=chosen.ranges, seconds=chosen.seconds))
     reached = {key: figures[key] <= most for key, most in AT_MOST.items()}

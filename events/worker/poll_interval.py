@@ -13,6 +13,8 @@ IDLE_POLL_SECONDS = 2.0
 SHORTEST_SECONDS = 0.005
 #: How much longer each wait is than the one before.
 GROWTH = 1.5
+#: A read ends by itself, when its time is over, a tenth of a second late: given up before, it would cost a second look.
+SLACK = 1.1
 #: Between two recoveries of a busy worker at most; an idle one makes them at every second look.
 TEND_SECONDS = 1.0
 
@@ -32,6 +34,11 @@ class PollInterval:
         if self.due_seconds is None:
             return self._idle
         return min(self._idle, max(self.due_seconds, SHORTEST_SECONDS) if self.due_seconds else POLL_SECONDS)
+
+    @property
+    def patience_seconds(self) -> float:
+        """After which a wait that did not end by itself is given up."""
+        return self._idle * SLACK if self.seconds == self._idle else self.seconds
 
     @property
     def longest(self) -> float:

@@ -185,7 +185,7 @@ class Worker:
         """
         landed = asyncio.create_task(self._landed.wait())
         try:
-            await asyncio.wait((news, landed), timeout=self._poll.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((news, landed), timeout=self._poll.patience_seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             landed.cancel()
         if self._landed.is_set():

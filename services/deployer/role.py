@@ -136,7 +136,7 @@ class Deployer:
         self._requests = Requests(context)
         self._plans = Plans(context)
         self._book = RangeRecords(context, self._plans)
-        self._listening: list[str] = []
+        self._listening: tuple[str, ...] = ()
         self._reconciler = Reconciler(context, self._plans, period_seconds=reconcile_seconds)
 
     def subscriptions(self) -> Sequence[Subscription]:
@@ -177,12 +177,12 @@ class Deployer:
             tasks.create_task(self._slots.run())
             tasks.create_task(self._reconciler.run())
 
-    def _listened(self) -> list[str]:
+    def _listened(self) -> tuple[str, ...]:
         """The streams to consume, the shared ones first: locks are kept under the first one."""
         shared = (self._streams.deployments, self._streams.deployer, self._streams.images)
         if len(self._listening) != len(self._reconciler.ranges) + len(shared):
             outboxes = (self._streams.outbox(range_id) for range_id in self._reconciler.ranges)
-            self._listening = [*shared, *outboxes]
+            self._listening = (*shared, *outboxes)
         return self._listening
 
     # ---- asked for ----

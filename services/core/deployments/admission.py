@@ -15,8 +15,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
-from typing import Self
+
+#: Some megabytes at most.
+KEPT_TICKETS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,12 @@ class Ticket:
         text = f"{self.deployment_id} {self.index} {self.priority} {self.size_bytes} {self.range_id}"
         return f"{text} {self.host}" if self.host else text
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
+    @staticmethod
+    @lru_cache(maxsize=KEPT_TICKETS)
+    def parse(text: str) -> Ticket:
+        """A ticket out of its text. A long queue is read many times before its last ticket is served."""
         deployment_id, index, priority, size_bytes, range_id, *host = text.split(" ")
-        return cls(deployment_id, int(index), int(priority), int(size_bytes), range_id, *host)
+        return Ticket(deployment_id, int(index), int(priority), int(size_bytes), range_id, *host)
 
 
 def by_host(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:

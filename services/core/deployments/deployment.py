@@ -32,6 +32,8 @@ class Policy:
     """Limits and patience of the deployer. The defaults are those of the settings.
 
     check_seconds           how often a running transfer is looked at
+    missed_seconds          when a push that was asked for is first looked at: it may have ended before this deployment
+                            was known to wait for it, and then nobody wakes it
     push_patience_seconds   without progress of a push, images go by tar
     silence_seconds         without a sign of life of a transfer it counts as stalled
     standing_bytes_per_second, attempt_seconds, attempt_bytes_per_second
@@ -52,6 +54,7 @@ class Policy:
     """
 
     check_seconds: float = 10.0
+    missed_seconds: float = 1.0
     push_patience_seconds: float = 60.0
     silence_seconds: float = 120.0
     standing_bytes_per_second: int = 4 * 1024**2

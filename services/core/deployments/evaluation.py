@@ -108,7 +108,8 @@ def _resolve(draft: TransitionBuilder, index: int, facts: ImageFacts, agent: Age
     elif wanted is not None and (image.push_failed or image.pull_failed):
         _enqueue(draft, index, facts, source=None, by_tar=True)
     else:
-        draft.move(index, "not in the registry", "pushing", deadline=_soon(draft, index))
+        first = min(_soon(draft, index), draft.in_seconds(draft.policy.missed_seconds))
+        draft.move(index, "not in the registry", "pushing", deadline=first)
         draft.say(PushEffect(image.reference, wanted, host))
 
 

@@ -35,7 +35,11 @@ def test_a_deferred_entry_ends_the_wait_when_it_is_due() -> None:
     poll = PollInterval()
     poll.due_seconds = 0.05
     assert poll.seconds == 0.05
+    assert poll.patience_seconds == 0.05
     poll.due_seconds = 60.0
     assert poll.seconds == poll.longest == POLL_SECONDS
+    assert poll.patience_seconds > POLL_SECONDS, (
+        "a read that ends by itself is awaited: given up it costs a second look"
+    )
     poll.due_seconds = 0.0
     assert poll.seconds == POLL_SECONDS

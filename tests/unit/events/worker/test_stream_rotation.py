@@ -9,8 +9,8 @@ def test_each_read_begins_with_another_stream() -> None:
     """A busy stream starves none, and a stream named twice is read once."""
     rotation = StreamRotation(lambda: ["a", "b", "a", "c"])
     assert [rotation.rotated()[0] for _ in range(6)] == ["b", "c", "a", "b", "c", "a"]
-    assert sorted(rotation.rotated()) == rotation.all() == ["a", "b", "c"]
-    assert StreamRotation(list).rotated() == []
+    assert sorted(rotation.rotated()) == list(rotation.all()) == ["a", "b", "c"]
+    assert StreamRotation(list).rotated() == ()
 
 
 def test_of_many_streams_each_is_recovered_in_its_turn() -> None:
@@ -20,4 +20,20 @@ def test_of_many_streams_each_is_recovered_in_its_turn() -> None:
     first, second = rotation.to_recover(), rotation.to_recover()
     assert len(first) == len(second) == RECOVERED_AT_ONCE
     assert set(first + second) == set(many)
-    assert StreamRotation(lambda: many[:3]).to_recover() == many[:3]
+    assert StreamRotation(lambda: many[:3]).to_recover() == tuple(many[:3])
+
+
+def test_a_tuple_that_is_the_same_one_is_not_looked_through_again() -> None:
+    """Another one is, and so is a list, which may have changed."""
+    streams: list[tuple[str, ...]] = [("a", "a", "b")]
+    rotation = StreamRotation(lambda: streams[0])
+    first = rotation.all()
+    assert first == ("a", "b")
+    assert rotation.all() is first
+    streams[0] = ("a", "c")
+    assert rotation.all() == ("a", "c")
+    changing = ["a"]
+    listed = StreamRotation(lambda: changing)
+    assert listed.all() == ("a",)
+    changing.append("b")
+    assert listed.all() == ("a", "b")

@@ -87,6 +87,16 @@ def test_what_the_registry_lacks_is_pushed() -> None:
     assert said(step, PushEffect) == [PushEffect("docker.io/library/app:1", WANTED)]
 
 
+def test_a_push_that_ended_before_anybody_knew_who_waits_is_found_soon() -> None:
+    """Its end wakes who is known to wait; whoever began to wait in the same moment looks once more by itself."""
+    step = seen(opened(), ImageFacts(host=HOST))
+    assert said(step, TimerEffect) == [TimerEffect(later(POLICY.missed_seconds))]
+    assert POLICY.missed_seconds < POLICY.check_seconds
+    again = seen(step.deployment, ImageFacts(host=HOST), at=later(POLICY.missed_seconds))
+    assert only(again.deployment).state == "pushing"
+    assert said(again, TimerEffect) == [TimerEffect(later(POLICY.missed_seconds + POLICY.check_seconds))]
+
+
 def test_what_is_nowhere_fails_at_once() -> None:
     """Neither has it and both answered: nothing to wait for."""
     step = seen(opened(), ImageFacts())
