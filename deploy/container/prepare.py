@@ -1,6 +1,7 @@
 """Preparation of the stack's data folder: folders with their owners, secrets, Redis's users. Runs at every start.
 
-    python -m deploy.container.prepare FOLDER [--ranges ID…] [--forget ID…] [--redis-url -]
+    python -m deploy.container.prepare FOLDER [--ranges ID…] [--forget ID…] [--redis-url -] [--bundle -]
+                                              [--first-host ADDRESS [--cache-size 100g]]
 
 The secrets folder is the truth: what is missing is made, what is there stays, and what is derived from it (Redis's
 users, the sums of the ranges' secrets, the proxy's configuration) is written anew. Adding a range is making its secret
@@ -21,6 +22,9 @@ users, the sums of the ranges' secrets, the proxy's configuration) is written an
     FOLDER/secrets/deployer/registry_pull_key      with which the deployer signs a token for each pull
     FOLDER/secrets/proxy/haproxy.cfg               which checks them, in front of registry and tar server
     FOLDER/secrets/engine-proxy/haproxy.cfg        what stands in front of the host's engine; no secret
+    FOLDER/secrets/hosts/door                      on the first host of several: its door's certificate
+    FOLDER/secrets/link, cache                     on the others: the link to it, the registry's cache
+    FOLDER/cache                                   what that has
     FOLDER/secrets/admin/api_token                 the administrator's for the API; its hash in services/api_tokens
 """
 
@@ -37,14 +41,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from deploy.container import engine_proxy, range_proxy
+from deploy.container import engine_proxy, host_link, range_proxy, registry_cache
 from deploy.container.acl import DEFAULT_PREFIX, Passwords, user_name, users_file
+from deploy.container.bundle import read_bundle
 from services.range_gateway.secrets import digest
 
 #: The user of every container that needs no more (deploy/Dockerfile).
 UID = 10001
 REDIS = "cyroid-redis:6379/0"
 GATEWAY = "cyroid-gateway:7071"
+#: Where a container has its own part of the secrets folder.
+MOUNTED = Path("/run/cyroid")
 #: A URL that was made here, not one that somebody gave.
 _MADE = re.compile(rf"redis://(cyroid|range-gateway|[^/@:]+-(services|range-gateway)):[0-9a-f]{{48}}@{REDIS}")
 RANGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -57,13 +64,18 @@ def prepare(
     forget: Iterable[str] = (),
     prefix: str = DEFAULT_PREFIX,
     redis_url: str | None = None,
+    bundle: str | None = None,
 ) -> None:
     """Create or repair `folder`. `redis_url`: somebody else's Redis, for the services, instead of the stored one.
 
-    Raises ValueError for a range id that cannot be one, and for a URL without a password.
+    `bundle`: of a further host, whose secrets then stand in place of the stored ones.
+    Raises ValueError for a range id that cannot be one, for a URL without a password, and for what is no bundle.
     """
     _folders(folder)
     vault = folder / "secrets"
+    if bundle is not None:
+        for name, text in read_bundle(bundle).files.items():
+            _write(vault / name, text, owner=UID, mode=0o400)
     for name in ranges:
         if not RANGE_ID.fullmatch(name):
             raise ValueError(f"{name!r} is no range id: letters, digits, dots, dashes and underscores, at most 63")
@@ -100,6 +112,33 @@ def prepare(
     key = _password(vault / "deployer" / "registry_pull_key", owner=UID)
     _write(vault / "proxy" / "haproxy.cfg", range_proxy.configuration(key), owner=UID, mode=0o400)
     _write(vault / "engine-proxy" / "haproxy.cfg", engine_proxy.configuration(), owner=UID, mode=0o400)
+    _door(vault / "hosts" / "door")
+
+
+def prepare_further(folder: Path, first_host: str, *, cache_size: str = registry_cache.MAX_SIZE) -> None:
+    """On a further host, after `prepare`: the link to the first one, and the registry's cache.
+
+    Raises ValueError for what is no address or size, and where no bundle was taken in.
+    """
+    vault = folder / "secrets"
+    if not (vault / "link" / "own.pem").exists():
+        raise ValueError("this host has no certificate: `make up BUNDLE=FILE` with what the first host gave for it")
+    text = host_link.link(first_host, certificates=MOUNTED)
+    _write(vault / "link" / "haproxy.cfg", text, owner=UID, mode=0o400)
+    cache = registry_cache.configuration(
+        f"http://{host_link.REGISTRY}", listen=range_proxy.REGISTRY, max_size=cache_size, workers="2"
+    )
+    _write(vault / "cache" / "nginx.conf", cache, owner=UID, mode=0o400)
+    for name in ("cache", "cache/temp"):
+        _folder(folder / name, UID, 0o700)
+
+
+def _door(home: Path) -> None:
+    """The door's configuration beside its certificate (deploy.stack.certificates), all of it the container's."""
+    if (home / "own.pem").exists():
+        _write(home / "haproxy.cfg", host_link.door(certificates=MOUNTED), owner=UID, mode=0o400)
+        for name in ("own.pem", "ca.pem", "hosts"):
+            _own(home / name, UID)
 
 
 def _folders(folder: Path) -> None:
@@ -212,11 +251,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--ranges", nargs="*", default=[], metavar="ID", help="ranges that get a secret")
     parser.add_argument("--forget", nargs="*", default=[], metavar="ID", help="ranges whose secret is taken away")
     parser.add_argument("--redis-url", choices=["-"], help="read the URL of the services' Redis from standard input")
+    parser.add_argument("--bundle", choices=["-"], help="read a further host's bundle from standard input")
+    parser.add_argument("--first-host", metavar="ADDRESS", help="of the host with Redis and registry, if not this one")
+    parser.add_argument("--cache-size", default=registry_cache.MAX_SIZE, help="of the registry's cache")
     parser.add_argument("--prefix", default=DEFAULT_PREFIX, help="what every Redis key begins with")
     options = parser.parse_args(arguments)
     url = sys.stdin.readline() if options.redis_url else None
+    bundle = sys.stdin.readline() if options.bundle else None
     try:
-        prepare(options.folder, ranges=options.ranges, forget=options.forget, prefix=options.prefix, redis_url=url)
+        prepare(
+            options.folder,
+            ranges=options.ranges,
+            forget=options.forget,
+            prefix=options.prefix,
+            redis_url=url,
+            bundle=bundle,
+        )
+        if options.first_host:
+            prepare_further(options.folder, options.first_host, cache_size=options.cache_size)
     except (OSError, ValueError) as problem:
         parser.exit(1, f"cannot prepare {options.folder}: {problem}\n")
 

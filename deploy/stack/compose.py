@@ -19,6 +19,9 @@ ENV_FILE = ROOT / ".env"
 #: Puts the stack on CYROID's own network, with CYROID's Redis.
 JOIN = ROOT / "deploy/compose.cyroid.yml"
 WRITE = ROOT / "deploy/compose.write.yml"
+#: On the first host of several, and on each further one.
+DOOR = ROOT / "deploy/compose.door.yml"
+FURTHER = ROOT / "deploy/compose.further-host.yml"
 #: The engine of a demo range.
 ENGINE = "28.5"
 #: Looked up anew each time, so never taken from what an earlier start wrote down.
@@ -46,6 +49,19 @@ class Stack:
         """What every key in Redis begins with: one for each installation."""
         return self.environment.get("STACK_KEY_PREFIX") or "cyroid"
 
+    @property
+    def door(self) -> bool:
+        """Whether it lets further hosts in."""
+        return self.environment.get("STACK_DOOR_ADDRESS", "") not in ("", "0")
+
+    @property
+    def further(self) -> bool:
+        """Whether Redis and registry are on another host."""
+        return bool(self.environment.get("STACK_FIRST_HOST"))
+
+    def files(self) -> list[Path]:
+        return compose_files(join=self.join, mount=self.mount, door=self.door, further=self.further)
+
     def compose(
         self,
         *words: str,
@@ -54,7 +70,7 @@ class Stack:
         stdin: str | None = None,
     ) -> str:
         """`docker compose words…`, with `environment` added to ours. Raises MachineError with what it said."""
-        files = [word for file in compose_files(join=self.join, mount=self.mount) for word in ("--file", str(file))]
+        files = [word for file in self.files() for word in ("--file", str(file))]
         profiles = [*(["demo"] if self.demo else []), *(["mount"] if self.mount else [])]
         profile = [word for name in profiles for word in ("--profile", name)]
         whole = ["compose", "--project-directory", str(ROOT), *files, *profile, *words]
@@ -68,8 +84,7 @@ class Stack:
         values = {name: value for name, value in self.environment.items() if name.startswith("STACK_")}
         values = {name: value for name, value in values.items() if name not in PASSING}
         values["CYROID_DATA_DIR"] = str(self.data)
-        files = compose_files(join=self.join, mount=self.mount)
-        values["COMPOSE_FILE"] = ":".join(str(file.relative_to(ROOT)) for file in files)
+        values["COMPOSE_FILE"] = ":".join(str(file.relative_to(ROOT)) for file in self.files())
         try:
             env_file.write(ENV_FILE, values)
         except (OSError, ValueError) as problem:
@@ -81,9 +96,10 @@ def forget() -> None:
     env_file.write(ENV_FILE, {})
 
 
-def compose_files(*, join: bool, mount: bool = False) -> list[Path]:
-    """docker-compose.yml, and what changes it beside CYROID and with mounted layers."""
-    return [ROOT / "docker-compose.yml", *([JOIN] if join else []), *([WRITE] if mount else [])]
+def compose_files(*, join: bool, mount: bool = False, door: bool = False, further: bool = False) -> list[Path]:
+    """docker-compose.yml, and what changes it beside CYROID, with mounted layers, and on one of several hosts."""
+    more = ((join, JOIN), (mount, WRITE), (door, DOOR), (further, FURTHER))
+    return [ROOT / "docker-compose.yml", *(file for wanted, file in more if wanted)]
 
 
 def chosen(environment: Mapping[str, str], own: Mapping[str, str], remembered: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ MANAGEMENT_NETWORK = "cyroid-mgmt"
 PROJECT = ("com.docker.compose.project", "cyroid-images")
 RANGE = "cyroid.range"
 #: Our own places on cyroid-mgmt (docker-compose.yml).
-PLACES = tuple(f"172.30.0.{last}" for last in (16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28))
+PLACES = tuple(f"172.30.0.{last}" for last in (16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30))
 OLDEST_ENGINE = (20, 10)
 LEAST_FREE_BYTES = 5 * 1024**3
 LOOPBACK = ipaddress.IPv4Address("127.0.0.1")

@@ -1,6 +1,6 @@
 """`make up` and `make down`: start the stack with what Compose does not find out by itself, and stop it.
 
-    python -m deploy.stack.up [--demo] [--join] [--mount]
+    python -m deploy.stack.up [--demo] [--join] [--mount] [--door ADDRESS | --bundle FILE]
                                                    start; with --demo two ranges as well, and an image deployed to both
     python -m deploy.stack.up --down [--purge]     stop; with --purge take away ranges, their content, and all data
 
@@ -16,9 +16,10 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from deploy.machine.commands import MachineError
-from deploy.stack import compose, mounted_layers
+from deploy.stack import compose, hosts, mounted_layers
 from deploy.stack.bridges import close_bridges
 from deploy.stack.compose import Stack, inspect_machine
 from deploy.stack.host_engine import engine_facts, engine_process, engine_socket
@@ -29,13 +30,18 @@ from deploy.stack.show import deploy_to_both
 #: What is published on loopback: the service, the variable that moves it, its usual port.
 PORTS = {"api": ("STACK_API_PORT", 8070), "registry": ("STACK_REGISTRY_PORT", 5000)}
 #: What the data folder holds; nothing else in it is ours to remove.
-OURS = ("registry", "redis", "spool", "scratch", "engine", "layers", "secrets")
+OURS = ("registry", "redis", "spool", "scratch", "engine", "layers", "secrets", "cache")
 
 
-def up(stack: Stack) -> None:
-    """Start everything and wait until it is healthy; ranges that were stopped start again. Raises MachineError."""
+def up(stack: Stack, bundle: str | None = None) -> None:
+    """Start everything and wait until it is healthy; ranges that were stopped start again. Raises MachineError.
+
+    `bundle`: what the first host gave for this one.
+    """
+    check_hosts(stack)
     process = engine_process(engine_socket(stack.environment))
-    ports = wanted_ports(stack.environment, stack.running())
+    running = stack.running()
+    ports = wanted_ports(stack.environment, [*running, *(["registry"] if "link" in running else [])])
     found = obstacles(stack.data, engine_facts(), ports, join=stack.join, process=process)
     if found:
         raise MachineError("\n".join(found))
@@ -48,6 +54,10 @@ def up(stack: Stack) -> None:
         mounted_layers.share(stack.data, process)
     if stack.join:
         _know_redis(stack)
+    if stack.door:
+        hosts.open_door(stack)
+    if bundle is not None:
+        hosts.keep(stack, bundle)
     try:
         stack.compose(
             "up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", "300", "--no-build", seconds=420
@@ -60,6 +70,16 @@ def up(stack: Stack) -> None:
         _stop_mounter(stack)
     close_bridges(stack)
     start_all(stack)
+
+
+def check_hosts(stack: Stack) -> None:
+    """Raises MachineError for what one host cannot be together."""
+    if stack.door and stack.further:
+        raise MachineError("a further host has no Redis to let others in to: DOOR is for the first one")
+    if stack.further and stack.mount:
+        raise MachineError("layers are mounted from the registry's storage, which is on the first host: MOUNT=0")
+    if stack.join and (stack.door or stack.further):
+        raise MachineError("several hosts need our own Redis on the first one: without JOIN")
 
 
 def wanted_ports(environment: Mapping[str, str], running: Sequence[str]) -> dict[str, int]:
@@ -100,7 +120,7 @@ def addresses(stack: Stack) -> str:
         ("data", str(stack.data)),
     ]
     commands = [
-        *([] if stack.join else [(log_book, "what happened to images")]),
+        *([] if stack.join or stack.further else [(log_book, "what happened to images")]),
         ("docker exec cyroid-images-api-1 cyroid-images ranges ls", "which ranges are there"),
         (
             "docker exec -i cyroid-images-ingest-1 cyroid-images images build - -t NAME",
@@ -153,6 +173,13 @@ def _remove_data(stack: Stack) -> None:
         raise MachineError(f"in {stack.data} these cannot be removed: {', '.join(left)}; run this as root")
 
 
+def _read(file: Path | None) -> str | None:
+    try:
+        return None if file is None else file.read_text()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise MachineError(f"{file} cannot be read: {problem}") from problem
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy.stack.up", description="Start or stop the stack.")
     parser.add_argument("--demo", action="store_true", help="two ranges as well, and an image deployed to both")
@@ -166,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action=argparse.BooleanOptionalAction,
         help="with the layer-mounter, for ranges on containerd's image store; kept until --no-mount",
     )
+    parser.add_argument("--door", metavar="ADDRESS", help="let further hosts in at this address; kept until --door 0")
+    parser.add_argument("--bundle", type=Path, metavar="FILE", help="be a further host, with what the first one gave")
     parser.add_argument("--down", action="store_true", help="stop instead")
     parser.add_argument("--purge", action="store_true", help="with --down: take away ranges and data too")
     options = parser.parse_args(arguments)
@@ -177,11 +206,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"{down(stack, purge=options.purge)}\n")
         else:
             stack = inspect_machine(demo=options.demo, join=options.join, mount=options.mount, build=True)
+            if options.door is not None:
+                stack.environment["STACK_DOOR_ADDRESS"] = "" if options.door == "0" else options.door
+            bundle = _read(options.bundle)
+            if bundle is not None:
+                hosts.take_in(bundle, stack.environment)
             if stack.join and stack.demo:
                 raise MachineError(
                     "the demo ranges need our own Redis: without DEMO, and then add ranges (ranges add ID)"
                 )
-            up(stack)
+            up(stack, bundle)
             if options.demo:
                 deploy_to_both(stack)
             sys.stdout.write(addresses(stack))

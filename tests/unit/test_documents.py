@@ -37,6 +37,7 @@ INLINE = re.compile(
 #: Commands that no parser of this project checks → what runs them, or something like them.
 ELSEWHERE = {
     "python -m deploy.container.host_link": "tests/integration/stack/test_host_link.py",
+    ".venv/bin/python -m deploy.stack.hosts": "tests/unit/deploy/stack/test_hosts.py",
     "python -m deploy.stack.certificates": "tests/integration/stack/test_host_link.py",
     "python -m deploy.container.redis_users": "tests/integration/events/test_failover.py",
     "redis-cli -h": "tests/integration/events/test_plain_publisher.py",

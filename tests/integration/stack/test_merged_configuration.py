@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from deploy.container import range_proxy
 from deploy.stack.compose import compose_files
 from deploy.stack.env_file import write
 from deploy.stack.nested import CAPABILITIES, ROOT
@@ -15,11 +16,15 @@ from deploy.stack.plugins import docker, docker_environment
 ROLES = {"registry-pusher", "deployer", "tar-server", "tracker", "collector", "agent-pool", "api", "range-gateway"}
 
 
-def merged(*, join: bool, **variables: str) -> dict[str, Any]:
+def merged(
+    *, join: bool, door: bool = False, further: bool = False, profiles: tuple[str, ...] = ("demo",), **variables: str
+) -> dict[str, Any]:
     """With nothing set but `variables`: what the caller's shell has does not matter."""
     plain = {name: value for name, value in docker_environment().items() if not name.startswith(("STACK_", "CYROID_"))}
-    files = [word for file in compose_files(join=join) for word in ("--file", str(file))]
-    words = ["compose", "--project-directory", str(ROOT), "--env-file", os.devnull, *files, "--profile", "demo"]
+    there = compose_files(join=join, door=door, further=further)
+    files = [word for file in there for word in ("--file", str(file))]
+    wanted = [word for profile in profiles for word in ("--profile", profile)]
+    words = ["compose", "--project-directory", str(ROOT), "--env-file", os.devnull, *files, *wanted]
     found: dict[str, Any] = json.loads(docker(*words, "config", "--format", "json", environment={**plain, **variables}))
     return found
 
@@ -41,6 +46,42 @@ def test_alone_the_stack_brings_both() -> None:
     found = merged(join=False)
     assert "external" not in found["networks"]["cyroid-mgmt"]
     assert all("redis" in found["services"][name]["depends_on"] for name in ROLES)
+
+
+def test_a_further_host_has_a_link_and_a_cache_in_the_places_of_redis_and_registry() -> None:
+    """Their names and addresses are the same; what is the first host's alone does not run; nothing waits for it."""
+    found = merged(join=False, further=True, profiles=("demo", "mount"), STACK_FIRST_HOST="10.0.0.1")["services"]
+    assert not {"redis", "registry", "registry-pull", "deployer", "tracker", "collector", "layer-mounter"} & set(found)
+    link, cache = found["link"]["networks"], found["registry-cache"]["networks"]
+    assert link["cyroid-mgmt"]["ipv4_address"] == "172.30.0.16"
+    assert set(link["cyroid-mgmt"]["aliases"]) == {"cyroid-redis", "cyroid-registry"}
+    assert cache["cyroid-pull"]["ipv4_address"] == range_proxy.REGISTRY.partition(":")[0]
+    for name, service in found.items():
+        assert set(service.get("depends_on", {})) <= set(found), name
+    assert {port["host_ip"] for service in found.values() for port in service.get("ports", [])} == {"127.0.0.1"}
+    assert "10.0.0.1" in found["prepare"]["command"]
+    assert found["api"]["environment"]["CYROID_REGISTRY_STORAGE"] == ""
+    for name in ("link", "registry-cache"):
+        assert (found[name]["read_only"], found[name]["cap_drop"], found[name]["user"]) == (
+            True,
+            ["ALL"],
+            "10001:10001",
+        )
+    assert found["registry-cache"]["sysctls"] == {"net.ipv4.ip_forward": "0"}
+
+
+def test_the_first_host_of_several_lets_the_others_in_at_one_address() -> None:
+    """The door alone is published there; the rest stays on loopback."""
+    found = merged(join=False, door=True, STACK_DOOR_ADDRESS="10.0.0.1")["services"]
+    published = {
+        name: {(port["host_ip"], port["published"]) for port in service["ports"]}
+        for name, service in found.items()
+        if "ports" in service
+    }
+    assert published.pop("host-door") == {("10.0.0.1", "6380"), ("10.0.0.1", "5443")}
+    assert {address for ports in published.values() for address, _ in ports} == {"127.0.0.1"}
+    assert set(found["host-door"]["networks"]) == {"cyroid-mgmt"}
+    assert (found["host-door"]["read_only"], found["host-door"]["cap_drop"]) == (True, ["ALL"])
 
 
 def test_ranges_get_what_an_engine_needs() -> None:

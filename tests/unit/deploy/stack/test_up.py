@@ -67,7 +67,7 @@ def test_data_that_cannot_be_removed_is_named(stack: Stack, done: list[str], mon
     """Rather than left behind in silence."""
     monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
     with pytest.raises(
-        MachineError, match="registry, redis, spool, scratch, engine, layers, secrets; run this as root"
+        MachineError, match="registry, redis, spool, scratch, engine, layers, secrets, cache; run this as root"
     ):
         up.down(stack, purge=True)
 
@@ -108,3 +108,19 @@ def test_beside_cyroid_its_redis_has_to_be_named_once(stack: Stack, done: list[s
     (stack.data / "secrets/services").mkdir()
     up._know_redis(stack)
     assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "more", "told"),
+    [
+        ({"STACK_DOOR_ADDRESS": "10.0.0.1", "STACK_FIRST_HOST": "10.0.0.2"}, {}, "DOOR is for the first"),
+        ({"STACK_FIRST_HOST": "10.0.0.2"}, {"mount": True}, "MOUNT=0"),
+        ({"STACK_FIRST_HOST": "10.0.0.2"}, {"join": True}, "without JOIN"),
+        ({"STACK_DOOR_ADDRESS": "10.0.0.1"}, {"join": True}, "without JOIN"),
+    ],
+)
+def test_what_a_host_cannot_be_together(variables: dict[str, str], more: dict[str, bool], told: str) -> None:
+    """One clear line before anything starts."""
+    with pytest.raises(MachineError, match=told):
+        up.check_hosts(Stack(data=Path("/d"), environment=variables, demo=False, **more))  # type: ignore[arg-type]
+    up.check_hosts(Stack(data=Path("/d"), environment={**variables, "STACK_FIRST_HOST": ""}, demo=False))
