@@ -76,17 +76,7 @@ def prepare(
     if bundle is not None:
         for name, text in read_bundle(bundle).files.items():
             _write(vault / name, text, owner=UID, mode=0o400)
-    for name in ranges:
-        if not RANGE_ID.fullmatch(name):
-            raise ValueError(f"{name!r} is no range id: letters, digits, dots, dashes and underscores, at most 63")
-        _range_url(vault / "ranges" / name / "redis_url", name)
-        _folder(folder / "layers" / "ranges" / name, 0, 0o755)
-    for name in forget:
-        if RANGE_ID.fullmatch(name):
-            shutil.rmtree(vault / "ranges" / name, ignore_errors=True)
-            (vault / "gateway" / "ranges" / name).unlink(missing_ok=True)
-    for path in vault.glob("ranges/*/redis_url"):
-        _range_url(path, path.parent.name)
+    _ranges(folder, ranges, forget)
     if redis_url is not None:
         _password_in(redis_url)
         _write(vault / "services" / "redis_url", f"{redis_url.strip()}\n", owner=UID, mode=0o400)
@@ -113,6 +103,22 @@ def prepare(
     _write(vault / "proxy" / "haproxy.cfg", range_proxy.configuration(key), owner=UID, mode=0o400)
     _write(vault / "engine-proxy" / "haproxy.cfg", engine_proxy.configuration(), owner=UID, mode=0o400)
     _door(vault / "hosts" / "door")
+
+
+def _ranges(folder: Path, ranges: Iterable[str], forget: Iterable[str]) -> None:
+    """The secret of each range, and its part of the mounted layers."""
+    vault = folder / "secrets"
+    for name in ranges:
+        if not RANGE_ID.fullmatch(name):
+            raise ValueError(f"{name!r} is no range id: letters, digits, dots, dashes and underscores, at most 63")
+        _range_url(vault / "ranges" / name / "redis_url", name)
+        _folder(folder / "layers" / "ranges" / name, 0, 0o755)
+    for name in forget:
+        if RANGE_ID.fullmatch(name):
+            shutil.rmtree(vault / "ranges" / name, ignore_errors=True)
+            (vault / "gateway" / "ranges" / name).unlink(missing_ok=True)
+    for path in vault.glob("ranges/*/redis_url"):
+        _range_url(path, path.parent.name)
 
 
 def prepare_further(folder: Path, first_host: str, *, cache_size: str = registry_cache.MAX_SIZE) -> None:
