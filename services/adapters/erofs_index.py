@@ -14,6 +14,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+from services.adapters.index_limits import BeyondLimits, LimitReached
 from services.adapters.tar_split_batches import TarSplitBatches
 from services.core.mounts.erofs_blob import single_file_image
 from services.core.mounts.erofs_files import files_image
@@ -69,6 +71,7 @@ class IndexMaker:
         self._parallel = asyncio.Semaphore(parallel)
         self._unused_limit = unused_limit_bytes
         self._making: dict[str, asyncio.Lock] = {}
+        self._beyond = BeyondLimits()
         self._reserved: Counter[str] = Counter()
         self._splits = TarSplitBatches(self._run_splitter, self._parallel)
         self._prepared_splits = TarSplitBatches(partial(self._run_splitter, nice=_NICE), self._parallel)
@@ -158,8 +161,10 @@ class IndexMaker:
         try:
             with tar.open("rb") as source, scratch.open("x+b") as target:
                 os.fchown(target.fileno(), _NOBODY, _NOBODY)  # the program opens /proc/self/fd/1 by its own right
-                async with self._parallel:
-                    status, said = await self._run(self._command(nice), stdin=source, stdout=target)
+                with self._beyond.noted(made.name, source):
+                    async with self._parallel:
+                        status, said = await self._run(self._command(nice), stdin=source, stdout=target)
+                    self._check_limits(status)
                 if status:
                     raise LayersNotMounted(f"mkfs.erofs cannot index {tar} (status {status}): {said[-300:].strip()}")
                 _mend(target, tar)
@@ -188,6 +193,13 @@ class IndexMaker:
 
     async def _run_splitter(self, command: list[str], descriptors: Sequence[int], *, nice: int = 0) -> tuple[int, str]:
         return await self._run([*self._limits(nice), *command], stdin=None, stdout=None, keep=descriptors)
+
+    def _check_limits(self, status: int) -> None:
+        """Raises LimitReached; a program that reaches one has no time to say it."""
+        if status == -signal.SIGXFSZ:
+            raise LimitReached(f"the index would be larger than {self._index_limit} bytes")
+        if status == -signal.SIGXCPU:
+            raise LimitReached(f"it takes more than {self._seconds:.0f} s of processor time")
 
     def _limits(self, nice: int) -> list[str]:
         priority = ["nice", f"-n{nice}"] if nice else []
@@ -224,7 +236,7 @@ class IndexMaker:
             async with asyncio.timeout(self._seconds):
                 out, errors = await process.communicate()
         except TimeoutError as late:
-            raise LayersNotMounted(f"{command[-1]} did not end within {self._seconds:.0f} s") from late
+            raise LimitReached(f"it did not end within {self._seconds:.0f} s") from late
         finally:
             with suppress(ProcessLookupError):
                 process.kill()

@@ -8,7 +8,10 @@ import msgspec
 
 from events.messages import Layer
 
-_COVERED = "it is not mounted in the range, or something covers it there: restart the range's container"
+_COVERED = (
+    "it is not mounted in the range, or something covers it there: deploy the image again (cyroid-images deploy RANGE"
+    " IMAGE), and if that does not help restart the range's container"
+)
 _NO_MOUNTER = "it is not mounted, and no layer-mounter runs: start the service layer-mounter on the range's host"
 
 

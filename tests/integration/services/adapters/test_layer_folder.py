@@ -380,12 +380,21 @@ async def test_a_crafted_layer_is_refused_and_leaves_nothing(host: Host, tar: by
 
 
 async def test_many_entries_and_odd_names_are_mounted(host: Host) -> None:
-    """Twenty thousand files, and names with line breaks, blanks and backslashes."""
+    """Twenty thousand files, and names with line breaks, blanks and backslashes. Where limits are lower, they are
+    refused with the reason, and nothing is left (of a million under the usual limits: docs/mounted-layers.md).
+    """
     made = LayerTar()
     for number in range(20_000):
         made.add(f"t/{number}")
     odd = "t/line\nbreak \\040 é"
     layer = host.add(made.add(odd, b"odd").bytes())
+    for limits, why in (
+        ({"index_limit_bytes": 1 << 18}, "larger than 262144 bytes"),
+        ({"memory_bytes": 1 << 24}, "cannot"),
+    ):
+        with pytest.raises(LayersNotMounted, match=why):
+            await host.make(**limits).show("r-1", [layer], grant="t-1", engine_id="e-1")
+        assert list((host.folder / "index").iterdir()) == []
     await show(host, layer)
     assert len(list((host.view(layer) / "t").iterdir())) == 20_001
     assert (host.view(layer) / odd).read_bytes() == b"odd"
