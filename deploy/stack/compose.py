@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,10 @@ ENV_FILE = ROOT / ".env"
 #: Puts the stack on CYROID's own network, with CYROID's Redis.
 JOIN = ROOT / "deploy/compose.cyroid.yml"
 WRITE = ROOT / "deploy/compose.write.yml"
+#: Where the kernel mounts EROFS from block devices alone.
+LOOPS = ROOT / "deploy/compose.loops.yml"
+#: The first kernel that mounts it from plain files.
+PLAIN_FILES = (6, 12)
 #: On the first host of several, and on each further one.
 DOOR = ROOT / "deploy/compose.door.yml"
 FURTHER = ROOT / "deploy/compose.further-host.yml"
@@ -59,8 +65,14 @@ class Stack:
         """Whether Redis and registry are on another host."""
         return bool(self.environment.get("STACK_FIRST_HOST"))
 
+    @property
+    def loops(self) -> bool:
+        """Whether the layer-mounter may use loop devices: with an older kernel, unless somebody says otherwise."""
+        said = self.environment.get("STACK_LOOP_DEVICES", "")
+        return self.mount and (said != "0" if said else older_than(platform.release(), PLAIN_FILES))
+
     def files(self) -> list[Path]:
-        return compose_files(join=self.join, mount=self.mount, door=self.door, further=self.further)
+        return compose_files(join=self.join, mount=self.mount, loops=self.loops, door=self.door, further=self.further)
 
     def compose(
         self,
@@ -96,9 +108,17 @@ def forget() -> None:
     env_file.write(ENV_FILE, {})
 
 
-def compose_files(*, join: bool, mount: bool = False, door: bool = False, further: bool = False) -> list[Path]:
+def older_than(release: str, wanted: tuple[int, int]) -> bool:
+    """Whether a kernel's release, such as `6.8.0-45-generic`, comes before a version; False for what has no number."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is not None and (int(found[1]), int(found[2])) < wanted
+
+
+def compose_files(
+    *, join: bool, mount: bool = False, loops: bool = False, door: bool = False, further: bool = False
+) -> list[Path]:
     """docker-compose.yml, and what changes it beside CYROID, with mounted layers, and on one of several hosts."""
-    more = ((join, JOIN), (mount, WRITE), (door, DOOR), (further, FURTHER))
+    more = ((join, JOIN), (mount, WRITE), (loops, LOOPS), (door, DOOR), (further, FURTHER))
     return [ROOT / "docker-compose.yml", *(file for wanted, file in more if wanted)]
 
 

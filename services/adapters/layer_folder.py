@@ -28,7 +28,8 @@ import msgspec
 
 from events.messages import Layer, PresentImage
 from services.adapters.erofs_index import IndexMaker
-from services.adapters.kernel_mounts import BIND, NO_DEVICES, READ_ONLY, SHARED, MountTable, Place, mount
+from services.adapters.erofs_mounts import ErofsMounts
+from services.adapters.kernel_mounts import BIND, FILE_SYSTEM, NO_DEVICES, SHARED, MountTable, Place, mount
 from services.adapters.layer_seeds import SeedFiles
 from services.adapters.layer_views import KINDS, Kind, View, bind, blob_problems, kind_of, problem_of, unbind, views_of
 from services.adapters.shown_layers_files import ShownLayersFiles
@@ -47,10 +48,11 @@ _RANGES, _INDEX, _RECORDS = "ranges", "index", "records"
 class LayerFolder:
     """`storage` is the registry's storage folder, for reading. One process at a time has a folder."""
 
-    def __init__(self, folder: Path, *, storage: Path, indexes: IndexMaker) -> None:
+    def __init__(self, folder: Path, *, storage: Path, indexes: IndexMaker, systems: ErofsMounts | None = None) -> None:
         self._folder = folder
         self._storage = storage
         self._indexes = indexes
+        self._systems = systems or ErofsMounts()
         self._records = ShownLayersFiles(folder / _RECORDS)
         self._seeds = SeedFiles(folder / _INDEX, blob=self._blob)
         self._changes = asyncio.Lock()
@@ -219,8 +221,8 @@ class LayerFolder:
         """Mount a file system and the range's view of it, unless they are mounted already."""
         digits = hex_digits(layer.diff_id) if layer is not None else view.name
         index = self._folder / _INDEX / f"{digits}{KINDS[view.kind]}"
-        options = f"device={self._blob(layer.digest)}" if layer is not None and view.kind != "splits" else ""
-        self._mount_system(self._folder / view.kind / view.name, index, options, table)
+        blob = self._blob(layer.digest) if layer is not None and view.kind != "splits" else None
+        self._mount_system(self._folder / view.kind / view.name, index, blob, table)
         self._mount_points(range_id, view.kind, table)
         with Place.open(self._folder, _RANGES, range_id, view.kind) as place:
             bind(self._folder / view.kind / view.name, place, view.name)
@@ -248,20 +250,20 @@ class LayerFolder:
                 for kind in KINDS:
                     unbind(place, kind)
 
-    def _mount_system(self, system: Path, index: Path, options: str, table: MountTable) -> None:
+    def _mount_system(self, system: Path, index: Path, blob: Path | None, table: MountTable) -> None:
         mounted = table.at(system)
-        if mounted and (mounted[-1].kind, mounted[-1].source) == ("erofs", str(index)):
+        if mounted and self._systems.is_mounted(mounted[-1], index):
             return
         with Place.open(self._folder, system.parent.name) as place:
             for _ in mounted:  # somebody else's
                 place.unmount(system.name)
             with place.point(system.name) as target:
                 try:
-                    mount(index, target, "erofs", READ_ONLY | NO_DEVICES, options)
+                    self._systems.mount(index, blob, target)
                 except OSError:
                     place.remove(system.name)
                     raise
-        table.mounted(system, "erofs", str(index))
+        table.mounted(system, FILE_SYSTEM, str(index))
 
     def _tidy(self, records: dict[str, ShownLayers]) -> None:
         """Remove what no record names: views, file systems, mount points and indexes."""

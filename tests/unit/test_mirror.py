@@ -52,6 +52,7 @@ COVERED_BY = {
     ),
     "tests/integration/services/adapters/test_layer_folder.py": (
         "services/adapters/erofs_index.py",
+        "services/adapters/erofs_mounts.py",
         "services/adapters/layer_folder.py",
         "services/adapters/layer_views.py",
         "services/adapters/tar_split_batches.py",
@@ -185,6 +186,7 @@ COVERED_BY = {
         "services/adapters/registry_http.py",
     ),
     "tests/integration/services/adapters/test_registry_uploads.py": ("services/adapters/registry_uploads.py",),
+    "tests/integration/services/adapters/test_loop_devices.py": ("services/adapters/loop_devices.py",),
     "tests/integration/services/adapters/test_registry_folder.py": ("services/adapters/registry_folder.py",),
     "tests/integration/services/test_importer.py": ("services/adapters/files.py",),
     "tests/integration/test_serving.py": ("services/cli/serve.py",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import os
 import subprocess
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from deploy.machine.polling import poll
 from events.messages import Layer
+from services.adapters import erofs_mounts
 from services.adapters.containerd_seed import seed_file
 from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import FILE_SYSTEM, mount, mounts_below, not_mounted, unmount
 from services.adapters.layer_folder import LayerFolder
+from services.adapters.loop_devices import backing_file
 from services.core.archives.tar_split import decode, tar_size
 from services.core.images.image import Store
 from services.errors import LayersNotMounted
@@ -185,6 +189,33 @@ async def test_unused_images_have_a_limit(host: Host) -> None:
 
 def _names(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
+
+
+async def test_a_kernel_that_mounts_no_plain_files_gets_loop_devices(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is noticed with the first mount. What is mounted is known again, and no device is left."""
+
+    def older(source: Path, *rest: str | int) -> None:
+        if not str(source).startswith("/dev/loop"):
+            raise OSError(errno.ENOTBLK, "Block device required")
+        mount(source, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(erofs_mounts, "mount", older)
+    layer = host.add(a_tar())
+    await show(host, layer)
+    view = host.view(layer)
+    devices = [view.stat().st_dev, host.view(layer, "blobs").stat().st_dev]
+    sources = [Path(point.source) for point in mounts_below(host.folder) if point.kind == FILE_SYSTEM]
+    assert (view / "t/file").read_bytes() == b"right"
+    assert (host.view(layer, "blobs") / "data").read_bytes() == a_tar()
+    again = host.make()
+    assert await again.restore() == []
+    assert [view.stat().st_dev, host.view(layer, "blobs").stat().st_dev] == devices
+    await again.forget("r-1")
+    assert not view.exists()
+    assert {source.parent for source in sources} == {Path("/dev")}
+    assert poll(lambda: not any(map(backing_file, map(str, sources))), seconds=30)
 
 
 async def test_a_foreign_mount_is_replaced(host: Host) -> None:

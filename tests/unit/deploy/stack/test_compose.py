@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,35 @@ def test_with_mounted_layers_the_pusher_writes_where_the_registry_reads() -> Non
     storage = pusher["environment"]["CYROID_REGISTRY_WRITE_STORAGE"]
     assert pusher["volumes"] == [whole["services"]["registry"]["volumes"][0]]
     assert pusher["volumes"][0].endswith(f":{storage}")
+
+
+@pytest.mark.parametrize(
+    ("release", "said", "loops"),
+    [
+        ("6.8.0-45-generic", "", True),
+        ("6.8.0-45-generic", "0", False),
+        ("6.12.1", "", False),
+        ("6.12.1", "1", True),
+        ("7.0", "", False),
+        ("unknown", "", False),
+    ],
+)
+def test_with_an_older_kernel_the_layer_mounter_may_use_loop_devices(
+    release: str, said: str, loops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or as the operator says; without mounted layers never."""
+    monkeypatch.setattr(platform, "release", lambda: release)
+    for mount in (True, False):
+        stack = Stack(data=Path("/data"), environment={"STACK_LOOP_DEVICES": said}, demo=False, mount=mount)
+        assert ("compose.loops.yml" in [file.name for file in stack.files()]) == (loops and mount)
+
+
+def test_of_the_devices_the_layer_mounter_opens_loop_devices_alone() -> None:
+    """It reads them, and asks for free ones; all else in /dev stays closed, and it gets no more rights."""
+    more = yaml.safe_load(compose.LOOPS.read_text())["services"]
+    assert list(more) == ["layer-mounter"]
+    assert sorted(more["layer-mounter"]) == ["device_cgroup_rules", "volumes"]
+    assert more["layer-mounter"]["device_cgroup_rules"] == ["b 7:* r", "c 10:237 rw"]
 
 
 def test_what_is_said_now_comes_before_what_was_said_then() -> None:

@@ -1,0 +1,46 @@
+"""EROFS mounts of an index and the tar behind it: from the files themselves, or through loop devices.
+
+The kernel mounts plain files since Linux 6.12 (CONFIG_EROFS_FS_BACKED_BY_FILE); where it does not, each file gets a
+loop device. The first mount finds out.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import ExitStack
+from pathlib import Path
+
+from services.adapters.kernel_mounts import FILE_SYSTEM, NO_DEVICES, READ_ONLY, MountPoint, mount
+from services.adapters.loop_devices import backing_file, loop_device
+from services.runtime.telemetry import get_logger
+
+
+class ErofsMounts:
+    """`loops`: through loop devices from the beginning."""
+
+    def __init__(self, *, loops: bool = False) -> None:
+        self._loops = loops
+        self._log = get_logger(role="layer-mounter")
+
+    def mount(self, index: Path, blob: Path | None, target: str) -> None:
+        """Mount `index`, whose data is in `blob` if that is given, read-only at `target`. Raises OSError."""
+        if not self._loops:
+            try:
+                return _mount(index, blob, target)
+            except OSError as problem:
+                if problem.errno != errno.ENOTBLK:
+                    raise
+            self._loops = True
+            self._log.info("this kernel mounts no plain files: layers are mounted through loop devices")
+        with ExitStack() as devices:
+            source = devices.enter_context(loop_device(index))
+            _mount(source, devices.enter_context(loop_device(blob)) if blob else None, target)
+
+    @staticmethod
+    def is_mounted(point: MountPoint, index: Path) -> bool:
+        """Whether what is mounted there is `index`."""
+        return point.kind == FILE_SYSTEM and str(index) in (point.source, backing_file(point.source))
+
+
+def _mount(source: Path, data: Path | None, target: str) -> None:
+    mount(source, target, FILE_SYSTEM, READ_ONLY | NO_DEVICES, f"device={data}" if data else "")
