@@ -129,7 +129,7 @@ class MountedKills:
             mounts = [str(point.path) for point in mounts_below(self._system.lab.layers)]
             found = [path for path in mounts if Path(path).name.partition(".")[0] in ours]
             for range_id in self._ranges:
-                found += [name for name in _linked(self._system.ranges[range_id].root) if name in ours]
+                found += [name for name in linked(self._system.ranges[range_id].root) if name in ours]
             return found
 
         poll(lambda: not left(), seconds=_GONE_SECONDS, every=0.5)
@@ -159,7 +159,7 @@ class MountedKills:
             return bool(PlacedLayersFile(engine.root).read().open)
         if moment == "placing":
             top = self._system.host.layers(image)[-1].removeprefix("sha256:")
-            return poll(lambda: top in _linked(engine.root), seconds=_MOMENT_SECONDS, every=0.003)
+            return poll(lambda: top in linked(engine.root), seconds=_MOMENT_SECONDS, every=0.003)
         return moment == "requested" or self._said(ImageReady, streams.outbox(aim), mark)
 
     def _said(self, kind: type[Any], stream: str, mark: Mark, **fields: str) -> bool:
@@ -295,7 +295,7 @@ def _report(kills: MountedKills, only: str | None, seed: int) -> dict[str, Any]:
     }
 
 
-def _linked(root: Path) -> set[str]:
+def linked(root: Path) -> set[str]:
     """Names of the folders that links of an engine's store lead to."""
     return {Path(os.readlink(link)).name.partition(".")[0] for link in _links(root)}
 

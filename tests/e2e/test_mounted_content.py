@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from bench.killall.mounted import linked
 from bench.matrix.content import import_base
 from bench.matrix.files import differences, keeper, seen
+from deploy.machine.polling import poll
 from services.adapters.engine import DockerEngine
 from tests.e2e.mounted import logs_of
-from tests.e2e.scene import Scene
+from tests.e2e.scene import BASE, Scene
+from tests.e2e.test_mounted_layers import names as names_in
 from tests.e2e.test_mounted_layers import saved_layers
 from tests.integration.hard_layers import INPUTS, marked
 from tests.integration.test_layer_sources import files_of, load
@@ -36,7 +41,8 @@ def told(files: Files) -> Files:
 
 
 async def test_hard_layers_are_the_same_files(mounted: Scene, unique: str) -> None:
-    """Whiteouts, attributes, odd names, repeated and empty layers, 120 of them: seen, and saved byte for byte.
+    """Whiteouts, attributes, odd names, repeated and empty layers, 120 of them: seen, and saved byte for byte. When the
+    images are removed, nothing of them is left in the engine, and the range is shown none of their layers.
 
     All in one deployment, so that an engine on the classic store is restarted once.
     """
@@ -68,6 +74,16 @@ async def test_hard_layers_are_the_same_files(mounted: Scene, unique: str) -> No
             engine_of.docker("save", "--output", str(archive), name)
             assert saved_layers(archive) == set(images[kind].diff_ids), (range_id, kind)
         engine_of.docker("rmi", *wanted[range_id].values())
+        mounted.deploy(range_id, BASE)  # an agent looks for unused layers when a transfer has ended
+    layers = {diff_id.removeprefix("sha256:") for image in images.values() for diff_id in image.diff_ids}
+    for range_id in RANGES:
+        shown, root = mounted.system.lab.shown(range_id), mounted.system.ranges[range_id].root
+
+        def left(shown: Path = shown, root: Path = root) -> set[str]:
+            folders = [one for kind in ("layers", "blobs", "splits") for one in names_in(shown / kind)]
+            return layers & {name.partition(".")[0] for name in (*folders, *linked(root))}
+
+        assert poll(lambda: left() == set(), seconds=90), (range_id, left(), logs_of(mounted.system))
 
 
 def test_a_container_sees_what_one_on_the_host_sees(mounted: Scene) -> None:
