@@ -17,7 +17,8 @@ from deploy.lab.engine_server import EngineServer
 from deploy.lab.newer_engines import newer_engine
 from deploy.lab.object_storage import ObjectStorage
 from deploy.lab.redis_server import RedisServer
-from deploy.lab.registry_server import RegistryServer
+from deploy.lab.registry_front import RegistryFront
+from deploy.lab.registry_server import SECRET, RegistryServer
 from deploy.lab.server import MARK, Server
 from deploy.machine.base_image import base_image_tar
 from deploy.machine.cache import default_cache
@@ -105,12 +106,20 @@ class Lab:
         readonly: bool = False,
         cache: bool = False,
         s3: ObjectStorage | None = None,
+        secret: str = SECRET,
     ) -> RegistryServer:
         """A registry. With `storage`, a second process on another one's folder; with `cache`, one that must not be
-        collected; with `s3`, one on object storage."""
+        collected; with `s3`, one on object storage, where those with the same `secret` are replicas."""
+        place = self.place(name)
         return self.start(
-            RegistryServer(name, self.place(name), self.mark, storage=storage, readonly=readonly, cache=cache, s3=s3)
+            RegistryServer(
+                name, place, self.mark, storage=storage, readonly=readonly, cache=cache, s3=s3, secret=secret
+            )
         )
+
+    def registry_front(self, one: RegistryServer, two: RegistryServer, name: str = "registry-front") -> RegistryFront:
+        """One address for two registries that share their storage."""
+        return self.start(RegistryFront(name, self.place(name), self.mark, (one, two)))
 
     def object_storage(self, name: str = "s3") -> ObjectStorage:
         """An S3 server with a bucket for a registry."""

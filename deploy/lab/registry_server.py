@@ -12,6 +12,9 @@ from deploy.lab.object_storage import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Ob
 from deploy.lab.server import Server, answers_ok, free_port
 from deploy.machine.commands import need
 
+#: What all replicas on object storage have, and the secret of those in a laboratory.
+S3_CONFIGURATION = Path(__file__).parents[1] / "registry-s3.yml"
+SECRET = "laboratory"
 _ACCESS = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ([0-9]+)')
 
 
@@ -27,7 +30,8 @@ class Request:
 
 class RegistryServer(Server):
     """`storage` may be another registry's: two processes on one folder serve the same content. With `s3` the content
-    is in that object storage, and in no folder."""
+    is in that object storage, and in no folder; its configuration is then deploy/registry-s3.yml, and registries with
+    the same `secret` take up one another's uploads."""
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class RegistryServer(Server):
         port: int | None = None,
         cache: bool = False,
         s3: ObjectStorage | None = None,
+        secret: str = SECRET,
     ) -> None:
         super().__init__(name, folder, mark)
         self.port = port or free_port()
@@ -47,6 +52,12 @@ class RegistryServer(Server):
         self._readonly = readonly
         self._cache = cache
         self._s3 = s3
+        self.secret = secret
+
+    @property
+    def configuration(self) -> Path:
+        """The file with its configuration; on object storage more of it is in `environment`."""
+        return self.folder / "config.yml" if self._s3 is None else S3_CONFIGURATION
 
     @property
     def address(self) -> str:
@@ -63,7 +74,7 @@ class RegistryServer(Server):
             "version": "0.1",
             "log": {"level": "warn"},
             "storage": {
-                **self._driver(),
+                "filesystem": {"rootdirectory": str(self.storage)},
                 "delete": {"enabled": True},
                 "maintenance": {"readonly": {"enabled": self._readonly}},
                 **({"cache": {"blobdescriptor": "inmemory"}} if self._cache else {}),
@@ -74,19 +85,23 @@ class RegistryServer(Server):
         }
         (self.folder / "config.yml").write_text(json.dumps(config, indent=2))
 
-    def _driver(self) -> dict[str, object]:
-        if self._s3 is None:
-            return {"filesystem": {"rootdirectory": str(self.storage)}}
-        place = {"regionendpoint": self._s3.url, "region": REGION, "bucket": BUCKET, "secure": False}
-        keys = {"accesskey": ACCESS_KEY, "secretkey": SECRET_KEY}
-        return {"s3": {**place, **keys, "rootdirectory": "/"}, "redirect": {"disable": True}}
-
     def environment(self) -> dict[str, str]:
         """Without a bundle of authorities for S3: distribution 2.8 ends at its start where one is named."""
-        return {name: value for name, value in super().environment().items() if name != "AWS_CA_BUNDLE"}
+        plain = {name: value for name, value in super().environment().items() if name != "AWS_CA_BUNDLE"}
+        if self._s3 is None:
+            return plain
+        place = {"REGIONENDPOINT": self._s3.url, "REGION": REGION, "BUCKET": BUCKET, "SECURE": "false"}
+        keys = {"ACCESSKEY": ACCESS_KEY, "SECRETKEY": SECRET_KEY}
+        return {
+            **plain,
+            **{f"REGISTRY_STORAGE_S3_{name}": value for name, value in (place | keys).items()},
+            "REGISTRY_HTTP_ADDR": self.address,
+            "REGISTRY_HTTP_SECRET": self.secret,
+            "REGISTRY_LOG_ACCESSLOG_DISABLED": "false",
+        }
 
     def command(self) -> list[str]:
-        return [need("docker-registry", "docker-registry"), "serve", str(self.folder / "config.yml")]
+        return [need("docker-registry", "docker-registry"), "serve", str(self.configuration)]
 
     def requests(self, since: int = 0) -> list[Request]:
         """Requests from the access log, oldest first, from byte `since` of the log on (`log.stat().st_size` is now)."""
