@@ -7,6 +7,7 @@ from events.redis.client import account_of
 from events.redis.replication import Replica, Replication
 from services.doctor.findings import Note, Wrong
 from services.resources import Resources
+from services.runtime.tracing import untraced
 
 #: A replica answers its master every second.
 LATE_SECONDS = 10
@@ -14,7 +15,7 @@ LATE_SECONDS = 10
 
 async def replication_of(resources: Resources) -> Replication | None:
     """The replication of the bus's server; None for a bus in memory, and where it cannot be asked."""
-    bus = await resources.bus()
+    bus = untraced(await resources.bus())
     return await bus.replication(account_of(resources.settings.redis_url)) if isinstance(bus, RedisBus) else None
 
 
@@ -34,7 +35,7 @@ def check_replication(found: Replication | None, *, redis_url: str, confirm_repl
             "start the replicas, or lower CYROID_CONFIRM_REPLICAS",
         )
     if not found.replicas:
-        return "one server without replicas: while it is away all waits, and what its disk loses is lost"
+        return "one server without replicas: all waits until it is back, and what its disk loses is lost"
     told = f"a master with {_count(len(found.replicas))}: {', '.join(map(_described, found.replicas))}"
     if shut := [one.address for one in found.replicas if one.login == "refused"]:
         raise Wrong(f"{told}; {', '.join(shut)} would let nobody in", "set the users there too (docs/redis.md)")
