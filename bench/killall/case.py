@@ -24,6 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.killall.mounted import VICTIMS as MOUNTED_VICTIMS
 from bench.killall.mounted import main as mounted_main
 from bench.killall.schedule import PLAN, VICTIMS, Kill, planned
 from bench.killall.supervisor import Supervisor, supervised
@@ -87,13 +88,16 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument(
         "--kills", type=int, default=len(PLAN), help="how many have to hit (%(default)s: the plan, once)"
     )
-    parser.add_argument("--only", choices=VICTIMS, help="kill this alone")
+    parser.add_argument("--only", help="kill this alone")
     parser.add_argument("--ranges", type=int, default=2, help="ranges that get each image (%(default)s)")
     parser.add_argument("--size", type=int, default=40_000_000, help="bytes of each image's layer (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the order and of the delays (%(default)s)")
     parser.add_argument("--mounted", action="store_true", help="kill at each step of the way of mounted layers instead")
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always", help="Redis's own setting")
     options = parser.parse_args(list(argv))
+    victims = MOUNTED_VICTIMS if options.mounted else VICTIMS
+    if options.only not in {None, *victims}:
+        parser.error(f"--only takes one of {', '.join(victims)}, not {options.only}")
     if options.mounted:
         return mounted_main(options.only, options.seed)
     with (
