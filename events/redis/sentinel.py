@@ -8,6 +8,7 @@ which the library closes the connection; so whoever was connected to it asks aga
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,24 @@ class MasterConnection(SentinelManagedConnection):
             raise RedisConnectionError(f"{self.host}:{self.port} is no master but a {role[0].decode()}")
 
 
+class Sentinels(Sentinel):
+    """Sentinels that are asked by one at a time.
+
+    Whoever found an answer puts that sentinel first, by the place that it had when it was asked (redis-py 8.1). Of two
+    callers at once, one may write over a sentinel with another: it is never asked again, and never closed.
+    """
+
+    def __init__(self, addresses: Sequence[tuple[str, int]], **asking: Any) -> None:
+        super().__init__(addresses, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+        self._asking = asyncio.Lock()
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """The master's address. Raises redis' MasterNotFoundError."""
+        async with self._asking:
+            host, port = await super().discover_master(service_name)
+            return host, port
+
+
 class SentinelClient:
     """The master's client; closing it closes the clients of the sentinels too."""
 
@@ -47,7 +66,7 @@ class SentinelClient:
             "protocol": 2,
             "retry": never,
         }
-        self._sentinel = Sentinel(addresses, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+        self._sentinel = Sentinels(addresses, **asking)
         self._master: Redis = self._sentinel.master_for(service, connection_class=MasterConnection, **options)
         self._master.response_callbacks.clear()
 

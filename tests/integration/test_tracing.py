@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from deploy.machine.polling import poll
+from tests.images import tar_of
 from tests.laboratory import EngineServer, Lab, RedisServer, RegistryServer, System
 
 pytestmark = pytest.mark.real
@@ -88,13 +89,14 @@ def system(
 
 
 def test_one_deployment_is_one_trace(
-    system: System, base_image_tar: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch, unique: str
+    system: System, tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch, unique: str
 ) -> None:
     """From the request through push and pull to the outcome: each span is the child of what caused it."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
-    image = f"traced-{unique}:1"
-    system.host.docker("import", str(base_image_tar), image)
+    image, tar = f"traced-{unique}:1", tmp_path / "layer.tar"
+    tar.write_bytes(tar_of({"traced": unique.encode()}))  # content that no other test has brought anywhere
+    system.host.docker("import", str(tar), image)
     servers = [
         system.services("registry-pusher", name="traced-pusher"),
         system.services("deployer", "tracker", name="traced-deployer"),

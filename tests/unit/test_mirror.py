@@ -68,7 +68,6 @@ COVERED_BY = {
         "services/adapters/shown_layers_files.py",
         "services/agent/layer_release.py",
     ),
-    "tests/integration/events/test_failover.py": ("events/redis/sentinel.py",),
     "tests/unit/services/core/mounts/test_seed_images.py": ("services/core/mounts/seeds.py",),
     "tests/unit/services/core/mounts/test_erofs.py": (
         "services/core/mounts/erofs_blob.py",

@@ -1,0 +1,33 @@
+"""What sentinels are asked, whoever asks at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from events.redis.sentinel import Sentinels
+
+MASTER = {"ip": "10.0.0.1", "port": 6379, "is_master": True, "is_sdown": False, "is_odown": False}
+
+
+async def test_no_sentinel_is_lost_when_many_ask_while_one_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that answered is asked first from then on; the others stay known, to be asked and to be closed."""
+
+    async def answered(sentinel: Redis) -> dict[str, dict[str, Any]]:
+        await asyncio.sleep(0)
+        if sentinel.connection_pool.connection_kwargs["port"] == 1:
+            raise RedisConnectionError("away")
+        return {"images": MASTER | {"num-other-sentinels": 2}}
+
+    monkeypatch.setattr(Redis, "sentinel_masters", answered)
+    sentinels = Sentinels([("h", 1), ("h", 2), ("h", 3)])
+    known = set(sentinels.sentinels)
+    found = await asyncio.gather(*(sentinels.discover_master("images") for _ in range(4)))
+    assert set(found) == {("10.0.0.1", 6379)}
+    assert set(sentinels.sentinels) == known
+    assert sentinels.sentinels[0].connection_pool.connection_kwargs["port"] == 2
+    await sentinels.aclose()
