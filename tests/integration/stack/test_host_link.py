@@ -5,103 +5,32 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from deploy.container import host_link
-from deploy.container.host_link import door, link
+from deploy.container.host_link import link
 from deploy.container.range_proxy import configuration
 from deploy.machine.commands import MachineError, need
 from deploy.machine.commands import run as run_to_end
-from deploy.machine.polling import poll
 from deploy.stack import certificates
 from deploy.stack.certificates import forget_host, make_door, make_host
 from events.bus import BusDenied
 from events.redis.client import Commands, connect
+from services.doctor.checks import Checks
+from services.resources import open_resources
 from services.runtime.shutdown import Stop
 from services.serving import run
 from services.settings import Settings
+from tests.integration.stack.between_hosts import Hosts, haproxy
 from tests.integration.stack.range_pulls import KEY, NOT_ITS_OWN, Proxy, token
 from tests.integration.stack.raw_registry import ask, digest_of, put_image
-from tests.laboratory import CacheServer, Lab, RedisServer, RegistryServer, free_port
+from tests.laboratory import CacheServer, Lab, RegistryServer, free_port
 from tests.simulation import eventually
 
 pytestmark = pytest.mark.real
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Certificates, and how the further host reaches Redis and registry of the first one."""
-
-    certificates: Path
-    redis_port: int
-    registry_port: int
-    door_redis_port: int
-
-    @property
-    def redis_url(self) -> str:
-        return f"redis://127.0.0.1:{self.redis_port}/0"
-
-    @property
-    def registry_url(self) -> str:
-        return f"http://127.0.0.1:{self.registry_port}"
-
-
-@contextmanager
-def haproxy(file: Path, text: str, *ports: int) -> Iterator[None]:
-    """Running until it listens on all of these."""
-    file.write_text(text)
-    with subprocess.Popen([need("haproxy", "haproxy"), "-db", "-f", str(file)]) as process:
-        try:
-            assert poll(lambda: all(map(_listens, ports)), seconds=30, every=0.1)
-            yield
-        finally:
-            process.terminate()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.fixture(scope="module")
-def hosts(
-    redis_server: RedisServer, registry_server: RegistryServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Hosts]:
-    """A door, and the link of host `b`, on loopback."""
-    folder = tmp_path_factory.mktemp("hosts")
-    make_door(folder, ["127.0.0.1"])
-    own = make_host(folder, "b")
-    for_redis, for_registry, redis, registry, health, other = (free_port() for _ in range(6))
-    first = door(
-        redis=f"127.0.0.1:{redis_server.port}",
-        registry=registry_server.address,
-        redis_listen=f"127.0.0.1:{for_redis}",
-        registry_listen=f"127.0.0.1:{for_registry}",
-        health_listen=f"127.0.0.1:{health}",
-        certificates=folder / "door",
-    )
-    further = link(
-        "127.0.0.1",
-        redis_port=for_redis,
-        registry_port=for_registry,
-        redis_listen=f"127.0.0.1:{redis}",
-        registry_listen=f"127.0.0.1:{registry}",
-        health_listen=f"127.0.0.1:{other}",
-        certificates=own,
-    )
-    with ExitStack() as stack:
-        stack.enter_context(haproxy(folder / "door.cfg", first, for_redis, for_registry))
-        stack.enter_context(haproxy(folder / "link.cfg", further, redis, registry))
-        yield Hosts(folder, redis, registry, for_redis)
 
 
 def direct(hosts: Hosts, authority: Path, own: Path | None) -> str:
@@ -176,6 +105,51 @@ async def test_a_certificate_that_is_wrong_is_one_clear_error(
         url, told = direct(hosts, late / "ca.pem", late / "own.pem"), "certificate expired.*ssl_certfile"
     with pytest.raises(BusDenied, match=told):
         await said(url)
+
+
+@pytest.fixture(scope="module")
+def secured(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two Redis that speak TLS themselves; the certificate of the one whose port is in `past` has expired."""
+    folder = tmp_path_factory.mktemp("secured")
+    make_host(folder, "b")
+    for name, days in (("past", -1), ("port", 30)):
+        home = make_door(folder, ["127.0.0.1"], days=days)
+        (folder / name).write_text(str(port := free_port()))
+        own = {"tls_cert_file": str(home / "own.pem"), "tls_key_file": str(home / "own.pem")}
+        lab.redis(f"redis-tls-{name}", tls_port=str(port), tls_ca_cert_file=str(home / "ca.pem"), **own)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "told"),
+    [
+        ("all well", "ok", "answers at rediss://127.0.0.1"),
+        ("wrong authority", "wrong", "Redis's certificate is not trusted"),
+        ("expired", "wrong", "Redis's certificate cannot be used (certificate has expired): renew it"),
+        ("no certificate", "wrong", "Redis does not take our certificate (certificate required)"),
+        ("wrong certificate", "wrong", "Redis does not take our certificate (unknown ca)"),
+    ],
+)
+async def test_doctor_names_what_is_wrong_with_a_certificate(
+    secured: Path, tmp_path: Path, what: str, state: str, told: str
+) -> None:
+    """Asked of a Redis that speaks TLS itself and wants to be shown a certificate."""
+    port = (secured / ("past" if what == "expired" else "port")).read_text()
+    own = secured / "hosts" / "b"
+    other = make_host(tmp_path, "b") if what.startswith("wrong") else own
+    authority = (other if what == "wrong authority" else own) / "ca.pem"
+    shown = (other if what == "wrong certificate" else own) / "own.pem"
+    url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority}"
+    if what != "no certificate":
+        url += f"&ssl_certfile={shown}&ssl_keyfile={shown}"
+    async with open_resources(Settings(redis_url=url)) as there:
+        checks = Checks(
+            there.settings, bus=there.bus, concerns=there.concerns, engine=there.host_engine, registry=there.registry
+        )
+        found = next(one for one in await checks.run() if one.what == "redis")
+    assert found.state == state
+    assert told in found.found
+    assert found.advice == ("" if state == "ok" else "see docs/hosts.md for certificates between hosts")
 
 
 def test_an_unlisted_host_is_not_let_in(hosts: Hosts) -> None:

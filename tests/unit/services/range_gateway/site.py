@@ -161,7 +161,7 @@ class RawConnection:
 
     async def ended(self) -> bool:
         """Whether the gateway ends the connection, within the test's own patience."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             try:
                 while await self.reader.read(65536):
                     pass
@@ -176,8 +176,8 @@ class RawConnection:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it is so, for at most ten seconds."""
-    async with asyncio.timeout(10):
+    """Ask until it is so, for at most a minute."""
+    async with asyncio.timeout(60):
         while True:
             if await holds():
                 return

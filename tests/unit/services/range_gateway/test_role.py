@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -48,13 +50,22 @@ from tests.unit.services.range_gateway.site import (
 AGENT = Holder("agent", "o1", 30.0)
 #: Small, so that a flood meets them at once and the range is let in again soon.
 TIGHT = RangeLimits(
-    requests_per_second=50.0, requests_burst=20.0, patience_seconds=0.3, slow_seconds=0.1, closed_seconds=0.5
+    requests_per_second=20.0, requests_burst=20.0, patience_seconds=0.3, slow_seconds=0.1, closed_seconds=0.5
 )
 
 
+Opener = Callable[..., AbstractAsyncContextManager[Site]]
+
+
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with open_site(tmp_path) as opened:
+def opener(tmp_path: Path) -> Opener:
+    """Opens a site over a bus in memory. A suite that has another one runs these tests over its own bus."""
+    return partial(open_site, tmp_path)
+
+
+@pytest.fixture
+async def site(opener: Opener) -> AsyncIterator[Site]:
+    async with opener() as opened:
         yield opened
 
 
@@ -190,9 +201,9 @@ async def test_whoever_says_no_hello_is_cut_off(site: Site, monkeypatch: pytest.
         await bus.beat(site.streams.alive(RANGE), b"x", 5.0)
 
 
-async def test_a_flood_is_slowed_then_cut_off_and_named(tmp_path: Path) -> None:
+async def test_a_flood_is_slowed_then_cut_off_and_named(opener: Opener) -> None:
     """Another range notices nothing; the record and the event name the one that floods; it may come back by itself."""
-    async with open_site(tmp_path, limits=TIGHT) as site, site.agent("r2") as honest:
+    async with opener(limits=TIGHT) as site, site.agent("r2") as honest:
         raw = await RawConnection.open(site)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await flood(raw)
@@ -211,10 +222,10 @@ async def test_a_flood_is_slowed_then_cut_off_and_named(tmp_path: Path) -> None:
         await until(lambda: is_in(site))
 
 
-async def test_messages_over_the_budget_wait(tmp_path: Path) -> None:
+async def test_messages_over_the_budget_wait(opener: Opener) -> None:
     """An agent that publishes more than it may is told to wait; nothing more of it is stored, and a reader is told."""
     limits = RangeLimits(messages_burst=5.0, messages_per_hour=1.0)
-    async with open_site(tmp_path, limits=limits) as site, site.agent() as bus:
+    async with opener(limits=limits) as site, site.agent() as bus:
         for number in range(5):
             await bus.publish(site.outbox, ready(transfer_id=f"t{number}"))
         with pytest.raises(BusUnavailable, match="messages"):
@@ -222,10 +233,10 @@ async def test_messages_over_the_budget_wait(tmp_path: Path) -> None:
         assert len(await site.said(site.outbox)) == 5
 
 
-async def test_progress_over_the_budget_is_dropped_and_the_lease_stays(tmp_path: Path) -> None:
+async def test_progress_over_the_budget_is_dropped_and_the_lease_stays(opener: Opener) -> None:
     """Progress is lossy: telling too much of it costs neither the lease nor the outcome."""
     limits = RangeLimits(progress_burst=2.0, progress_per_second=0.001)
-    async with open_site(tmp_path, limits=limits) as site, site.agent() as bus:
+    async with opener(limits=limits) as site, site.agent() as bus:
         await site.ask()
         (lease,) = (await bus.take(AGENT, [site.inbox], 1)).leases
         for number in range(5):
@@ -290,16 +301,16 @@ async def test_a_removed_range_is_out(site: Site) -> None:
             await bus.beat(site.streams.alive(RANGE), b"x", 5.0)
 
 
-async def test_a_range_is_let_in_on_one_host_and_does_not_say_which(tmp_path: Path) -> None:
+async def test_a_range_is_let_in_on_one_host_and_does_not_say_which(opener: Opener) -> None:
     """Its gateway puts its own host into what the agent says; another host's gateway lets no range of that id in."""
     started = AgentStarted(
         range_id=RANGE, engine_id="e", engine_version="28", store="classic", platform="linux/amd64", host="forged"
     )
-    async with open_site(tmp_path, host="a") as here, here.agent() as bus:
+    async with opener(host="a") as here, here.agent() as bus:
         outbox = here.streams.outbox(RANGE)
         await bus.publish(outbox, Envelope(message=started, source=f"agent@{RANGE}", subject=RANGE))
         assert await here.said(outbox) == [msgspec.structs.replace(started, host="a")]
-        async with open_site(tmp_path, bus=here.bus, host="b") as there, there.agent() as other:
+        async with opener(bus=here.bus, host="b") as there, there.agent() as other:
             with pytest.raises(BusDenied, match="on host a"):
                 await other.beat(there.streams.alive(RANGE), b"x", 5.0)
 

@@ -1,0 +1,45 @@
+"""The way between two hosts, for all suites that go through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from deploy.container.host_link import door, link
+from deploy.stack.certificates import make_door, make_host
+from tests.integration.stack.between_hosts import Hosts, haproxy
+from tests.laboratory import RedisServer, RegistryServer, free_port
+
+
+@pytest.fixture(scope="session")
+def hosts(
+    redis_server: RedisServer, registry_server: RegistryServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hosts]:
+    """A door, and the link of host `b`, on loopback."""
+    folder = tmp_path_factory.mktemp("hosts")
+    make_door(folder, ["127.0.0.1"])
+    own = make_host(folder, "b")
+    for_redis, for_registry, redis, registry, health, other = (free_port() for _ in range(6))
+    first = door(
+        redis=f"127.0.0.1:{redis_server.port}",
+        registry=registry_server.address,
+        redis_listen=f"127.0.0.1:{for_redis}",
+        registry_listen=f"127.0.0.1:{for_registry}",
+        health_listen=f"127.0.0.1:{health}",
+        certificates=folder / "door",
+    )
+    further = link(
+        "127.0.0.1",
+        redis_port=for_redis,
+        registry_port=for_registry,
+        redis_listen=f"127.0.0.1:{redis}",
+        registry_listen=f"127.0.0.1:{registry}",
+        health_listen=f"127.0.0.1:{other}",
+        certificates=own,
+    )
+    with ExitStack() as stack:
+        stack.enter_context(haproxy(folder / "door.cfg", first, for_redis, for_registry))
+        stack.enter_context(haproxy(folder / "link.cfg", further, redis, registry))
+        yield Hosts(folder, redis, registry, for_redis)
