@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from events.bus import BusClient
 from events.messages import Layer, Provenance
@@ -30,23 +31,12 @@ from services.core.ranges.contest import ContestKeys
 from services.core.ranges.heartbeat import engine_of
 from services.core.ranges.ranges import RangeKeys
 from services.deployer.liveness import Liveness
+from services.deployer.recent_looks import HostFinder, RecentLooks
 from services.errors import BadInput, CyroidError
 from services.ports import Registry
 
 if TYPE_CHECKING:
     from services.content.image_signatures import ImageSignatures  # loads cryptography: 8 MB
-
-
-class HostFinder(Protocol):
-    """Finds images on the engines of hosts."""
-
-    async def find(
-        self, reference: str, image_id: str | None = None, diff_ids: tuple[str, ...] = ()
-    ) -> tuple[HostImage | None, str | None]:
-        """What a host has under this name, or as this content; why that is not known."""
-
-    async def tar_url(self, host: str) -> str | None:
-        """The tar server of a host, as ranges reach it; None where it is not known."""
 
 
 class FactFinder:
@@ -68,9 +58,11 @@ class FactFinder:
         timeout_seconds: float = 20.0,
         parallel: int = 8,
         remembered: int = 1000,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._bus = bus
         self._hosts = hosts
+        self._looks = RecentLooks(hosts, clock)
         self._registry = registry
         self._streams = streams
         self._host_id = host
@@ -167,7 +159,7 @@ class FactFinder:
         """What a host has; content that is already chosen also by its id, since the name may have moved."""
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._hosts.find(image.reference, image.image_id, image.diff_ids)
+                return await self._looks.find(image)
         except TimeoutError:
             return None, f"no host answered within {self._timeout:.0f} s"
 

@@ -59,13 +59,14 @@ from services.core.images.references import Reference
 from services.core.ranges.ranges import believed
 from services.deployer.archive_origins import origins_of
 from services.deployer.context import DeployerContext
-from services.deployer.facts import FactFinder, HostFinder
+from services.deployer.facts import FactFinder
 from services.deployer.host_lookup import HostLookup
 from services.deployer.liveness import Liveness
 from services.deployer.outcomes import NEW, OutcomeWriter, merged
 from services.deployer.plans import Plans
 from services.deployer.push_wakeups import woken
 from services.deployer.range_records import RangeRecords
+from services.deployer.recent_looks import HostFinder
 from services.deployer.reconciler import Reconciler
 from services.deployer.requests import (
     AgentWord,
@@ -130,6 +131,7 @@ class Deployer:
             liveness=self._liveness,
             host=host,
             signatures=signatures,
+            clock=clock,
         )
         context = DeployerContext(bus=bus, streams=streams, writer=self._writer, policy=self._policy, clock=clock)
         self._slots = Slots(context, self._finder)
