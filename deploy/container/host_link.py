@@ -2,12 +2,13 @@
 
     first host                                       further host
     Redis, registry ◀── door ◀── TLS, both sides ── link ◀── roles, registry cache
-                                  show certificates
+    and tar server                show certificates      ◀── range proxy, for archives
 
 The link has the names and ports that Redis and registry have on the first host (`cyroid-redis:6379`,
 `cyroid-registry:5000`), so no role is configured otherwise. The door lets in certificates that our authority signed for
 hosts (`deploy.stack.certificates`), if its list has the name in them; who left the list is refused from the door's next
-start on. It takes no deletions: those are the collector's, beside the registry.
+start on. It takes no deletions: those are the collector's, beside the registry. Archives of the first host's tar server
+pass on the registry's port, to whoever has the one-use token of an offer.
 
     python -m deploy.container.host_link door|link …      prints one, for a host without Compose
 """
@@ -25,13 +26,19 @@ DOOR_NAME = "cyroid-door"
 #: Where the door listens.
 REDIS_PORT, REGISTRY_PORT = 6380, 5443
 #: The first host's own, on cyroid-mgmt.
-REDIS, REGISTRY = "172.30.0.17:6379", "172.30.0.16:5000"
+REDIS, REGISTRY, TAR_SERVER = "172.30.0.17:6379", "172.30.0.16:5000", "172.30.0.22:7070"
+#: The link's own on cyroid-mgmt, in the place of the registry; on cyroid-pull, where it is for archives alone.
+LINK, LINK_TAR = "172.30.0.16", "172.31.255.245:7070"
+#: What ranges of every host call the first host's tar server.
+FIRST_TAR_NAME = "cyroid-first-tar"
 CERTIFICATES = Path("/run/cyroid/tls")
 #: Connections of all hosts to Redis together; Redis itself takes 2,000.
 CONNECTIONS = 1500
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}|:[0-9]{1,5}")
 _PATH = re.compile(r"/[A-Za-z0-9_./-]+")
+#: The one path of the tar server, as a regular expression of HAProxy's.
+_ARCHIVE = "^/transfers/[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 _COMMON = """\
 global
@@ -67,6 +74,9 @@ frontend registry
   bind %(registry_listen)s ssl crt %(own)s ca-file %(authority)s verify required
   http-request deny deny_status 403 unless { ssl_c_s_dn(cn) -m str -f %(hosts)s }
   http-request deny deny_status 405 if METH_DELETE { path_reg /(manifests|blobs)/sha256:[0-9a-f]+$ }
+  acl archive path_reg %(archive)s
+  http-request deny deny_status 405 if archive !METH_GET !METH_HEAD
+  use_backend tar if archive
   default_backend registry
 
 frontend health
@@ -82,6 +92,10 @@ backend redis
 backend registry
   mode http
   server registry %(registry)s maxconn 256
+
+backend tar
+  mode http
+  server tar %(tar_server)s maxconn 256
 """
 _LINK = """\
 frontend redis
@@ -110,12 +124,25 @@ backend registry
   mode http
   server door %(door)s:%(registry_port)d %(tls)s maxconn 256
 """
+_LINK_TAR = """
+frontend tar
+  mode http
+  bind %(tar_listen)s
+  http-request deny deny_status 405 unless METH_GET or METH_HEAD
+  http-request deny deny_status 404 unless { path_reg %(archive)s }
+  default_backend tar
+
+backend tar
+  mode http
+  server door %(door)s:%(registry_port)d %(tls)s maxconn 128
+"""
 
 
 def door(
     *,
     redis: str = REDIS,
     registry: str = REGISTRY,
+    tar_server: str = TAR_SERVER,
     redis_listen: str = f":{REDIS_PORT}",
     registry_listen: str = f":{REGISTRY_PORT}",
     health_listen: str = "127.0.0.1:5002",
@@ -125,7 +152,7 @@ def door(
 
     Raises ValueError for what is no address.
     """
-    for address in (redis, registry, redis_listen, registry_listen, health_listen):
+    for address in (redis, registry, tar_server, redis_listen, registry_listen, health_listen):
         _check(address)
     return _COMMON + _DOOR % {
         "own": _file(certificates, "own.pem"),
@@ -133,6 +160,8 @@ def door(
         "hosts": _file(certificates, "hosts"),
         "redis": redis,
         "registry": registry,
+        "tar_server": tar_server,
+        "archive": _ARCHIVE,
         "redis_listen": redis_listen,
         "registry_listen": registry_listen,
         "health_listen": health_listen,
@@ -147,24 +176,29 @@ def link(
     registry_port: int = REGISTRY_PORT,
     redis_listen: str = ":6379",
     registry_listen: str = ":5000",
+    tar_listen: str | None = None,
     health_listen: str = "127.0.0.1:5002",
     certificates: Path = CERTIFICATES,
 ) -> str:
     """`haproxy.cfg` of a further host. `address`: of the first one. In `certificates`: `own.pem` and `ca.pem`.
 
+    `tar_listen`: where the first host's tar server is to be found here; None: nowhere.
     Raises ValueError for what is no address.
     """
     if not address:
         raise ValueError("'' is no address: that of the first host is meant")
-    for one in (f"{address}:{redis_port}", redis_listen, registry_listen, health_listen):
+    listens = (redis_listen, registry_listen, health_listen, *([tar_listen] if tar_listen is not None else []))
+    for one in (f"{address}:{redis_port}", *listens):
         _check(one)
     authority, own = _file(certificates, "ca.pem"), _file(certificates, "own.pem")
-    return _COMMON + _LINK % {
+    return _COMMON + (_LINK if tar_listen is None else _LINK + _LINK_TAR) % {
         "door": address,
         "redis_port": redis_port,
         "registry_port": registry_port,
         "redis_listen": redis_listen,
         "registry_listen": registry_listen,
+        "tar_listen": tar_listen,
+        "archive": _ARCHIVE,
         "health_listen": health_listen,
         "tls": f"ssl crt {own} ca-file {authority} verify required verifyhost {DOOR_NAME} sni str({DOOR_NAME})",
     }
@@ -189,17 +223,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     first = sides.add_parser("door", help="on the host with Redis and registry")
     first.add_argument("--redis", default=REDIS)
     first.add_argument("--registry", default=REGISTRY)
+    first.add_argument("--tar-server", default=TAR_SERVER)
     further = sides.add_parser("link", help="on a further host")
     further.add_argument("address", help="of the first host")
     further.add_argument("--redis-listen", default=":6379")
     further.add_argument("--registry-listen", default=":5000")
+    further.add_argument("--tar-listen", metavar="ADDRESS", help="where the first host's tar server is found here")
     given = parser.parse_args(arguments)
     try:
         if given.side == "door":
-            text = door(redis=given.redis, registry=given.registry, certificates=given.certificates)
+            places = {"redis": given.redis, "registry": given.registry, "tar_server": given.tar_server}
+            text = door(certificates=given.certificates, **places)
         else:
             listen = {"redis_listen": given.redis_listen, "registry_listen": given.registry_listen}
-            text = link(given.address, certificates=given.certificates, **listen)
+            text = link(given.address, certificates=given.certificates, tar_listen=given.tar_listen, **listen)
     except ValueError as problem:
         parser.exit(2, f"{problem}\n")
     sys.stdout.write(text)

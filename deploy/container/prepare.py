@@ -100,7 +100,9 @@ def prepare(
     _write(folder / "redis" / "users.acl", users_file(prefix, passwords), owner=UID, mode=0o600)
     _range_sums(vault)
     key = _password(vault / "deployer" / "registry_pull_key", owner=UID)
-    _write(vault / "proxy" / "haproxy.cfg", range_proxy.configuration(key), owner=UID, mode=0o400)
+    first_tar = host_link.LINK_TAR if (vault / "link" / "own.pem").exists() else None
+    proxy = range_proxy.configuration(key, first_tar=first_tar)
+    _write(vault / "proxy" / "haproxy.cfg", proxy, owner=UID, mode=0o400)
     _write(vault / "engine-proxy" / "haproxy.cfg", engine_proxy.configuration(), owner=UID, mode=0o400)
     _door(vault / "hosts" / "door")
 
@@ -129,7 +131,14 @@ def prepare_further(folder: Path, first_host: str, *, cache_size: str = registry
     vault = folder / "secrets"
     if not (vault / "link" / "own.pem").exists():
         raise ValueError("this host has no certificate: `make up BUNDLE=FILE` with what the first host gave for it")
-    text = host_link.link(first_host, certificates=MOUNTED)
+    # The range proxy reaches the link on cyroid-pull, and there nothing but archives.
+    text = host_link.link(
+        first_host,
+        redis_listen=f"{host_link.LINK}:6379",
+        registry_listen=f"{host_link.LINK}:5000",
+        tar_listen=host_link.LINK_TAR,
+        certificates=MOUNTED,
+    )
     _write(vault / "link" / "haproxy.cfg", text, owner=UID, mode=0o400)
     cache = registry_cache.configuration(
         f"http://{host_link.REGISTRY}", listen=range_proxy.REGISTRY, max_size=cache_size, workers="2"

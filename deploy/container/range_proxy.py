@@ -4,9 +4,14 @@ A range gets from the registry what its token names: manifests and blobs of one 
 ends. There are no tags, no catalog, no other method. The deployer signs a token for each pull
 (`services.core.deployments.pull_tokens`); no account is kept anywhere. Connections and requests are counted for each
 of the proxy's own addresses, which is for each range, as each has a network of its own.
+
+Archives come from the tar server of the range's own host. Under another name, `cyroid-first-tar`, it is the first
+host's: on a further one the way there is its link (`deploy.container.host_link`). Tar servers check tokens themselves.
 """
 
 from __future__ import annotations
+
+from deploy.container.host_link import FIRST_TAR_NAME
 
 #: Where the two backends are, on the network that they share with the proxy alone.
 REGISTRY = "172.31.255.242:5000"
@@ -79,6 +84,7 @@ frontend tar
   http-request deny deny_status 429 if { sc0_http_req_rate gt %(request_rate)d }
   http-request deny deny_status 405 unless METH_GET or METH_HEAD
   http-request deny deny_status 413 if { req.body_size gt 0 }
+  use_backend first_tar if { req.hdr(host),host_only -i %(first_tar_name)s }
   default_backend tar
 
 frontend health
@@ -91,6 +97,9 @@ backend registry
 
 backend tar
   server tar %(tar_server)s maxconn 256
+
+backend first_tar
+  server tar %(first_tar)s maxconn 256
 """
 
 
@@ -99,11 +108,15 @@ def configuration(
     *,
     registry: str = REGISTRY,
     tar_server: str = TAR_SERVER,
+    first_tar: str | None = None,
     registry_listen: str = ":5000",
     tar_listen: str = ":7070",
     health_listen: str = "127.0.0.1:5001",
 ) -> str:
-    """The whole `haproxy.cfg`; `key` is what tokens are signed with. Raises ValueError for one that needs quoting."""
+    """The whole `haproxy.cfg`; `key` is what tokens are signed with. Raises ValueError for one that needs quoting.
+
+    `first_tar`: the way to the first host's tar server; None: this is the first host.
+    """
     if not key.isalnum():
         raise ValueError("the key for pull tokens has to be letters and digits")
     return _TEMPLATE % {
@@ -117,6 +130,8 @@ def configuration(
         "challenge": _CHALLENGE,
         "registry": registry,
         "tar_server": tar_server,
+        "first_tar": first_tar or tar_server,
+        "first_tar_name": FIRST_TAR_NAME,
         "registry_listen": registry_listen,
         "tar_listen": tar_listen,
         "health_listen": health_listen,

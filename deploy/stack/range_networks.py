@@ -20,7 +20,7 @@ POOL = "172.30.1.0/24"
 DEMO = ipaddress.IPv4Network("172.30.1.0/28")
 #: Service → its place among the eight addresses, and the names under which the range finds it.
 PLACES: Mapping[str, tuple[int, tuple[str, ...]]] = {
-    "range-proxy": (2, ("cyroid-registry", "cyroid-tar")),
+    "range-proxy": (2, ("cyroid-registry", "cyroid-tar", "cyroid-first-tar")),
     "range-gateway": (3, ("cyroid-gateway",)),
     "agent-pool": (5, ("cyroid-pool",)),
 }

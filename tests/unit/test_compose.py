@@ -97,7 +97,7 @@ def test_a_range_meets_those_it_needs_and_nobody_else() -> None:
         others = {other for other, one in SERVICES.items() if network in networks(one)} - {name}
         assert others == {"range-proxy", "range-gateway", "agent-pool"}
         aliases = {alias for other in others for alias in networks(SERVICES[other])[network].get("aliases", [])}
-        assert aliases == {"cyroid-registry", "cyroid-gateway", "cyroid-tar", "cyroid-pool"}
+        assert aliases == {"cyroid-registry", "cyroid-gateway", "cyroid-tar", "cyroid-first-tar", "cyroid-pool"}
 
 
 def test_the_pull_side_cannot_write() -> None:

@@ -15,12 +15,17 @@ from deploy.machine.polling import poll
 
 @dataclass(frozen=True)
 class Hosts:
-    """Certificates, and how the further host reaches Redis and registry of the first one."""
+    """Certificates, and how the further host reaches Redis and registry of the first one.
+
+    Whatever listens on `tar_server_port` is the first host's tar server, for the further one on `link_tar_port`.
+    """
 
     certificates: Path
     redis_port: int
     registry_port: int
     door_redis_port: int
+    tar_server_port: int
+    link_tar_port: int
 
     @property
     def redis_url(self) -> str:

@@ -21,10 +21,11 @@ def hosts(
     folder = tmp_path_factory.mktemp("hosts")
     make_door(folder, ["127.0.0.1"])
     own = make_host(folder, "b")
-    for_redis, for_registry, redis, registry, health, other = (free_port() for _ in range(6))
+    for_redis, for_registry, redis, registry, health, other, tar_server, tar = (free_port() for _ in range(8))
     first = door(
         redis=f"127.0.0.1:{redis_server.port}",
         registry=registry_server.address,
+        tar_server=f"127.0.0.1:{tar_server}",
         redis_listen=f"127.0.0.1:{for_redis}",
         registry_listen=f"127.0.0.1:{for_registry}",
         health_listen=f"127.0.0.1:{health}",
@@ -36,10 +37,11 @@ def hosts(
         registry_port=for_registry,
         redis_listen=f"127.0.0.1:{redis}",
         registry_listen=f"127.0.0.1:{registry}",
+        tar_listen=f"127.0.0.1:{tar}",
         health_listen=f"127.0.0.1:{other}",
         certificates=own,
     )
     with ExitStack() as stack:
         stack.enter_context(haproxy(folder / "door.cfg", first, for_redis, for_registry))
-        stack.enter_context(haproxy(folder / "link.cfg", further, redis, registry))
-        yield Hosts(folder, redis, registry, for_redis)
+        stack.enter_context(haproxy(folder / "link.cfg", further, redis, registry, tar))
+        yield Hosts(folder, redis, registry, for_redis, tar_server, tar)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deploy.container import range_proxy
+from deploy.container import host_link, range_proxy
 from deploy.stack.compose import compose_files
 from deploy.stack.env_file import write
 from deploy.stack.nested import CAPABILITIES, ROOT
@@ -67,7 +67,10 @@ def test_a_further_host_has_a_link_and_a_cache_in_the_places_of_redis_and_regist
             ["ALL"],
             "10001:10001",
         )
-    assert found["registry-cache"]["sysctls"] == {"net.ipv4.ip_forward": "0"}
+        assert found[name]["sysctls"] == {"net.ipv4.ip_forward": "0"}
+    assert link["cyroid-pull"]["ipv4_address"] == host_link.LINK_TAR.partition(":")[0]
+    assert link["cyroid-mgmt"]["ipv4_address"] == host_link.LINK
+    assert {found[name]["environment"]["CYROID_TAR_URL"] for name in ROLES & set(found)} == {"http://cyroid-tar:7070"}
 
 
 def test_the_first_host_of_several_lets_the_others_in_at_one_address() -> None:
@@ -81,6 +84,13 @@ def test_the_first_host_of_several_lets_the_others_in_at_one_address() -> None:
     assert published.pop("host-door") == {("10.0.0.1", "6380"), ("10.0.0.1", "5443")}
     assert {address for ports in published.values() for address, _ in ports} == {"127.0.0.1"}
     assert set(found["host-door"]["networks"]) == {"cyroid-mgmt"}
+    tar = f"{found['tar-server']['networks']['cyroid-mgmt']['ipv4_address']}:7070"
+    assert tar == host_link.TAR_SERVER
+    pusher = found["registry-pusher"]["environment"]["CYROID_TAR_URL"]
+    assert (pusher, found["deployer"]["environment"]["CYROID_TAR_URL"]) == (
+        f"http://{host_link.FIRST_TAR_NAME}:7070",
+        "http://cyroid-tar:7070",
+    )
     assert (found["host-door"]["read_only"], found["host-door"]["cap_drop"]) == (True, ["ALL"])
 
 

@@ -34,7 +34,13 @@ pytestmark = pytest.mark.real
 
 FIRST_HOST = "10.9.0.1"
 #: Link, cache and door, none of which a range may reach.
-REACHED_BY_OTHERS = (("172.30.0.16", 6379), ("172.30.0.16", 5000), ("172.31.255.242", 5000), (FIRST_HOST, 6380))
+REACHED_BY_OTHERS = (
+    ("172.30.0.16", 6379),
+    ("172.30.0.16", 5000),
+    ("172.31.255.242", 5000),
+    ("172.31.255.245", 7070),
+    (FIRST_HOST, 6380),
+)
 #: Where containers have their folders; here each part mounts its own, and the machine sees none of it.
 MOUNTED = (Path("/run/cyroid"), Path("/cache"), Path("/var/lib/registry"))
 #: Name → host, and its addresses there, which are those of docker-compose.yml and its overrides.
@@ -42,7 +48,8 @@ PARTS = {
     "redis": ("a", ["172.30.0.17/24"]),
     "registry": ("a", ["172.30.0.16/24"]),
     "host-door": ("a", ["172.30.0.30/24"]),
-    "link": ("b", ["172.30.0.16/24"]),
+    "tar-server": ("a", ["172.30.0.22/24"]),
+    "link": ("b", ["172.30.0.16/24", "172.31.255.245/28"]),
     "registry-cache": ("b", ["172.30.0.29/24", "172.31.255.242/28"]),
     "range-proxy": ("b", ["172.31.255.244/28", "172.30.1.2/29"]),
     "range-gateway": ("b", ["172.30.0.25/24", "172.30.1.3/29"]),
@@ -50,7 +57,8 @@ PARTS = {
 }
 NAMES = {
     "range-gateway": "172.30.0.16 cyroid-redis cyroid-registry",
-    "range": "172.30.1.2 cyroid-registry cyroid-tar\n172.30.1.3 cyroid-gateway",
+    "tar-server": "172.30.0.17 cyroid-redis\n172.30.0.16 cyroid-registry",
+    "range": "172.30.1.2 cyroid-registry cyroid-tar cyroid-first-tar\n172.30.1.3 cyroid-gateway",
 }
 
 
@@ -215,6 +223,9 @@ def _start_all(networks: Networks, a: Path, b: Path) -> None:
     serve = (sys.executable, "-m", "services", "serve", "range-gateway")
     secrets = {"/run/cyroid": b / "secrets/gateway"}
     networks.start("range-gateway", *serve, mounts=secrets, variables=variables(gateway))
+    tar = {"redis_url_file": "/run/cyroid/redis_url", "tar_listen": "0.0.0.0:7070", "spool_folder": f"{a}/spool"}
+    serve = (sys.executable, "-m", "services", "serve", "tar-server")
+    networks.start("tar-server", *serve, mounts={"/run/cyroid": a / "secrets/services"}, variables=variables(tar))
     networks.wait("range", "cyroid-gateway", 7071)
 
 
@@ -257,13 +268,16 @@ def test_ranges_of_a_second_host_need_their_own_host_alone(
         began = networks.inside("redis", *reads, "XRANGE", "cyroid:range:r1:outbox", "-", "+")
         assert poll(lambda: "agent.started" in run_to_end(began), seconds=60, every=0.3)
 
-        for address, port in (
-            ("172.30.0.16", 6379),
-            ("172.30.0.16", 5000),
-            ("172.31.255.242", 5000),
-            (FIRST_HOST, 6380),
-        ):
+        for address, port in REACHED_BY_OTHERS:
             assert not networks.reaches("range", address, port), (address, port)
+
+        # The first host's tar server, which asks for the token of an offer; this host has none here.
+        tars = ["curl", "-sS", "--max-time", "30", "-o", "/dev/null", "-w", "%{http_code}"]
+        first = networks.inside("range", *tars, "http://cyroid-first-tar:7070/transfers/x")
+        assert poll(lambda: run_to_end(first) == "401", seconds=60, every=0.3)
+        assert run_to_end(networks.inside("range", *tars, "http://cyroid-tar:7070/transfers/x")) == "503"
+        for port in (6379, 5000):  # of the link, on the network on which the range proxy meets it
+            assert not networks.reaches("range-proxy", "172.31.255.245", port)
 
         engine.docker("rmi", source)
         networks.ip("link", "link", "set", "wire", "down")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.container.bundle import Bundle, read_bundle
+from deploy.container.host_link import LINK_TAR
 from deploy.container.prepare import prepare, prepare_further
 from deploy.machine.commands import MachineError
 from deploy.stack import hosts
@@ -57,6 +58,15 @@ def test_a_further_host_gets_what_it_needs_and_takes_it_in(said: list[str], tmp_
     key = (first.data / "secrets/deployer/registry_pull_key").read_text().strip()
     assert key in (further.data / "secrets/proxy/haproxy.cfg").read_text()
     assert "10.0.0.1:6380" in (further.data / "secrets/link/haproxy.cfg").read_text()
+    link, proxy = ((further.data / f"secrets/{one}/haproxy.cfg").read_text() for one in ("link", "proxy"))
+    assert {line.split()[1] for line in link.splitlines() if line.startswith("  bind")} == {
+        "172.30.0.16:6379",
+        "172.30.0.16:5000",
+        LINK_TAR,
+        "127.0.0.1:5002",
+    }
+    assert LINK_TAR in proxy
+    assert LINK_TAR not in (first.data / "secrets/proxy/haproxy.cfg").read_text()
     assert "max_size=5g" in (further.data / "secrets/cache/nginx.conf").read_text()
     assert not (further.data / "secrets/hosts").exists()
 

@@ -133,6 +133,7 @@ async def serving(
     limit: int = 2,
     patience_seconds: float = 20,
     source: StoreSource | None = None,
+    listen: str = "127.0.0.1:0",
 ) -> AsyncIterator[Server]:
     source = source or StoreSource(scene.host)
     spools = SpoolFolder(folder, limit_bytes=limit_bytes, spare_bytes=0)
@@ -144,7 +145,7 @@ async def serving(
         bus=scene.bus,
         prefix=scene.streams.prefix,
         exports=exports,
-        listen="127.0.0.1:0",
+        listen=listen,
         stall_seconds=stall_seconds,
     )
     async with TaskGroup() as group:
