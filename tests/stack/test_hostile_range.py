@@ -39,7 +39,12 @@ threading.Event().wait()
 
 def test_what_a_range_needs_is_open(stack: Stack) -> None:
     """The control: proxy and gateway answer, so what fails below does not fail for want of a network."""
-    for host, port in (("cyroid-registry", 5000), ("cyroid-gateway", 7071), ("cyroid-tar", 7070)):
+    for host, port in (
+        ("cyroid-registry", 5000),
+        ("cyroid-gateway", 7071),
+        ("cyroid-tar", 7070),
+        ("cyroid-first-tar", 7070),
+    ):
         assert b"open" in stack.in_range("r28", CONNECT.format(host=host, port=port)).stdout
     assert b"401" in stack.in_range("r28", REQUEST.format(path="/v2/", method="GET", data=None)).stdout
     assert stack.redis("GET", "cyroid:range:r28:alive")  # the agent beats through its gateway

@@ -86,6 +86,21 @@ async def test_by_the_other_name_a_range_asks_its_own_host(hosts: Hosts, ports: 
         assert (await asked(ports["first"], "/transfers/t1", token, name="cyroid-tar"))[0] == 200
 
 
+async def test_an_archive_that_breaks_off_never_ends_cleanly(
+    hosts: Hosts, ports: dict[str, int], tmp_path: Path
+) -> None:
+    """With and without a length the range gets an error, whatever is in between."""
+    scene = Scene()
+    image = scene.build(BASE)
+    async with serving(scene, tmp_path, listen=f"127.0.0.1:{hosts.tar_server_port}") as server:
+        server.source.broken = True
+        for knows in (True, False):
+            server.source.knows_sizes = knows
+            _, token = await server.offer(image, f"broken-{knows}")
+            with pytest.raises(aiohttp.ClientError):
+                await asked(ports["further"], f"/transfers/broken-{knows}", token)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
