@@ -3,7 +3,9 @@
 A deployer consumes an outbox per range: checking a thousand streams for each entry would cost more than the entry.
 So with more than `FEW` streams a take looks at those that are known to have something (one read over all of them
 names them) and, in turn, at so many others that each is looked at twice a second: timers and entries deferred by
-other replicas are found that way, and so is whatever a read missed.
+other replicas are found that way, and so is whatever a read missed. Where some are known to have something, they and
+the others are looked at in turns: while requests pile up, each take is filled by them alone, and what the ranges say of
+their transfers would wait for all of them.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ class Watch:
         self._busy: OrderedDict[str, None] = OrderedDict()
         self._round: deque[str] = deque()
         self._looked_at = float("-inf")
+        self._part: list[str] = []
+        self._busy_alone = False
         self._waiting: OrderedDict[SingleFlightLock, set[tuple[str, str]]] = OrderedDict()
 
     def choose(self, streams: Sequence[str], count: int, now: float) -> list[str]:
@@ -44,9 +48,10 @@ class Watch:
         known = set(streams)
         for gone in [stream for stream in self._busy if stream not in known]:
             del self._busy[gone]
-        chosen = dict.fromkeys(list(self._busy)[: count + _SPARE if count else 0])
-        chosen.update(dict.fromkeys(self._next(streams, now)))
-        return list(chosen)
+        busy = list(self._busy)[: count + _SPARE if count else 0]
+        self._busy_alone = bool(busy) and not self._busy_alone
+        self._part = [] if self._busy_alone else self._next(streams, now)
+        return list(dict.fromkeys((*self._part, *busy)))
 
     def _next(self, streams: Sequence[str], now: float) -> list[str]:
         """The next part of the round, as long as the time since the last one."""
@@ -74,6 +79,10 @@ class Watch:
             elif mark:
                 self._marks[stream] = mark
                 self._busy.pop(stream, None)
+        if any(marks):  # none at all where no entry was wanted, only timers
+            reached = {stream for stream, mark in zip(streams, marks, strict=True) if mark}
+            self._round.extendleft(stream for stream in reversed(self._part) if stream not in reached)
+        self._part = []
 
     def marks(self, streams: Iterable[str]) -> Mapping[str, str]:
         """The entry ids after which a read would find something new; without streams that cannot be read."""

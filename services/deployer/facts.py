@@ -29,7 +29,7 @@ from services.core.images.read_model import ReadModelKeys
 from services.core.images.references import Reference
 from services.core.ranges.contest import ContestKeys
 from services.core.ranges.heartbeat import engine_of
-from services.core.ranges.ranges import RangeKeys
+from services.core.ranges.ranges import KnownRange, RangeKeys
 from services.deployer.liveness import Liveness
 from services.deployer.recent_looks import HostFinder, RecentLooks
 from services.errors import BadInput, CyroidError
@@ -182,15 +182,17 @@ class FactFinder:
         except CyroidError as problem:
             return None, str(problem), None
 
-    async def mountable(self, range_id: str, engine_id: str | None, host: str) -> Store | None:
-        """The store of this range's engine; None if no layer-mounter serves its host, or it takes no mounted layers."""
-        (mounter,) = await self._bus.beats([self._streams.mounter_alive(host or self._host_id)])
-        if mounter is None:
-            return None
-        known = (await self._range_keys.known(range_id).load(self._bus)).value
-        if known is None or not known.mounts_layers or engine_id not in (None, known.engine_id):
-            return None
-        return known.store
+    async def mountable(self, deployments: Sequence[Deployment]) -> dict[str, Store]:
+        """By deployment id, the store of the range's engine; without those whose host no layer-mounter serves, or whose
+        engine takes no mounted layers. Raises BusError.
+        """
+        hosts = list(dict.fromkeys(one.host or self._host_id for one in deployments))
+        beats = await self._bus.beats([self._streams.mounter_alive(host) for host in hosts])
+        served = {host for host, beat in zip(hosts, beats, strict=True) if beat is not None}
+        asked = [one for one in deployments if (one.host or self._host_id) in served]
+        known = await load_all(self._bus, [self._range_keys.known(one.range_id) for one in asked])
+        stores = {one.deployment_id: _mounts(stored.value, one) for one, stored in zip(asked, known, strict=True)}
+        return {ident: store for ident, store in stores.items() if store is not None}
 
     async def registry_image(self, reference: str, source: str | None) -> RegistryImage | None:
         """What `source` (`host:port/repository@digest`) names, for its layers; None if it cannot be had now."""
@@ -240,3 +242,10 @@ class FactFinder:
             layers=layers_of(manifest, config),
             platform=config.platform,
         )
+
+
+def _mounts(known: KnownRange | None, deployment: Deployment) -> Store | None:
+    """The store of a range's engine, if that takes mounted layers and is still the one that the deployment knows."""
+    if known is None or not known.mounts_layers or deployment.engine_id not in (None, known.engine_id):
+        return None
+    return known.store

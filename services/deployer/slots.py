@@ -98,8 +98,8 @@ class Slots:
             chosen = [ticket.index for ticket in self._choose(tickets, active)]
             if chosen:
                 found = {index: await self._layers(after, index) for index in chosen}
-                mountable = await self._finder.mountable(after.range_id, after.engine_id, after.host)
-                step = step.then(admit(after, found, now, self._policy, mountable=mountable))
+                store = (await self._finder.mountable([after])).get(after.deployment_id)
+                step = step.then(admit(after, found, now, self._policy, mountable=store))
                 return self._placed(step, 0), Outcome(records=(self._claim(now, revision),))
         return self._placed(step, len(queue)), Outcome()
 
@@ -209,6 +209,7 @@ class Slots:
     async def _outcomes(self, chosen: dict[str, list[Ticket]]) -> tuple[dict[str, Outcome], tuple[IndexWrite, ...]]:
         """What admits each deployment, as far as its images still wait; and the tickets of those that do not."""
         found = await load_all(self._bus, [self._keys.record(ident) for ident in chosen])
+        stores = await self._finder.mountable([one.value for one in found if one.value is not None])
         now, outcomes, stale = self._clock(), dict[str, Outcome](), list[IndexWrite]()
         for stored, (ident, tickets) in zip(found, chosen.items(), strict=True):
             deployment = stored.value
@@ -216,8 +217,7 @@ class Slots:
             stale += [IndexWrite(self._keys.queue, str(ticket), None) for ticket in tickets if ticket not in wanted]
             if deployment is not None and wanted:
                 layers = {ticket.index: await self._layers(deployment, ticket.index) for ticket in wanted}
-                mountable = await self._finder.mountable(deployment.range_id, deployment.engine_id, deployment.host)
-                step = admit(deployment, layers, now, self._policy, mountable=mountable)
+                step = admit(deployment, layers, now, self._policy, mountable=stores.get(ident))
                 outcomes[ident] = self._writer.outcome(stored, step, now)
         return outcomes, tuple(stale)
 

@@ -80,3 +80,25 @@ def test_a_stream_that_cannot_be_read_is_not_waited_for() -> None:
     assert watch.choose(MANY, 8, 0.0) == []
     watch.took(["s1"], ["3-0"])
     assert watch.marks(["s1"]) == {"s1": "3-0"}
+
+
+def test_streams_with_more_keep_no_other_from_being_read() -> None:
+    """Each take comes to its end at those that have more; the others are read in each second one, in their order."""
+    watch, reached = _begun(), list[str]()
+    watch.took(["s0", "s1"], ["+", "+"])
+    for step in range(1, 61):
+        chosen = watch.choose(MANY, 2, ROUND_SECONDS * step / 60)
+        reached += chosen[:2]
+        watch.took(chosen, ["+" if stream in ("s0", "s1") else "2-0" for stream in chosen[:2]] + [""] * len(chosen[2:]))
+    others = [stream for stream in reached if stream not in ("s0", "s1")]
+    assert others == MANY[2 : 2 + len(others)]
+    assert len(others) > 50
+    assert reached.count("s0") > 25
+
+
+def test_a_look_for_timers_alone_takes_no_turn_from_others() -> None:
+    """It reads no entry, so what it looked at is not left for the next one."""
+    watch = _begun()
+    looked_at = watch.choose(MANY, 0, ROUND_SECONDS / 2)
+    watch.took(looked_at, [""] * len(looked_at))
+    assert watch.choose(MANY, 8, ROUND_SECONDS / 2) == []
