@@ -635,7 +635,8 @@ class ImagesChanged(_Message, frozen=True, kw_only=True, omit_defaults=True, tag
 class TarRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.tar_requested.v1"):
     """The pull failed: the agent asks for an archive.
 
-    `diff_ids` are layers the engine has; `layout` is what it can load.
+    `diff_ids` are layers the engine has; `layout` is what it can load. `raw` are those of them that a containerd store
+    has uncompressed, in whatever form the registry has them: the archive has to name them so.
     """
 
     transfer_id: Identifier
@@ -643,6 +644,7 @@ class TarRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     diff_ids: tuple[Digest, ...] = ()
     layout: Literal["docker", "oci"] = "docker"
     thin: bool = True
+    raw: tuple[Digest, ...] = ()
 
 
 class ImageReady(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="image.ready.v1"):

@@ -62,6 +62,7 @@ def bounded(message: Message) -> Message:
             _many("unreadable_layers", message.unreadable_layers, LAYERS)
         case TarRequested():
             _many("diff_ids", message.diff_ids, LAYERS)
+            _many("raw layers", message.raw, LAYERS)
             return replace(message, reason=_cut(message.reason))
         case ImageReady():
             _numbers(message.received_bytes, message.layers_reused, message.layers_total)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from services.core.archives import raw_layers
 from services.core.images.image import EngineImage
 from services.core.images.references import Reference
 from services.errors import BadReference
@@ -58,6 +59,7 @@ def image_of(said: ImageInspect) -> EngineImage:
         repo_digests=tuple(sorted(_normalised(said.repo_digests))),
         size_bytes=said.size if 0 <= said.size < _SIZE_LIMIT_BYTES else 0,
         platform=f"{platform}/{said.variant}" if said.variant else platform,
+        raw_layers=raw_layers.read(said.descriptor.get("annotations"), said.root_fs.layers),
     )
 
 

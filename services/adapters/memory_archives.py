@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from services.core.archives.packings import MAGIC_BYTES, packing_of, unpacker
+from services.core.archives.raw_layers import read as raw_layers_of
 from services.core.images.go_json import decode
 from services.core.images.manifests import OCI_CONFIG, OCI_INDEX, OCI_LAYER, Descriptor, ImageConfig, Manifest, sha256
 from services.errors import BadArchive, BadInput
@@ -43,6 +44,7 @@ class LoadedImage:
     layers: dict[str, bytes] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     manifest: Manifest | None = None
+    raw_layers: tuple[str, ...] = ()
 
 
 def files(archive: bytes) -> dict[str, bytes]:
@@ -152,7 +154,8 @@ def _oci(entry: _IndexEntry, found: Mapping[str, bytes]) -> LoadedImage:
     paths = [_path("oci", layer.digest) for layer in manifest.body.layers]
     held = _held(zip(diff_ids, paths, strict=True), found)
     name = entry.annotations.get("io.containerd.image.name")
-    return LoadedImage(config, held, (name,) if name else (), manifest)
+    raw_layers = raw_layers_of(entry.annotations, diff_ids)
+    return LoadedImage(config, held, (name,) if name else (), manifest, raw_layers)
 
 
 def _held(layers: Iterable[tuple[str, str]], found: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ class MemoryStore:
     """`layers` by diff ID; `images` by what the engine calls them; `names` and `digests` by reference.
 
     `mounted` has the diff IDs of those layers that stand on folders of the host, by folder name; `placed` is the
-    agent's record of them, which lies with the engine's data.
+    agent's record of them, which lies with the engine's data. `raw` has what an archive said of an image's raw layers.
     """
 
     kind: Store
@@ -28,6 +28,7 @@ class MemoryStore:
     digests: dict[str, str] = field(default_factory=dict)
     mounted: dict[str, str] = field(default_factory=dict)
     placed: PlacedLayers = field(default_factory=PlacedLayers)
+    raw: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add_layer(self, content: bytes, *, wanted: str | None = None, kind: type[CyroidError] = WrongContent) -> str:
         """Keep a layer; raises `kind` if it is not the wanted one. Returns its diff ID."""
@@ -71,6 +72,7 @@ class MemoryStore:
             repo_digests=tuple(sorted(name for name, one in self.digests.items() if one == local_id)),
             size_bytes=sum(len(self.layers[one]) for one in image.diff_ids),
             platform=image.parsed.platform,
+            raw_layers=self.raw.get(local_id, ()),
         )
 
     def remove_name(self, name: str) -> None:
@@ -97,6 +99,7 @@ class MemoryStore:
 
     def _remove(self, local_id: str) -> None:
         del self.images[local_id]
+        self.raw.pop(local_id, None)
         self.drop_unused(self.layers)
 
     def drop_unused(self, diff_ids: Iterable[str]) -> None:

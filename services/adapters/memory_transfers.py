@@ -82,6 +82,8 @@ def _load_image(store: MemoryStore, loaded: LoadedImage) -> None:
             raise BadArchive(f"load an archive: the file of layer {diff_id}: no such file or directory")
         store.add_layer(loaded.layers[diff_id], wanted=diff_id, kind=BadArchive)
     local_id = store.add_image(loaded.config, None, manifest=loaded.manifest)
+    if loaded.raw_layers:
+        store.raw[local_id] = loaded.raw_layers
     for name in loaded.names:
         store.names[str(Reference.parse(name))] = local_id
 

@@ -26,7 +26,7 @@ class ListedLayers:
         self._engine = engine
         self._clock = clock
         self._images: list[EngineImage] = []
-        self._brought: list[tuple[str, ...]] = []
+        self._brought: list[EngineImage] = []
         self._used_until = float("-inf")
         self._listing = asyncio.Lock()
 
@@ -42,13 +42,13 @@ class ListedLayers:
                 self._used_until = now + _USED_TIMES * (now - started)
             return list(self._images)
 
-    async def layers(self) -> list[tuple[str, ...]]:
-        """The diff IDs of each image that is there, as far as that is known."""
-        return [*(image.diff_ids for image in await self.images()), *self._brought]
+    async def known(self) -> list[EngineImage]:
+        """The images of `images`, and those that were brought since, of which nothing but the layers is known."""
+        return [*await self.images(), *self._brought]
 
-    def note(self, diff_ids: tuple[str, ...]) -> None:
-        """A transfer brought an image with these layers."""
-        self._brought.append(diff_ids)
+    def note(self, diff_ids: tuple[str, ...], raw_layers: tuple[str, ...] = ()) -> None:
+        """A transfer brought an image with these layers, and those of them uncompressed."""
+        self._brought.append(EngineImage(local_id="", image_id=None, diff_ids=diff_ids, raw_layers=raw_layers))
 
     def forget(self) -> None:
         """What was listed turned out to be wrong."""

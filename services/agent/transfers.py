@@ -3,6 +3,7 @@
 mounted layers     → placed in the engine's store before the pull, which then fetches manifest and config alone
 not placed         → the pull fetches the layers too, and the answer says why
 only a new config  → image.tar_requested for an archive without a layer; the pull, if that does not work
+other blobs here   → image.tar_requested: the pull would pass over layers whose blobs are not here
 failed pull        → image.tar_requested, with the layers that the engine has
 refused thin tar   → image.tar_requested for a whole one
 broken-off tar     → image.tar_requested again; the deployer counts
@@ -40,9 +41,7 @@ from services.agent.mounted_layers import Placement, placement
 from services.agent.progress import Report, TransferReporter
 from services.agent.pull import Patience, pull
 from services.agent.stall_watch import Activity
-from services.core.images.image import Store
-from services.core.ranges.abilities import layout, left_out
-from services.core.ranges.proxies import proxy_note
+from services.agent.tar_requests import archive_request, config_request, why_no_pull
 from services.errors import BadArchive, CyroidError, EngineUnavailable, NoSpace, WrongContent
 from services.ports import Engine, LayerPlacer
 from services.runtime import metrics
@@ -54,7 +53,6 @@ Answer = ImageReady | ImageFailed | TarRequested
 
 #: A config alone that is not there by then is not waited for: the pull needs nobody's turn.
 CONFIG_SECONDS = 5.0
-_SAME_LAYERS = "all layers are here, only the config is missing"
 #: Requests whose config alone was asked for, to be pulled if it does not come. A run that forgot one asks for a tar.
 _TO_PULL_LIMIT = 1000
 
@@ -85,7 +83,7 @@ class Transfers:
                 async with self._placer.using() if self._placer is not None else nullcontext():
                     answer = await self._answer(request, reporter, layers)
                 if isinstance(answer, ImageReady):
-                    self._layers.note(request.diff_ids)
+                    self._layers.note(request.diff_ids, _brought_raw(request))
                 if isinstance(answer, ImageReady) and layers.why_not is not None:
                     answer = msgspec.structs.replace(answer, not_mounted=layers.why_not)
             if layers.why_not is not None:
@@ -124,27 +122,13 @@ class Transfers:
         return answer
 
     async def _ask_for_config(self, request: PullRequested) -> TarRequested | None:
-        """For an image whose layers are all here: an archive without any.
-
-        An engine on the classic store knows layers that came by `load` only by what they hold, not by the blobs that a
-        manifest names, so it would download them all for a pull.
-        """
-        if request.source is None or not request.diff_ids:
-            return None
-        images = await self._layers.images()
-        if not images:
-            return None
-        store: Store = "classic" if all(image.image_id is not None for image in images) else "containerd"
-        present = left_out(store, request.diff_ids, await self._layers.layers())
-        if not set(present).issuperset(request.diff_ids):
-            return None
-        self._to_pull[request.transfer_id] = request
-        while len(self._to_pull) > _TO_PULL_LIMIT:
-            self._to_pull.popitem(last=False)
-        reason = Failure(code="same_layers", message=_SAME_LAYERS, retryable=True)
-        return TarRequested(
-            transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(store), thin=True
-        )
+        """For an image whose layers are all here; the pull is remembered, in case that does not come."""
+        asked = await config_request(self._layers, request)
+        if asked is not None:
+            self._to_pull[request.transfer_id] = request
+            while len(self._to_pull) > _TO_PULL_LIMIT:
+                self._to_pull.popitem(last=False)
+        return asked
 
     async def _load_or_pull(
         self, request: LoadOffered, pull: PullRequested, reporter: TransferReporter, started: float
@@ -175,6 +159,9 @@ class Transfers:
         if wanted.source is None:
             nowhere = Failure(code="no_source", message="the registry cannot be pulled from now", retryable=True)
             return await self._ask_for_tar(request, nowhere)
+        placed = layers is not None and layers.placed
+        if not placed and (why_not := await why_no_pull(self._layers, request)):
+            return await self._ask_for_tar(request, why_not)
         try:
             progress = await pull(
                 self._engine,
@@ -235,16 +222,7 @@ class Transfers:
         return _ready(request, "loaded", received, reused, started)
 
     async def _ask_for_tar(self, request: Request, reason: Failure, *, thin: bool = True) -> TarRequested:
-        info = await self._engine.info()
-        source = request.source if isinstance(request, PullRequested) else None
-        if source is not None and (note := proxy_note(source.partition("/")[0], info.proxy, info.no_proxy)):
-            reason = msgspec.structs.replace(reason, message=f"{reason.message}; {note}")
-        present: tuple[str, ...] = ()
-        if thin:
-            present = left_out(info.store, request.diff_ids, await self._layers.layers())
-        return TarRequested(
-            transfer_id=request.transfer_id, reason=reason, diff_ids=present, layout=layout(info.store), thin=thin
-        )
+        return await archive_request(self._engine, self._layers, request, reason, thin=thin)
 
     def _note(self, request: Request, kind: str, answer: Answer | None, came: int, seconds: float) -> None:
         """One line and the numbers, however it ended; `came` is how many bytes came of one that did not end well."""
@@ -279,6 +257,11 @@ def _wanted(request: Request) -> Wanted:
     if isinstance(request, PullRequested):
         return replace(wanted, source=request.source, layers=request.layers, token=request.registry_token)
     return wanted
+
+
+def _brought_raw(request: Request) -> tuple[str, ...]:
+    """Layers that an archive in OCI layout brought: they are never compressed there."""
+    return request.held if isinstance(request, LoadOffered) and request.layout == "oci" else ()
 
 
 def _ready(request: Request, how: Arrival, received: int, reused: int, started: float) -> ImageReady:

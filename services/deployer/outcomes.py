@@ -269,7 +269,7 @@ class OutcomeWriter:
             now=now,
             lifetime_seconds=self._policy.offer_seconds,
             range_id=after.range_id,
-            layers=origin.layers,
+            layers=tuple(layer for layer in origin.layers if layer.diff_id not in effect.raw),
         )
         message = LoadOffered(
             transfer_id=effect.transfer_id,

@@ -33,16 +33,20 @@ log = get_logger(role="tar-server")
 
 
 class ExportKey(NamedTuple):
-    """The key of an export: two archives with the same key have the same bytes."""
+    """The key of an export: two archives with the same key have the same bytes. `named` are the blobs left out."""
 
     reference: str
     image_id: str
     held: tuple[str, ...]
     layout: Layout
+    named: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, offer: Offer) -> ExportKey:
-        return cls(offer.reference, offer.image_id, tuple(sorted(offer.held)), offer.layout)
+        held = set(offer.held)
+        named = sorted(layer.digest for layer in offer.layers if layer.diff_id not in held)
+        named = named if offer.layout == "oci" else []
+        return cls(offer.reference, offer.image_id, tuple(sorted(held)), offer.layout, tuple(named))
 
 
 class Export:

@@ -110,6 +110,13 @@ async def test_a_thin_archive_loads_where_the_rest_is_there(
     assert loaded.diff_ids == tuple(sha256(layer) for layer in layers)
     assert loaded.image_id in {None, sha256(config)}
     assert sha256(await SaveStream(subject.engine).config(loaded)) == sha256(config)
+    raw = loaded.diff_ids if layout == "oci" else ()
+    assert loaded.raw_layers == raw
+    other = f"docker.io/test/{unique}:2"
+    await subject.engine.tag(name, other)
+    tagged = await subject.engine.inspect(other)
+    assert tagged is not None
+    assert tagged.raw_layers == raw
 
 
 @pytest.mark.parametrize("layout", ["docker", "oci"])

@@ -36,6 +36,8 @@ from services.core.images.manifests import (
 )
 
 BLOCK_BYTES = 512
+#: Annotation of an image's descriptor: the places of its raw layers, counted from 0 at the base (`0,3,4`).
+RAW_LAYERS = "cyroid.raw-layers"
 #: Two empty blocks end a tar (POSIX.1-1988); readers need nothing more.
 END = bytes(2 * BLOCK_BYTES)
 
@@ -165,6 +167,7 @@ def _docker(familiar: str, config: bytes, diff_ids: Sequence[str]) -> list[Entry
 def _oci(reference: str, config: bytes, layers: Sequence[Descriptor]) -> list[Entry]:
     described = Descriptor(media_type=OCI_CONFIG, digest=sha256(config), size=len(config))
     manifest = Manifest.write(described, tuple(layers))
+    raw = ",".join(str(place) for place, layer in enumerate(layers) if layer.media_type == OCI_LAYER)
     index = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
@@ -176,6 +179,7 @@ def _oci(reference: str, config: bytes, layers: Sequence[Descriptor]) -> list[En
                 "annotations": {
                     "io.containerd.image.name": reference,
                     "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
+                    **({RAW_LAYERS: raw} if raw else {}),
                 },
             }
         ],

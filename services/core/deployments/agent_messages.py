@@ -155,8 +155,9 @@ def tar_requested(draft: TransitionBuilder, index: int, message: TarRequested) -
         return
     wanted = frozenset(image.diff_ids)
     present = tuple(diff_id for diff_id in dict.fromkeys(message.diff_ids) if diff_id in wanted)
+    raw = tuple(diff_id for diff_id in present if diff_id in message.raw)
     if message.thin and image.offered:
-        present = image.offered
+        present, raw = image.offered, image.offered_raw
     if image.offers >= draft.policy.offers:
         text = f"{image.offers} archives of {image.reference} were offered and none arrived: {message.reason.message}"
         transfer_failed(draft, index, Failure(code=message.reason.code, message=text, retryable=True))
@@ -175,9 +176,10 @@ def tar_requested(draft: TransitionBuilder, index: int, message: TarRequested) -
         advanced_at=draft.now,
         offers=image.offers + 1,
         offered=present if message.thin else image.offered,
+        offered_raw=raw if message.thin else image.offered_raw,
         by_tar=True,
         pull_failed=pull_failed,
         not_pulled=not_pulled,
         failures=0 if image.state == "pulling" else image.failures,
     )
-    draft.say(OfferEffect(index, message.transfer_id, present, message.layout, message.thin))
+    draft.say(OfferEffect(index, message.transfer_id, present, message.layout, message.thin, raw))

@@ -102,6 +102,7 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     recreations         how often the range got a new engine under it
     failures            of this path so far
     offered             layers that the range had when the first archive without them was offered in this attempt
+    offered_raw         those of them that the range's engine has raw, whatever the registry has
     returns             how often the agent came back during this transfer
     absent_since        the range's agent was found missing then
     begun_at            this transfer was given to the agent then
@@ -134,6 +135,7 @@ class ImageState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: int = 0
     offers: int = 0
     offered: tuple[str, ...] = ()
+    offered_raw: tuple[str, ...] = ()
     returns: int = 0
     absent_since: datetime | None = None
     begun_at: datetime | None = None

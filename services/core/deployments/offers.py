@@ -37,7 +37,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The stored half of `image.load_offered`. `held` are the diff IDs in the archive; times are aware.
 
     `layers` says as which blobs the registry has the layers, as far as that is known: an archive in OCI layout has to
-    name a layer that it leaves out as the range's engine once pulled it.
+    name a layer that it leaves out as the range's engine once pulled it. Not among them is what that engine has raw.
     """
 
     transfer_id: str

@@ -49,13 +49,14 @@ class MountEffect:
 
 @dataclass(frozen=True, slots=True)
 class OfferEffect:
-    """Effect: offer an archive; `present` are the diff IDs that the range's engine has."""
+    """Effect: offer an archive; `present` are the diff IDs that the range's engine has, `raw` those it has raw."""
 
     index: int
     transfer_id: str
     present: tuple[str, ...]
     layout: Literal["docker", "oci"]
     thin: bool
+    raw: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Transition:
 _FRESH: dict[str, Any] = {
     "offers": 0,
     "offered": (),
+    "offered_raw": (),
     "returns": 0,
     "transfer_id": None,
     "absent_since": None,

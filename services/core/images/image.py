@@ -23,6 +23,7 @@ class EngineImage:
     diff_ids    uncompressed layer digests, base first
     references  its tags, as normalised references
     repo_digests   names by digest (`repository@sha256:…`) that a pull or push left; `untag` takes them too
+    raw_layers  diff IDs of layers that a containerd store surely has uncompressed, for this image
     """
 
     local_id: str
@@ -32,6 +33,7 @@ class EngineImage:
     repo_digests: tuple[str, ...] = ()
     size_bytes: int = 0
     platform: str = "linux/amd64"
+    raw_layers: tuple[str, ...] = ()
 
     def is_content(self, image_id: str, diff_ids: tuple[str, ...]) -> bool:
         """Whether this is the wanted content. Diff IDs decide only where the engine does not know the config digest."""

@@ -32,6 +32,7 @@ from services.adapters.layer_sources import layer_sources
 from services.adapters.registry import HttpRegistry
 from services.agent import Agent, HeartbeatInterval, Patience
 from services.core.deployments.offers import Offer, offer_key
+from services.core.images.encodings import CodecSetting
 from services.core.images.image import EngineImage
 from services.registry_pusher.image_push import ImagePush
 from services.registry_pusher.layer_encodings import LayerEncodings
@@ -70,15 +71,25 @@ class Site:
     tar_url: str = ""
     exports_read: list[str] = field(default_factory=list)
 
-    async def push(self, reference: str) -> ImagePushed:
+    async def push(self, reference: str, *, layer_codec: CodecSetting = "raw") -> ImagePushed:
         """Into the registry, layer by layer."""
+
+        async def all_read_zstd() -> bool:
+            return True
+
         sources = layer_sources(self.host, engine_root=self.host_root)
         encodings = LayerEncodings(bus=self.bus, prefix=self.streams.prefix)
         push = ImagePush(
             engine=self.host,
             registry=self.registry,
             sources=sources,
-            layers=LayerPush(registry=self.registry, sources=sources, encodings=encodings),
+            layers=LayerPush(
+                registry=self.registry,
+                sources=sources,
+                encodings=encodings,
+                layer_codec=layer_codec,
+                all_read_zstd=all_read_zstd,
+            ),
             engine_registry=self.registry.address,
         )
         return await push.push(reference)
@@ -120,6 +131,7 @@ class Site:
             now=datetime.now(UTC),
             lifetime_seconds=60,
             range_id=RANGE,
+            layers=tuple(layer for layer in request.layers if layer.diff_id not in asked.raw),
         )
         write = offer_key(self.streams.prefix, offer.transfer_id).write(offer, expected=ANY)
         await self.bus.commit(Outcome(records=(write,)))

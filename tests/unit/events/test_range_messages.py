@@ -60,6 +60,7 @@ def too_much() -> Iterator[tuple[str, Message]]:
     yield "id", started(images=image(local_id="x" * 257))
     yield "size", started(images=image(size_bytes=2**53 + 1))
     yield "tar layers", TarRequested(transfer_id="t", reason=Failure(code="c", message="m"), diff_ids=(DIGEST,) * 257)
+    yield "raw layers", TarRequested(transfer_id="t", reason=Failure(code="c", message="m"), raw=(DIGEST,) * 257)
     yield "bytes", ImageReady(transfer_id="t", image_id=DIGEST, how="pulled", received_bytes=10**30)
     yield "seconds", ImageReady(transfer_id="t", image_id=DIGEST, how="pulled", seconds=1e300)
     yield "negative seconds", ImageReady(transfer_id="t", image_id=DIGEST, how="pulled", seconds=-1.0)

@@ -106,6 +106,19 @@ def test_a_range_cannot_have_one_image_exported_in_many_ways() -> None:
     assert offered == [((base,), True), ((base,), True), ((base, top), False), ((base,), True)]
 
 
+def test_what_a_range_has_raw_is_fixed_with_what_it_has() -> None:
+    """Of the layers left out, as the first request of the attempt said: each other set would be another export."""
+    base, top = (f"sha256:{digit * 64}" for digit in "bc")
+    found = replace(working("pulling"), images=(replace(only(working("pulling")), diff_ids=(base, top)),))
+    offered = []
+    for raw, thin in (((base, top, OTHER), True), ((), True), ((base,), False), ((top,), True)):
+        message = TarRequested(transfer_id="d1.0.1", reason=BROKEN, diff_ids=(base,), raw=raw, thin=thin)
+        step = agent_said(found, message, NOW, POLICY)
+        found = step.deployment
+        offered += [one.raw for one in step.effects if isinstance(one, OfferEffect) and one.thin]
+    assert offered == [(base,), (base,), (base,)]
+
+
 def test_offers_are_bounded() -> None:
     """An agent that asks for ever counts as failing."""
     found = working("loading")
