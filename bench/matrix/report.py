@@ -9,7 +9,13 @@ from typing import Any, Literal
 
 Way = Literal["registry", "thin tar", "full tar", "mounted"]
 Sent = Literal[
-    "everything", "new layer", "new layer on pulled ones", "new layer on mounted ones", "new config", "nothing"
+    "everything",
+    "new layer",
+    "new layer on pulled ones",
+    "new layer on loaded ones",
+    "new layer on mounted ones",
+    "new config",
+    "nothing",
 ]
 
 

@@ -225,6 +225,7 @@ def _of_deployments() -> Iterable[ErrorEntry]:
         ("range_unstable", "The range is recreated again and again", False, "See that one agent speaks for the range."),
         ("push_stalled", "The push stalled", True, "See that a registry-pusher runs, then retry the deployment."),
         ("same_layers", "An archive of the config alone is needed", True, "It is made by itself."),
+        ("other_blobs", "A pull would pass over layers that are here in another form", True, "It goes by an archive."),
         ("no_source", "The registry cannot be pulled from", True, "It goes by an archive; bring the registry back."),
     ):
         yield ErrorEntry(code, title, None, 5, retryable, advice)

@@ -170,6 +170,23 @@ async def test_an_archive_is_offered_with_the_layers_as_the_registry_has_them() 
         assert offer.held == image.diff_ids[1:]
 
 
+async def test_what_a_range_has_raw_is_not_named_as_the_registry_has_it() -> None:
+    """The archive has to name it raw, whatever the registry has. A layer that the range lacks is not raw there."""
+    async with Cluster() as world:
+        image = world.host.add_image(APP, [BASE, b"app"])
+        await world.mute("r0")
+        await world.say(world.streams.deployments, request("d1"))
+        await world.until(lambda found: found.images[0].state == "pulling", "d1")
+        why = Failure(code="other_blobs", message="raw here")
+        first = image.diff_ids[:1]
+        asked = TarRequested(transfer_id="d1.0.1", reason=why, diff_ids=first, raw=image.diff_ids, layout="oci")
+        await world.say(world.streams.outbox("r0"), asked)
+        record = await eventually(lambda: world.bus.load(offer_key("cyroid", "d1.0.1").name), within_seconds=10)
+        offer = msgspec.json.decode(record.value, type=Offer)
+        assert [layer.diff_id for layer in offer.layers] == list(image.diff_ids[1:])
+        assert offer.held == image.diff_ids[1:]
+
+
 async def test_content_that_was_built_over_gives_way_to_what_the_name_has_now() -> None:
     """It was resolved, and is nowhere any more when it is looked for again: the name decides, as for a new request."""
     async with Cluster(stores={"host": "containerd"}) as world:

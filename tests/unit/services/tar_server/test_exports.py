@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from events.messages import ImageReady, TarRequested
+from events.messages import ImageReady, Layer, TarRequested
 from services.core.images.image import Store
 from services.errors import LayerUnreadable
 from services.ports import Chunks
@@ -205,3 +205,15 @@ async def test_an_image_that_is_nowhere_is_said_so_and_the_offer_stays(tmp_path:
         assert b"build it again" in body
         scene.build(BASE)
         assert (await server.get(url, token))[0] == 200
+
+
+async def test_archives_that_name_other_blobs_are_not_shared(tmp_path: Path) -> None:
+    """Two ranges lack the same layer, one has the other layer raw, one as the registry has it."""
+    scene = Scene("containerd")
+    image = scene.build(BASE, TOOLS)
+    blob = Layer(digest="sha256:" + "e" * 64, diff_id=image.diff_ids[0], size_bytes=9, codec="gzip")
+    async with serving(scene, tmp_path) as server:
+        held = image.diff_ids[1:]
+        offers = [await server.offer(image, f"t{len(one)}", held=held, layers=one) for one in ((), (blob,))]
+        answers = await asyncio.gather(*(server.get(url, token) for url, token in offers))
+    assert [blob.digest.encode() in body for _, body in answers] == [False, True]
