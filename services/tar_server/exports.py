@@ -43,10 +43,7 @@ class ExportKey(NamedTuple):
 
     @classmethod
     def of(cls, offer: Offer) -> ExportKey:
-        held = set(offer.held)
-        named = sorted(layer.digest for layer in offer.layers if layer.diff_id not in held)
-        named = named if offer.layout == "oci" else []
-        return cls(offer.reference, offer.image_id, tuple(sorted(held)), offer.layout, tuple(named))
+        return cls(offer.reference, offer.image_id, tuple(sorted(offer.held)), offer.layout, offer.named)
 
 
 class Export:
@@ -163,8 +160,7 @@ class Exports:
 
     def unwanted(self, offer: Offer) -> None:
         """End the export with its readers: no range needs it any more. A later reader gets a new one."""
-        export = self._running.get(ExportKey.of(offer))
-        if export is not None:
+        if (export := self._running.get(ExportKey.of(offer))) is not None:
             export.hurry()
 
     async def _turn(self, export: Export) -> Spool:

@@ -82,6 +82,13 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             layers=layers,
         )
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Digests of the registry's blobs that the archive names and does not hold; only OCI's layout names blobs."""
+        if self.layout == "docker":
+            return ()
+        return tuple(sorted(layer.digest for layer in self.layers if layer.diff_id not in self.held))
+
     def refusal(self, token: str, now: datetime) -> Refusal | None:
         """Why `token` opens nothing at `now`; None if it does. A wrong token learns nothing about the offer's state."""
         if not hmac.compare_digest(token_hash(token), self.token_sha256):
