@@ -34,6 +34,7 @@ from services.agent.stall_watch import Activity
 from services.content.host_config import host_config
 from services.content.registry_config import registry_config
 from services.content.registry_image import layers_of, platform_manifest
+from services.core.archives import raw_layers
 from services.core.deployments.offers import Layout, Offer
 from services.core.images.manifests import sha256
 from services.core.images.pull_progress import PullProgress
@@ -148,10 +149,13 @@ class Transfer:
         except (CyroidError, BusError) as problem:  # a full registry, or the host's engine away: not the range's
             moving.passed_over(problem)
         info = await moving.engine.info()
-        images = [image.diff_ids for image in await moving.engine.images()]
-        present, form = left_out(info.store, wanted.diff_ids, images), layout(info.store)
-        pull = [partial(self._by_registry, moving, sourced)] if sourced is not None else []
-        thin = [partial(self._by_tar, moving, wanted, present, form)] if present else []
+        images = await moving.engine.images()
+        present = left_out(info.store, wanted.diff_ids, [image.diff_ids for image in images])
+        raw, form, layers = raw_layers.raw_of(present, images), layout(info.store), (sourced or wanted).layers
+        whole_pull = sourced is not None and not raw_layers.passed_over(wanted.diff_ids, layers, images)
+        pull = [partial(self._by_registry, moving, sourced)] if sourced is not None and whole_pull else []
+        for_thin = replace(wanted, layers=tuple(layer for layer in layers if layer.diff_id not in raw))
+        thin = [partial(self._by_tar, moving, for_thin, present, form)] if present else []
         only_config = set(present).issuperset(wanted.diff_ids)  # a pull may bring layers again that came by load
         for way in (*thin, *pull) if only_config else (*pull, *thin):
             try:
@@ -226,6 +230,7 @@ class Transfer:
             now=datetime.now(UTC),
             lifetime_seconds=0,
             range_id=moving.range_id,
+            layers=wanted.layers,
         )
         received = 0
         failed: CyroidError | None = None

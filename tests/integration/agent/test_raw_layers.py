@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.agent.site import MEGABYTE, Site
+from tests.integration.agent.test_transfer import Mover, mover
 from tests.integration.engines import build, pull
-from tests.laboratory import EngineServer
+from tests.laboratory import EngineServer, RegistryServer
 
 pytestmark = pytest.mark.real
+__all__ = ["mover"]  # a fixture of its own module
 
 
 @pytest.fixture
@@ -54,3 +56,23 @@ async def test_a_new_layer_on_raw_ones_comes_by_thin_archive(site: Site, unique:
             await site.assert_named_alone(name, image.local_id)
     paths = [f"/data/file-{number}" for number in range(3)]
     assert site.files(three, paths) == dict(zip(paths, texts, strict=True))
+
+
+async def test_a_transfer_without_an_agent_knows_what_is_raw(
+    site: Site, mover: Mover, registry_server: RegistryServer, unique: str
+) -> None:
+    """The first image came by archive, the next one is compressed in the registry: only the new layer comes."""
+    one, two = f"{unique}/app:1", f"{unique}/app:2"
+    layers = [{f"file-{number}": f"{number} {unique} ".encode() * (MEGABYTE // 20)} for number in range(2)]
+    await build(site.host, one, layers[0])
+    image = await build(site.host, two, *layers)
+    await site.push(two, layer_codec="zstd")
+    registry_server.stop()
+    try:
+        assert (await mover.move(one)).how == "loaded"
+    finally:
+        registry_server.start()
+    moved = await mover.move(two)
+    assert (moved.how, moved.layers_total - moved.layers_reused, moved.passed_over) == ("loaded", 1, ())
+    await site.assert_named_alone(f"docker.io/{two}", image.local_id)
+    assert site.files(two, ["/data/file-1"]) == {"/data/file-1": layers[1]["file-1"]}
