@@ -24,6 +24,7 @@ users, the sums of the ranges' secrets, the proxy's configuration) is written an
     FOLDER/secrets/engine-proxy/haproxy.cfg        what stands in front of the host's engine; no secret
     FOLDER/secrets/hosts/door                      on the first host of several: its door's certificate
     FOLDER/secrets/link, cache                     on the others: the link to it, the registry's cache
+    FOLDER/secrets/link/name                       what the first host calls this one
     FOLDER/cache                                   what that has
     FOLDER/secrets/admin/api_token                 the administrator's for the API; its hash in services/api_tokens
 """
@@ -74,7 +75,8 @@ def prepare(
     _folders(folder)
     vault = folder / "secrets"
     if bundle is not None:
-        for name, text in read_bundle(bundle).files.items():
+        given = read_bundle(bundle)
+        for name, text in {**given.files, "link/name": given.name}.items():
             _write(vault / name, text, owner=UID, mode=0o400)
     _ranges(folder, ranges, forget)
     if redis_url is not None:
@@ -100,8 +102,8 @@ def prepare(
     _write(folder / "redis" / "users.acl", users_file(prefix, passwords), owner=UID, mode=0o600)
     _range_sums(vault)
     key = _password(vault / "deployer" / "registry_pull_key", owner=UID)
-    first_tar = host_link.LINK_TAR if (vault / "link" / "own.pem").exists() else None
-    proxy = range_proxy.configuration(key, first_tar=first_tar)
+    further, called = (vault / "link" / "own.pem").exists(), vault / "link" / "name"
+    proxy = range_proxy.configuration(key, further=further, name=called.read_text() if called.exists() else "")
     _write(vault / "proxy" / "haproxy.cfg", proxy, owner=UID, mode=0o400)
     _write(vault / "engine-proxy" / "haproxy.cfg", engine_proxy.configuration(), owner=UID, mode=0o400)
     _door(vault / "hosts" / "door")
@@ -131,12 +133,15 @@ def prepare_further(folder: Path, first_host: str, *, cache_size: str = registry
     vault = folder / "secrets"
     if not (vault / "link" / "own.pem").exists():
         raise ValueError("this host has no certificate: `make up BUNDLE=FILE` with what the first host gave for it")
-    # The range proxy reaches the link on cyroid-pull, and there nothing but archives.
+    # The range proxy reaches the link on cyroid-pull, and there nothing but archives. A bundle of an older version has
+    # no certificate for the other way.
+    proved = (vault / "link" / "server.pem").exists()
     text = host_link.link(
         first_host,
         redis_listen=f"{host_link.LINK}:6379",
         registry_listen=f"{host_link.LINK}:5000",
-        tar_listen=host_link.LINK_TAR,
+        tar_listen=host_link.FAR_TAR,
+        archives_listen=f"{host_link.LINK}:{host_link.REGISTRY_PORT}" if proved else None,
         certificates=MOUNTED,
     )
     _write(vault / "link" / "haproxy.cfg", text, owner=UID, mode=0o400)
@@ -151,9 +156,16 @@ def prepare_further(folder: Path, first_host: str, *, cache_size: str = registry
 def _door(home: Path) -> None:
     """The door's configuration beside its certificate (deploy.stack.certificates), all of it the container's."""
     if (home / "own.pem").exists():
-        _write(home / "haproxy.cfg", host_link.door(certificates=MOUNTED), owner=UID, mode=0o400)
-        for name in ("own.pem", "ca.pem", "hosts"):
-            _own(home / name, UID)
+        listed = home / "addresses"
+        # Without what an older version's door lacks, which the next `make up` gives it, it asks nobody.
+        known = listed.exists() and (home / "client.pem").exists()
+        lines = listed.read_text().splitlines() if known else []
+        further = {name: f"{address}:{host_link.REGISTRY_PORT}" for name, address in map(str.split, lines)}
+        text = host_link.door(archives_listen=host_link.FAR_TAR, further=further, certificates=MOUNTED)
+        _write(home / "haproxy.cfg", text, owner=UID, mode=0o400)
+        for name in ("own.pem", "ca.pem", "client.pem", "hosts"):
+            if (home / name).exists():
+                _own(home / name, UID)
 
 
 def _folders(folder: Path) -> None:

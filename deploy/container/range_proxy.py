@@ -6,16 +6,17 @@ ends. There are no tags, no catalog, no other method. The deployer signs a token
 of the proxy's own addresses, which is for each range, as each has a network of its own.
 
 Archives come from the tar server of the range's own host. Under another name, `cyroid-first-tar`, it is the first
-host's: on a further one the way there is its link (`deploy.container.host_link`). Tar servers check tokens themselves.
+host's, and with `/hosts/NAME` before the path that of further host NAME: the way to other hosts is the link or the door
+(`deploy.container.host_link`). Tar servers check tokens themselves.
 """
 
 from __future__ import annotations
 
-from deploy.container.host_link import FIRST_TAR_NAME
+from deploy.container.host_link import FAR_ARCHIVE, FAR_TAR, FIRST_TAR_NAME, OWN_TAR, checked_name
 
 #: Where the two backends are, on the network that they share with the proxy alone.
 REGISTRY = "172.31.255.242:5000"
-TAR_SERVER = "172.31.255.243:7070"
+TAR_SERVER = OWN_TAR
 #: Of one range, at a time. An engine opens up to six for each image that it pulls.
 CONNECTIONS = 64
 #: Of one range, in ten seconds.
@@ -84,7 +85,11 @@ frontend tar
   http-request deny deny_status 429 if { sc0_http_req_rate gt %(request_rate)d }
   http-request deny deny_status 405 unless METH_GET or METH_HEAD
   http-request deny deny_status 413 if { req.body_size gt 0 }
-  use_backend first_tar if { req.hdr(host),host_only -i %(first_tar_name)s }
+  acl by_host req.hdr(host),host_only -i %(first_tar_name)s
+%(own)s
+  use_backend tar if its_own
+  use_backend %(first)s if by_host !{ path_beg /hosts/ }
+  use_backend far_tar if by_host
   default_backend tar
 
 frontend health
@@ -98,9 +103,15 @@ backend registry
 backend tar
   server tar %(tar_server)s maxconn 256
 
-backend first_tar
-  server tar %(first_tar)s maxconn 256
+backend far_tar
+  server tar %(far_tar)s maxconn 256
 """
+#: What has this host's own name in the path goes no further than to its own tar server.
+_OWN = """\
+  http-request set-var(txn.own) bool(true) if by_host { path_beg /hosts/%(name)s/ } { path_reg %(archive)s }
+  http-request replace-path ^/hosts/[^/]+(/.*)$ \\1 if { var(txn.own) -m bool }
+  acl its_own var(txn.own) -m bool"""
+_NO_OWN = "  acl its_own always_false"
 
 
 def configuration(
@@ -108,14 +119,16 @@ def configuration(
     *,
     registry: str = REGISTRY,
     tar_server: str = TAR_SERVER,
-    first_tar: str | None = None,
+    far_tar: str = FAR_TAR,
+    further: bool = False,
+    name: str = "",
     registry_listen: str = ":5000",
     tar_listen: str = ":7070",
     health_listen: str = "127.0.0.1:5001",
 ) -> str:
     """The whole `haproxy.cfg`; `key` is what tokens are signed with. Raises ValueError for one that needs quoting.
 
-    `first_tar`: the way to the first host's tar server; None: this is the first host.
+    `far_tar`: the way to other hosts' tar servers. `further`: this is a further host, which the others call `name`.
     """
     if not key.isalnum():
         raise ValueError("the key for pull tokens has to be letters and digits")
@@ -130,8 +143,10 @@ def configuration(
         "challenge": _CHALLENGE,
         "registry": registry,
         "tar_server": tar_server,
-        "first_tar": first_tar or tar_server,
+        "far_tar": far_tar,
+        "first": "far_tar" if further else "tar",
         "first_tar_name": FIRST_TAR_NAME,
+        "own": _OWN % {"name": checked_name(name), "archive": FAR_ARCHIVE} if name else _NO_OWN,
         "registry_listen": registry_listen,
         "tar_listen": tar_listen,
         "health_listen": health_listen,

@@ -7,9 +7,13 @@ Each call makes the certificate anew, so renewing is calling it again. They are 
 
     FOLDER/authority/ca.key, ca.pem     ten years; the key signs, and needs to be nowhere else
     FOLDER/door/own.pem, ca.pem, hosts  the door's certificate with its key; the names that are let in
+    FOLDER/door/client.pem              with which the door asks further hosts for archives
+    FOLDER/door/addresses               of the further hosts that it asks (deploy.stack.hosts)
     FOLDER/hosts/NAME/own.pem, ca.pem   a host's
+    FOLDER/hosts/NAME/server.pem        with which its link proves to the door that it is NAME
 
-A door's certificate proves a server alone and a host's a client alone, so no host can stand in for the door.
+A door's certificate proves a server alone and a host's a client alone, so no host can stand in for the door; what a
+host shows the door as a server has another name.
 """
 
 from __future__ import annotations
@@ -17,19 +21,19 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deploy.container.host_link import DOOR_NAME
+from deploy.container.host_link import DOOR_NAME, NAME, checked_name, proved_name
 from deploy.machine.commands import MachineError, need, run
 
 AUTHORITY_DAYS = 3650
 #: Renew within this time: `make up` does it for the door.
 DAYS = 397
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
+_CLIENT = "extendedKeyUsage=clientAuth\n"
 
 
 def make_authority(folder: Path) -> Path:
@@ -51,25 +55,52 @@ def make_door(folder: Path, also: Iterable[str] = (), *, days: int = DAYS) -> Pa
     for one in also:
         names.append(f"IP:{one}" if _is_address(one) else f"DNS:{_checked(one)}")
     _sign(folder, folder / "door", DOOR_NAME, f"extendedKeyUsage=serverAuth\nsubjectAltName={','.join(names)}\n", days)
+    _sign(folder, folder / "door", DOOR_NAME, _CLIENT, days, file="client.pem")
     (folder / "door" / "hosts").touch(mode=0o600)
     return folder / "door"
 
 
 def make_host(folder: Path, name: str, *, days: int = DAYS) -> Path:
     """The folder with the certificate of host `name`, which the door lets in from its next start on."""
-    _sign(folder, folder / "hosts" / _checked(name), name, "extendedKeyUsage=clientAuth\n", days)
+    home, proved = folder / "hosts" / _checked_host(name), proved_name(name)
+    _sign(folder, home, name, _CLIENT, days)
+    server = f"extendedKeyUsage=serverAuth\nsubjectAltName=DNS:{proved}\n"
+    _sign(folder, home, "CYROID images host", server, days, file="server.pem")
     _private(folder / "door")
     listed = folder / "door" / "hosts"
     known = listed.read_text().split() if listed.exists() else []
     _write_hosts(listed, {*known, name})
-    return folder / "hosts" / name
+    return home
 
 
 def forget_host(folder: Path, name: str) -> None:
-    """Refuse this host from the door's next start on."""
+    """Refuse this host from the door's next start on; its certificate and key are not kept either."""
+    shutil.rmtree(folder / "hosts" / _checked_host(name), ignore_errors=True)
     listed = folder / "door" / "hosts"
     if listed.exists():
         _write_hosts(listed, set(listed.read_text().split()) - {name})
+    note_address(folder, name, "")
+
+
+def address_of(folder: Path, name: str) -> str:
+    """Where the door asks host `name` for archives; empty: nowhere."""
+    return _addresses(folder).get(name, "").strip("[]")
+
+
+def note_address(folder: Path, name: str, address: str) -> None:
+    """Where the door asks host `name` for archives, from its next start on; empty: nowhere."""
+    known = _addresses(folder)
+    if known.pop(name, None) is None and not address:
+        return
+    if address:
+        known[name] = f"[{address}]" if ":" in address else address
+    _put(folder / "door" / "addresses", "".join(f"{one} {where}\n" for one, where in sorted(known.items())))
+
+
+def _addresses(folder: Path) -> dict[str, str]:
+    listed = folder / "door" / "addresses"
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    return {name: where for name, where in map(str.split, lines)}
 
 
 def _write_hosts(file: Path, names: Iterable[str]) -> None:
@@ -79,8 +110,8 @@ def _write_hosts(file: Path, names: Iterable[str]) -> None:
     new.replace(file)
 
 
-def _sign(folder: Path, home: Path, name: str, extensions: str, days: int) -> None:
-    """`own.pem` (certificate and key in one) and `ca.pem` in `home`. Raises MachineError."""
+def _sign(folder: Path, home: Path, name: str, extensions: str, days: int, *, file: str = "own.pem") -> None:
+    """`file` (certificate and key in one) and `ca.pem` in `home`. Raises MachineError."""
     authority = make_authority(folder)
     _private(home)
     with tempfile.TemporaryDirectory(dir=home) as scratch:
@@ -91,7 +122,7 @@ def _sign(folder: Path, home: Path, name: str, extensions: str, days: int) -> No
         by = ["-CA", str(authority), "-CAkey", str(authority.with_name("ca.key")), "-days", str(days)]
         words = ["x509", "-req", "-sha256", *by, "-set_serial", f"0x{os.urandom(16).hex()}", "-extfile", str(more)]
         _openssl(*words, "-in", str(request), "-out", str(signed))
-        _put(home / "own.pem", signed.read_text() + key.read_text())
+        _put(home / file, signed.read_text() + key.read_text())
     _put(home / "ca.pem", authority.read_text())
 
 
@@ -107,9 +138,16 @@ def _private(folder: Path) -> None:
     folder.chmod(0o700)
 
 
+def _checked_host(name: str) -> str:
+    try:
+        return checked_name(name)
+    except ValueError as problem:
+        raise MachineError(str(problem)) from problem
+
+
 def _checked(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise MachineError(f"{name!r} is no name of a host: letters, digits, dots and dashes, at most 63")
+        raise MachineError(f"{name!r} is no name or address: letters, digits, dots and dashes, at most 63")
     return name
 
 

@@ -28,6 +28,8 @@ PLAIN_FILES = (6, 12)
 #: On the first host of several, and on each further one.
 DOOR = ROOT / "deploy/compose.door.yml"
 FURTHER = ROOT / "deploy/compose.further-host.yml"
+#: On a further host that gives other hosts' ranges archives.
+ARCHIVES = ROOT / "deploy/compose.archives.yml"
 #: The engine of a demo range.
 ENGINE = "28.5"
 #: Looked up anew each time, so never taken from what an earlier start wrote down.
@@ -66,13 +68,25 @@ class Stack:
         return bool(self.environment.get("STACK_FIRST_HOST"))
 
     @property
+    def archives(self) -> bool:
+        """Whether the first host gets archives here, for ranges of all hosts."""
+        return self.further and bool(self.environment.get("STACK_ARCHIVES_ADDRESS"))
+
+    @property
     def loops(self) -> bool:
         """Whether the layer-mounter may use loop devices: with an older kernel, unless somebody says otherwise."""
         said = self.environment.get("STACK_LOOP_DEVICES", "")
         return self.mount and (said != "0" if said else older_than(platform.release(), PLAIN_FILES))
 
     def files(self) -> list[Path]:
-        return compose_files(join=self.join, mount=self.mount, loops=self.loops, door=self.door, further=self.further)
+        return compose_files(
+            join=self.join,
+            mount=self.mount,
+            loops=self.loops,
+            door=self.door,
+            further=self.further,
+            archives=self.archives,
+        )
 
     def compose(
         self,
@@ -115,10 +129,16 @@ def older_than(release: str, wanted: tuple[int, int]) -> bool:
 
 
 def compose_files(
-    *, join: bool, mount: bool = False, loops: bool = False, door: bool = False, further: bool = False
+    *,
+    join: bool,
+    mount: bool = False,
+    loops: bool = False,
+    door: bool = False,
+    further: bool = False,
+    archives: bool = False,
 ) -> list[Path]:
     """docker-compose.yml, and what changes it beside CYROID, with mounted layers, and on one of several hosts."""
-    more = ((join, JOIN), (mount, WRITE), (loops, LOOPS), (door, DOOR), (further, FURTHER))
+    more = ((join, JOIN), (mount, WRITE), (loops, LOOPS), (door, DOOR), (further, FURTHER), (archives, ARCHIVES))
     return [ROOT / "docker-compose.yml", *(file for wanted, file in more if wanted)]
 
 
@@ -149,9 +169,11 @@ def inspect_machine(
     mount: bool | None = None,
     build: bool = False,
     need_images: bool = True,
+    host: str = "",
 ) -> Stack:
     """The stack for the engine that `docker` talks to. Raises MachineError, a line for each thing that is missing.
 
+    `host` is the id of a host that has none yet; else that is its engine's.
     `join` and `mount` None: as the last start was told. With `build` the images of ours that are missing are built.
     Without `need_images` none is looked for, nor what a nested engine needs: enough to take the stack down.
     """
@@ -165,7 +187,7 @@ def inspect_machine(
     environment.setdefault("STACK_ENGINE_SOCKET", str(socket))
     facts = engine_facts()
     environment.setdefault("STACK_ENGINE_ROOT", facts["DockerRootDir"])
-    environment.setdefault("STACK_HOST_ID", facts.get("ID", "").replace(":", "-"))
+    environment.setdefault("STACK_HOST_ID", host or facts.get("ID", "").replace(":", "-"))
     environment.setdefault("STACK_ENGINE_GID", str(socket.stat().st_gid))
     image = environment.get("STACK_RANGE_1_IMAGE", range_image(ENGINE))
     needed = [environment.get("STACK_IMAGE", SERVICES_IMAGE), *([image] if demo else [])]

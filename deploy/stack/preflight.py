@@ -25,6 +25,8 @@ OLDEST_ENGINE = (20, 10)
 LEAST_FREE_BYTES = 5 * 1024**3
 LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 LISTENING = "0A"
+#: An address of the machine's own in /proc/net/fib_trie.
+_LOCAL = re.compile(r"\|-- ([0-9.]+)\n +/32 host LOCAL")
 NARROW = 16
 
 
@@ -43,12 +45,18 @@ class Network:
 
 
 def obstacles(
-    data: Path, facts: Mapping[str, str], ports: Mapping[str, int], *, join: bool = False, process: int | None = None
+    data: Path,
+    facts: Mapping[str, str],
+    ports: Mapping[str, int],
+    *,
+    outward: Outward | None = None,
+    join: bool = False,
+    process: int | None = None,
 ) -> list[str]:
     """All of them at once.
 
-    `ports`: what each published port is for, while it is not ours already. `join`: beside CYROID, on its network.
-    `process`: the engine's, whose network counts; None is this one's.
+    `ports`: what each published port is for, while it is not ours already. `outward`: what other hosts reach.
+    `join`: beside CYROID, on its network. `process`: the engine's, whose network counts; None is this one's.
     """
     there = list(networks())
     return [
@@ -56,11 +64,50 @@ def obstacles(
         *bad_folder(data),
         *little_space(Path(facts.get("DockerRootDir", "/"))),
         *taken_ports(ports, listeners(process)),
+        *(unfit_address(outward, own_addresses(process), listeners(process)) if outward is not None else ()),
         *(missing_network(there) if join else foreign_network(there)),
         *overlaps(there, join=join),
         *taken_routes(routes(process), there),
         *taken_places(there),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Outward:
+    """What is published for other hosts: at which address, which setting says so, and the ports, if not ours yet."""
+
+    address: str
+    setting: str
+    ports: tuple[int, ...]
+
+
+def unfit_address(outward: Outward, own: Iterable[str], taken: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """An address that is not this machine's, or has somebody else's port; `own` empty: nobody knows."""
+    try:
+        address = ipaddress.ip_address(outward.address)
+    except ValueError:
+        yield f"{outward.setting} is {outward.address!r}: an IP address of this machine is meant"
+        return
+    known = {ipaddress.ip_address(one) for one in own}
+    if known and address not in known:
+        shown = ", ".join(sorted(str(one) for one in known if not one.is_loopback and not one.is_link_local))
+        yield f"{outward.setting} is {address}, which this machine does not have; it has {shown}"
+        return
+    there = {port for where, port in taken if where in (str(address), "0.0.0.0", "::")}
+    for port in outward.ports:
+        if port in there:
+            yield f"port {port} on {address} is taken: end what listens there, other hosts need it ({outward.setting})"
+
+
+def own_addresses(process: int | None) -> list[str]:
+    """The IP addresses of the network of `process`."""
+    try:
+        fourth = Path(f"/proc/{process or 'self'}/net/fib_trie").read_text()
+    except OSError:
+        return []
+    sixth = [words[0] for words in _table(process, "if_inet6", heading=0)]
+    found = _LOCAL.findall(fourth) + [str(ipaddress.IPv6Address(int(word, 16))) for word in sixth]
+    return list(dict.fromkeys(found))
 
 
 def old_engine(version: str) -> Iterator[str]:
@@ -127,10 +174,10 @@ def routes(process: int | None) -> list[tuple[str, str]]:
     return found
 
 
-def _table(process: int | None, name: str) -> list[list[str]]:
+def _table(process: int | None, name: str, *, heading: int = 1) -> list[list[str]]:
     """The lines of a table of the kernel's, without its heading; none where it has no such table."""
     try:
-        lines = Path(f"/proc/{process or 'self'}/net/{name}").read_text().splitlines()[1:]
+        lines = Path(f"/proc/{process or 'self'}/net/{name}").read_text().splitlines()[heading:]
     except OSError:
         return []
     return [line.split() for line in lines]

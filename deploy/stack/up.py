@@ -18,12 +18,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deploy.container.host_link import REDIS_PORT, REGISTRY_PORT
 from deploy.machine.commands import MachineError
 from deploy.stack import compose, hosts, mounted_layers
 from deploy.stack.bridges import close_bridges
 from deploy.stack.compose import Stack, inspect_machine
 from deploy.stack.host_engine import engine_facts, engine_process, engine_socket
-from deploy.stack.preflight import obstacles
+from deploy.stack.preflight import Outward, obstacles
 from deploy.stack.ranges import PREPARE, remove_all, start_all, stop_all
 from deploy.stack.show import deploy_to_both
 
@@ -42,7 +43,9 @@ def up(stack: Stack, bundle: str | None = None) -> None:
     process = engine_process(engine_socket(stack.environment))
     running = stack.running()
     ports = wanted_ports(stack.environment, [*running, *(["registry"] if "link" in running else [])])
-    found = obstacles(stack.data, engine_facts(), ports, join=stack.join, process=process)
+    found = obstacles(
+        stack.data, engine_facts(), ports, outward=outward(stack, running), join=stack.join, process=process
+    )
     if found:
         raise MachineError("\n".join(found))
     try:
@@ -80,6 +83,17 @@ def check_hosts(stack: Stack) -> None:
         raise MachineError("layers are mounted from the registry's storage, which is on the first host: MOUNT=0")
     if stack.join and (stack.door or stack.further):
         raise MachineError("several hosts need our own Redis on the first one: without JOIN")
+
+
+def outward(stack: Stack, running: Sequence[str]) -> Outward | None:
+    """What other hosts are to reach here, if any are."""
+    if stack.door:
+        ports: tuple[int, ...] = () if "host-door" in running else (REDIS_PORT, REGISTRY_PORT)
+        return Outward(stack.environment["STACK_DOOR_ADDRESS"], "DOOR", ports)
+    if stack.archives:
+        ports = () if "link" in running else (REGISTRY_PORT,)
+        return Outward(stack.environment["STACK_ARCHIVES_ADDRESS"], "`hosts add --address` on the first host", ports)
+    return None
 
 
 def wanted_ports(environment: Mapping[str, str], running: Sequence[str]) -> dict[str, int]:
@@ -127,8 +141,13 @@ def addresses(stack: Stack) -> str:
             "a tar on its input; also import",
         ),
         ("docker exec cyroid-images-api-1 cyroid-images doctor", "what is wrong, and what to do"),
-        ("docker logs --follow cyroid-images-deployer-1", "what is being decided"),
+        *(
+            [("docker logs --follow cyroid-images-link-1", "whether the first host is reached")]
+            if stack.further
+            else [("docker logs --follow cyroid-images-deployer-1", "what is being decided")]
+        ),
         (".venv/bin/python -m deploy.stack.ranges add ID", "another range"),
+        *([(".venv/bin/python -m deploy.stack.hosts add NAME FILE", "a further host")] if stack.door else []),
         ("make down", "stop; data and ranges stay (PURGE=1: they go)"),
     ]
     width = max(len(command) for command, _ in commands)
@@ -205,10 +224,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stack = inspect_machine(demo=True, join=options.join, mount=True, need_images=False)
             sys.stderr.write(f"{down(stack, purge=options.purge)}\n")
         else:
-            stack = inspect_machine(demo=options.demo, join=options.join, mount=options.mount, build=True)
+            bundle = _read(options.bundle)
+            host = "" if bundle is None else hosts.called(bundle)
+            stack = inspect_machine(demo=options.demo, join=options.join, mount=options.mount, build=True, host=host)
             if options.door is not None:
                 stack.environment["STACK_DOOR_ADDRESS"] = "" if options.door == "0" else options.door
-            bundle = _read(options.bundle)
             if bundle is not None:
                 hosts.take_in(bundle, stack.environment)
             if stack.join and stack.demo:

@@ -17,7 +17,9 @@ from deploy.machine.polling import poll
 class Hosts:
     """Certificates, and how the further host reaches Redis and registry of the first one.
 
-    Whatever listens on `tar_server_port` is the first host's tar server, for the further one on `link_tar_port`.
+    Whatever listens on `tar_server_port` is the first host's tar server, for the further one on `link_tar_port`. The
+    further host's is on `further_tar_port`; the door asks the link for it at `archives_port`, and ranges of the first
+    host ask the door at `door_tar_port`.
     """
 
     certificates: Path
@@ -26,6 +28,9 @@ class Hosts:
     door_redis_port: int
     tar_server_port: int
     link_tar_port: int
+    further_tar_port: int
+    archives_port: int
+    door_tar_port: int
 
     @property
     def redis_url(self) -> str:

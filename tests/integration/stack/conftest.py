@@ -22,13 +22,16 @@ def hosts(
     make_door(folder, ["127.0.0.1"])
     own = make_host(folder, "b")
     for_redis, for_registry, redis, registry, health, other, tar_server, tar = (free_port() for _ in range(8))
+    further_tar, archives, door_tar = (free_port() for _ in range(3))
     first = door(
         redis=f"127.0.0.1:{redis_server.port}",
         registry=registry_server.address,
         tar_server=f"127.0.0.1:{tar_server}",
         redis_listen=f"127.0.0.1:{for_redis}",
         registry_listen=f"127.0.0.1:{for_registry}",
+        archives_listen=f"127.0.0.1:{door_tar}",
         health_listen=f"127.0.0.1:{health}",
+        further={"b": f"127.0.0.1:{archives}", "b.c": "127.0.0.1:1"},
         certificates=folder / "door",
     )
     further = link(
@@ -38,10 +41,22 @@ def hosts(
         redis_listen=f"127.0.0.1:{redis}",
         registry_listen=f"127.0.0.1:{registry}",
         tar_listen=f"127.0.0.1:{tar}",
+        archives_listen=f"127.0.0.1:{archives}",
+        own_tar=f"127.0.0.1:{further_tar}",
         health_listen=f"127.0.0.1:{other}",
         certificates=own,
     )
     with ExitStack() as stack:
-        stack.enter_context(haproxy(folder / "door.cfg", first, for_redis, for_registry))
-        stack.enter_context(haproxy(folder / "link.cfg", further, redis, registry, tar))
-        yield Hosts(folder, redis, registry, for_redis, tar_server, tar)
+        stack.enter_context(haproxy(folder / "door.cfg", first, for_redis, for_registry, door_tar))
+        stack.enter_context(haproxy(folder / "link.cfg", further, redis, registry, tar, archives))
+        yield Hosts(
+            certificates=folder,
+            redis_port=redis,
+            registry_port=registry,
+            door_redis_port=for_redis,
+            tar_server_port=tar_server,
+            link_tar_port=tar,
+            further_tar_port=further_tar,
+            archives_port=archives,
+            door_tar_port=door_tar,
+        )

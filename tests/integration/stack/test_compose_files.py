@@ -12,6 +12,8 @@ from deploy.stack.plugins import docker, docker_environment
 
 ROOT = Path(__file__).parents[3]
 BASE = ROOT / "docker-compose.yml"
+#: Those that change services of another one.
+BELOW = {"compose.archives.yml": ("compose.further-host.yml",)}
 OVERRIDES = sorted((ROOT / "deploy").glob("compose.*.yml"))
 
 
@@ -38,7 +40,7 @@ def test_compose_takes_the_file_alone(environment: Mapping[str, str]) -> None:
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda path: path.name)
 def test_compose_takes_every_override(environment: Mapping[str, str], override: Path) -> None:
     """Laid over the file as its head says."""
-    check(environment, BASE, override)
+    check(environment, BASE, *(ROOT / "deploy" / name for name in BELOW.get(override.name, ())), override)
 
 
 def test_compose_refuses_what_it_does_not_know(environment: Mapping[str, str], tmp_path: Path) -> None:

@@ -152,10 +152,12 @@ async def test_doctor_names_what_is_wrong_with_a_certificate(
     assert found.advice == ("" if state == "ok" else "see docs/hosts.md for certificates between hosts")
 
 
-def test_an_unlisted_host_is_not_let_in(hosts: Hosts) -> None:
+def test_an_unlisted_host_is_not_let_in(hosts: Hosts, tmp_path: Path) -> None:
     """The authority signed it, the door's list does not have it: neither Redis nor registry."""
-    own = make_host(hosts.certificates, "unlisted") / "own.pem"  # listed by now, but the door was started before
+    own = tmp_path / "own.pem"  # listed by now, but the door was started before
+    own.write_text((make_host(hosts.certificates, "unlisted") / "own.pem").read_text())
     forget_host(hosts.certificates, "unlisted")
+    assert not (hosts.certificates / "hosts/unlisted").exists()
     context = ssl.create_default_context(cafile=str(hosts.certificates / "authority/ca.pem"))
     context.load_cert_chain(own)
     raw = socket.create_connection(("127.0.0.1", hosts.door_redis_port), timeout=10)
@@ -176,6 +178,7 @@ def test_the_commands_do_what_the_functions_do(tmp_path: Path, capsys: pytest.Ca
     assert certificates.main(["forget", folder, "c"]) == 0
     assert (tmp_path / "door/hosts").read_text() == "b\n"
     assert certificates.main(["host", folder, "../c"]) == 1
+    assert certificates.main(["host", folder, "cyroid-door"]) == 1  # as which it could ask others for archives
     capsys.readouterr()
     for place, words in (("door", ["door"]), ("hosts/b", ["link", "10.0.0.1"])):
         host_link.main(["--certificates", str(tmp_path / place), *words])
@@ -195,6 +198,11 @@ def test_a_hosts_certificate_is_no_doors(hosts: Hosts) -> None:
     assert "OK" in run_to_end([*verify, "sslclient", str(own)])
     with pytest.raises(MachineError, match="purpose"):
         run_to_end([*verify, "sslserver", str(own)])
+    proof = hosts.certificates / "hosts/b/server.pem"  # with which its link answers the door, under a name of its own
+    assert "OK" in run_to_end([*verify, "sslserver", "-verify_hostname", "b.cyroid-host", str(proof)])
+    for wrong in (["sslclient", str(proof)], ["sslserver", "-verify_hostname", "cyroid-door", str(proof)]):
+        with pytest.raises(MachineError, match=r"purpose|hostname"):
+            run_to_end([*verify, *wrong])
 
 
 def test_a_host_pushes_and_deletes_nothing(hosts: Hosts) -> None:

@@ -17,11 +17,17 @@ ROLES = {"registry-pusher", "deployer", "tar-server", "tracker", "collector", "a
 
 
 def merged(
-    *, join: bool, door: bool = False, further: bool = False, profiles: tuple[str, ...] = ("demo",), **variables: str
+    *,
+    join: bool,
+    door: bool = False,
+    further: bool = False,
+    archives: bool = False,
+    profiles: tuple[str, ...] = ("demo",),
+    **variables: str,
 ) -> dict[str, Any]:
     """With nothing set but `variables`: what the caller's shell has does not matter."""
     plain = {name: value for name, value in docker_environment().items() if not name.startswith(("STACK_", "CYROID_"))}
-    there = compose_files(join=join, door=door, further=further)
+    there = compose_files(join=join, door=door, further=further, archives=archives)
     files = [word for file in there for word in ("--file", str(file))]
     wanted = [word for profile in profiles for word in ("--profile", profile)]
     words = ["compose", "--project-directory", str(ROOT), "--env-file", os.devnull, *files, *wanted]
@@ -68,7 +74,7 @@ def test_a_further_host_has_a_link_and_a_cache_in_the_places_of_redis_and_regist
             "10001:10001",
         )
         assert found[name]["sysctls"] == {"net.ipv4.ip_forward": "0"}
-    assert link["cyroid-pull"]["ipv4_address"] == host_link.LINK_TAR.partition(":")[0]
+    assert link["cyroid-pull"]["ipv4_address"] == host_link.FAR_TAR.partition(":")[0]
     assert link["cyroid-mgmt"]["ipv4_address"] == host_link.LINK
     assert {found[name]["environment"]["CYROID_TAR_URL"] for name in ROLES & set(found)} == {"http://cyroid-tar:7070"}
 
@@ -83,7 +89,10 @@ def test_the_first_host_of_several_lets_the_others_in_at_one_address() -> None:
     }
     assert published.pop("host-door") == {("10.0.0.1", "6380"), ("10.0.0.1", "5443")}
     assert {address for ports in published.values() for address, _ in ports} == {"127.0.0.1"}
-    assert set(found["host-door"]["networks"]) == {"cyroid-mgmt"}
+    place = host_link.FAR_TAR.partition(":")[0]
+    assert set(found["host-door"]["networks"]) == {"cyroid-mgmt", "cyroid-pull"}
+    assert found["host-door"]["networks"]["cyroid-pull"]["ipv4_address"] == place
+    assert found["host-door"]["sysctls"] == {"net.ipv4.ip_forward": "0"}
     tar = f"{found['tar-server']['networks']['cyroid-mgmt']['ipv4_address']}:7070"
     assert tar == host_link.TAR_SERVER
     pusher = found["registry-pusher"]["environment"]["CYROID_TAR_URL"]
@@ -92,6 +101,18 @@ def test_the_first_host_of_several_lets_the_others_in_at_one_address() -> None:
         "http://cyroid-tar:7070",
     )
     assert (found["host-door"]["read_only"], found["host-door"]["cap_drop"]) == (True, ["ALL"])
+
+
+def test_a_further_host_gives_archives_at_the_address_that_the_first_one_was_told() -> None:
+    """One port of the link, for the door alone; and its registry-pusher says where they are."""
+    url = f"http://{host_link.FIRST_TAR_NAME}:7070/hosts/b"
+    found = merged(join=False, further=True, archives=True, STACK_ARCHIVES_ADDRESS="10.0.0.2", STACK_TAR_URL=url)[
+        "services"
+    ]
+    published = {(port["host_ip"], port["published"]) for port in found["link"]["ports"]}
+    assert published == {("127.0.0.1", "5000"), ("10.0.0.2", "5443")}
+    assert found["registry-pusher"]["environment"]["CYROID_TAR_URL"] == url
+    assert found["tar-server"]["environment"]["CYROID_TAR_URL"] == "http://cyroid-tar:7070"
 
 
 def test_ranges_get_what_an_engine_needs() -> None:

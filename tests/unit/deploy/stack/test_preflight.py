@@ -13,6 +13,7 @@ import pytest
 from deploy.stack.preflight import (
     MANAGEMENT_NETWORK,
     Network,
+    Outward,
     bad_folder,
     foreign_network,
     listeners,
@@ -20,10 +21,12 @@ from deploy.stack.preflight import (
     missing_network,
     old_engine,
     overlaps,
+    own_addresses,
     routes,
     taken_places,
     taken_ports,
     taken_routes,
+    unfit_address,
 )
 
 CYROIDS = Network(MANAGEMENT_NETWORK, ("172.30.0.0/24",), {"com.docker.compose.project": "cyroid"})
@@ -59,6 +62,37 @@ def test_a_taken_port_is_named_with_the_setting_that_moves_it() -> None:
 def test_a_port_is_taken_on_the_address_that_is_used(address: str, lines: int) -> None:
     """On loopback, or on all addresses; another address of the machine does not matter."""
     assert len(list(taken_ports({"STACK_API_PORT": 8070}, [(address, 8070)]))) == lines
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("10.0.0.1", ""),
+        ("fd00::1", ""),
+        ("0.0.0.0", "this machine does not have"),
+        ("10.0.0.9", "this machine does not have; it has 10.0.0.1, fd00::1"),
+        ("a.example", "an IP address of this machine is meant"),
+        ("10.0.0.1:6380", "an IP address of this machine is meant"),
+    ],
+)
+def test_an_address_for_other_hosts_is_this_machines_own(address: str, told: str) -> None:
+    """Else the engine would say so in the middle of the start."""
+    own = ["127.0.0.1", "10.0.0.1", "fd00::1", "fe80::1"]
+    lines = list(unfit_address(Outward(address, "DOOR", (6380,)), own, [("10.0.0.7", 6380)]))
+    assert [told in line and "DOOR" in line for line in lines] == ([True] if told else [])
+    assert list(unfit_address(Outward("10.0.0.9", "DOOR", (6380,)), [], [])) == []
+
+
+@pytest.mark.parametrize("where", ["10.0.0.1", "0.0.0.0", "::"])
+def test_a_port_for_other_hosts_that_is_taken_is_named(where: str) -> None:
+    """At that address, or at all."""
+    (line,) = unfit_address(Outward("10.0.0.1", "DOOR", (6380, 5443)), ["10.0.0.1"], [(where, 5443), ("::1", 6380)])
+    assert "port 5443 on 10.0.0.1" in line
+
+
+def test_the_addresses_of_this_machine_are_known() -> None:
+    """As the kernel lists them."""
+    assert "127.0.0.1" in own_addresses(None)
 
 
 def test_the_kernels_tables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

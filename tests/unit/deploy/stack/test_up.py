@@ -97,6 +97,16 @@ def test_the_addresses_are_the_ones_there_are() -> None:
     assert "redis-cli" not in beside
 
 
+def test_each_of_several_hosts_is_told_what_it_has() -> None:
+    """The deployer's log is on the first host, which may let others in; a further one looks at its link."""
+    first = up.addresses(Stack(data=Path("/d"), environment={"STACK_DOOR_ADDRESS": "10.0.0.1"}, demo=False))
+    further = up.addresses(Stack(data=Path("/d"), environment={"STACK_FIRST_HOST": "10.0.0.1"}, demo=False))
+    alone = up.addresses(Stack(data=Path("/d"), environment={}, demo=False))
+    assert ["hosts add" in text for text in (first, further, alone)] == [True, False, False]
+    assert ["cyroid-images-deployer-1" in text for text in (first, further, alone)] == [True, False, True]
+    assert ["cyroid-images-link-1" in text for text in (first, further, alone)] == [False, True, False]
+
+
 def test_beside_cyroid_its_redis_has_to_be_named_once(stack: Stack, done: list[str]) -> None:
     """Handed on through standard input; afterwards the secrets folder knows it."""
     joined = Stack(data=stack.data, environment={"STACK_REDIS_URL": "redis://u:p@172.30.0.12:6379/0"}, demo=False)
