@@ -4,7 +4,7 @@ The registry hashes what it is sent on one core a layer, several times slower th
 an upload (distribution 2.8, blobwriter.go) is done here:
 
     an upload session of the registry, over HTTP: it checks our rights, and makes   repositories/<name>/_uploads/<id>/
-    the blob is written there as `cyroid`, hashed on the way, and synced
+    the blob is written there as `cyroid`, hashed on the way, zeros left out (a sparse file), and synced
     it is linked as   blobs/sha256/<2>/<digest>/data   unless that is there: nothing is ever replaced
     repositories/<name>/_layers/sha256/<digest>/link   makes it visible in the repository
     the session is cancelled, over HTTP, and its folder removed; the registry is asked for the blob
@@ -34,6 +34,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from services.adapters.sparse_file import write_sparse
 from services.errors import CyroidError, NoSpace, Stalled, TransferFailed, WrongContent
 from services.ports import BlobDigest, Chunks
 from services.runtime.telemetry import get_logger
@@ -151,9 +152,7 @@ class BlobFile:
             if self._descriptor is None:
                 return
             self._hash.update(chunk)
-            left = memoryview(chunk)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+            write_sparse(self._descriptor, chunk, self.size_bytes)
             self.size_bytes += len(chunk)
             if self.size_bytes - self._begun_bytes >= _BEGIN_BYTES:
                 start, length = ctypes.c_int64(self._begun_bytes), ctypes.c_int64(self.size_bytes - self._begun_bytes)
@@ -173,6 +172,7 @@ class BlobFile:
         with self._lock, self._owner:
             if self._descriptor is None:
                 return
+            os.ftruncate(self._descriptor, self.size_bytes)  # what ends with a hole
             os.fsync(self._descriptor)
             blob.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):  # somebody else's upload of it was faster

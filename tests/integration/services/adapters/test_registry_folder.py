@@ -217,3 +217,15 @@ async def test_files_belong_to_the_user_of_the_registry(open_folder: Path, tmp_p
     own = tmp_path / "own"
     own.touch()
     assert own.stat().st_uid == os.geteuid()
+
+
+async def test_a_disk_of_zeros_takes_no_room(registry_server: RegistryServer, unique: str) -> None:
+    """The registry serves it whole: in the beginning, in the middle and at the end."""
+    content = os.urandom(MEGABYTE) + bytes(5 * MEGABYTE + 3) + os.urandom(512) + bytes(10 * MEGABYTE)
+    digest = sha256(content)
+    async with HttpRegistry.open(registry_server.url, storage=registry_server.storage) as registry:
+        await registry.put_blob(unique, digest, len(content), pieces(content))
+        assert await whole(registry, unique, digest) == content
+    status = blob(registry_server, digest).stat()
+    assert status.st_size == len(content)
+    assert status.st_blocks * 512 < 2 * MEGABYTE
