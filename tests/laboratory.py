@@ -11,6 +11,7 @@ from deploy.lab.kubernetes_tools import KubernetesTools, kubernetes_tools
 from deploy.lab.laboratory import marked_processes
 from deploy.lab.logbook import LogBook, Mark
 from deploy.lab.object_storage import ObjectStorage
+from deploy.lab.redis_server import RedisTls
 from deploy.lab.registry_server import Request
 from deploy.lab.role_server import ROOT, RoleServer, variables
 from deploy.lab.sentinel_server import SERVICE, SentinelServer, redis_cli
@@ -30,6 +31,7 @@ __all__ = [
     "Mark",
     "ObjectStorage",
     "RedisServer",
+    "RedisTls",
     "RegistryServer",
     "Request",
     "RoleServer",

@@ -40,7 +40,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from deploy.container import engine_proxy, host_link, range_proxy, registry_cache
 from deploy.container.acl import DEFAULT_PREFIX, Passwords, user_name, users_file
@@ -233,7 +233,7 @@ def _password(path: Path, *, owner: int) -> str:
 
 
 def _password_in(url: str) -> str:
-    password = urlsplit(url.strip()).password
+    password = unquote(urlsplit(url.strip()).password or "")
     if not password:
         raise ValueError("a Redis URL without a password: every range could read and write everything")
     return password

@@ -5,15 +5,15 @@
 Users do not replicate (`ACL SETUSER` stays on the server that was asked). Sets those of `FOLDER/redis/users.acl` on
 each server, as the installation's `admin`, or as the user whose `NAME:PASSWORD` comes on standard input with `--as -`.
 Each server keeps them in its `aclfile`, where it has one. Without `--nodes`, the servers are found from the services'
-URL: by its sentinels, or by what the master says of its replicas. May run twice; a server that is away is named, and
-the others are done.
+URL: by its sentinels, or by what the master says of its replicas. TLS options and the account for the sentinels are
+that URL's. May run twice; a server that is away is named, and the others are done.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,20 @@ from redis.exceptions import ResponseError
 from redis.sentinel import Sentinel
 
 from deploy.container.acl import NOBODY
+from events.bus import BusRefused
+from events.redis.urls import (
+    SENTINEL_SCHEMES,
+    Address,
+    addresses,
+    login_of,
+    read_sentinel_url,
+    scheme_of,
+    unreadable_file,
+)
 
 PATIENCE_SECONDS = 5.0
-
-Address = tuple[str, int]
+REDIS_PORT = 6379
+_NO_TLS: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +48,19 @@ class Account:
     password: str
 
 
-def set_users(nodes: Iterable[Address], users: Sequence[str], account: Account) -> dict[Address, str]:
-    """Set `users` (lines of an access control list) on each node. By node, what went wrong; empty where nothing did."""
-    return {node: _set_on(node, users, account) for node in nodes}
+def set_users(
+    nodes: Iterable[Address], users: Sequence[str], account: Account, tls: Mapping[str, Any] = _NO_TLS
+) -> dict[Address, str]:
+    """Set `users` (lines of an access control list) on each node. By node, what went wrong; empty where nothing did.
+
+    `tls`: options of redis-py's client (`tls_of`).
+    """
+    return {node: _set_on(node, users, account, tls) for node in nodes}
 
 
-def _set_on(node: Address, users: Sequence[str], account: Account) -> str:
+def _set_on(node: Address, users: Sequence[str], account: Account, tls: Mapping[str, Any]) -> str:
     try:
-        with _client(node, account.name, account.password) as client:
+        with _client(node, account, tls) as client:
             for line in users:
                 _, name, *rules = line.split()
                 client.execute_command("ACL", "SETUSER", name, "reset", *rules)
@@ -60,20 +75,29 @@ def _set_on(node: Address, users: Sequence[str], account: Account) -> str:
     return ""
 
 
+def tls_of(url: str) -> dict[str, Any]:
+    """How the servers of the services' URL are reached over TLS; empty where they are not. Raises BusRefused."""
+    tls = {name: value for name, value in login_of(url).items() if name.startswith("ssl")}
+    if problem := unreadable_file(tls):
+        raise BusRefused(problem)
+    return tls
+
+
 def find_nodes(url: str, account: Account) -> list[Address]:
-    """The servers behind the services' URL, masters first. Raises RedisError, OSError, ValueError."""
-    parts = urlsplit(url)
-    places = [_address(one) for one in parts.netloc.rpartition("@")[2].split(",")]
-    if parts.scheme == "redis+sentinel":
-        service = parts.path.strip("/").partition("/")[0] or "mymaster"
-        asked: Sentinel = Sentinel(places, sentinel_kwargs={"socket_timeout": PATIENCE_SECONDS})  # type: ignore[no-untyped-call]
-        host, port = asked.discover_master(service)  # type: ignore[no-untyped-call]
+    """The servers behind the services' URL, masters first. Raises RedisError, OSError, ValueError, BusRefused."""
+    tls = tls_of(url)
+    if scheme_of(url) in SENTINEL_SCHEMES:
+        read = read_sentinel_url(url)
+        asking = {"socket_timeout": PATIENCE_SECONDS, **read.asking}
+        asked: Sentinel = Sentinel(read.addresses, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+        host, port = asked.discover_master(read.service)  # type: ignore[no-untyped-call]
         masters: list[Address] = [(str(host), int(port))]
-        replicas = [(str(ip), int(number)) for ip, number in _known_replicas(asked, service)]
+        replicas = [(str(ip), int(number)) for ip, number in _known_replicas(asked, read.service)]
         return list(dict.fromkeys([*masters, *replicas]))
+    places = addresses(urlsplit(url).netloc.rpartition("@")[2], REDIS_PORT)
     found = list(places)
     for node in places:
-        with _client(node, account.name, account.password) as client:
+        with _client(node, account, tls) as client:
             role: Any = client.execute_command("ROLE")
         if role[0] == b"master":
             found += [(host.decode(), int(port)) for host, port, _ in role[2]]
@@ -90,24 +114,17 @@ def _known_replicas(asked: Sentinel, service: str) -> list[Address]:
     return []
 
 
-def _client(node: Address, name: str, password: str) -> Redis:
+def _client(node: Address, account: Account, tls: Mapping[str, Any]) -> Redis:
     host, port = node
     return Redis(
         host=host,
         port=port,
-        username=name,
-        password=password,
+        username=account.name,
+        password=account.password,
         socket_timeout=PATIENCE_SECONDS,
         socket_connect_timeout=PATIENCE_SECONDS,
+        **tls,
     )
-
-
-def _address(text: str) -> Address:
-    """Raises ValueError for what is no HOST:PORT."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"{text!r} is no HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def users_of(folder: Path) -> list[str]:
@@ -136,9 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, _, password = sys.stdin.readline().strip().partition(":")
             account = Account(unquote(name), unquote(password))
         url = (folder / "secrets" / "services" / "redis_url").read_text().strip()
-        chosen = [_address(one) for one in options.nodes.split(",")] if options.nodes else find_nodes(url, account)
-        done = set_users(chosen, users_of(folder), account)
-    except (OSError, ValueError, RedisError) as problem:
+        chosen = addresses(options.nodes, REDIS_PORT) if options.nodes else find_nodes(url, account)
+        done = set_users(chosen, users_of(folder), account, tls_of(url))
+    except (OSError, ValueError, RedisError, BusRefused) as problem:
         sys.stderr.write(f"no users were set: {problem}\n")
         return 1
     for (host, port), wrong in done.items():

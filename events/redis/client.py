@@ -6,7 +6,7 @@ never retries, and what is repeated is repeated here: scripts that may run twice
 
     redis://[user:password@]host:port/db              one server (also rediss://, unix://)
     rediss://host:port/db?ssl_ca_certs=FILE           over TLS; also ssl_certfile and ssl_keyfile, as redis-py has them
-    redis+sentinel://host:port,host:port/service/db   whatever server the sentinels say is the master
+    redis+sentinel://host:port,host:port/service/db   whatever server the sentinels say is the master (`urls.py`)
     redis+cluster://host:port,host:port               a cluster; the key prefix must name one slot: `{cyroid}`
 """
 
@@ -17,7 +17,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self, TypeAlias, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import hiredis
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster
@@ -38,8 +38,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from events.bus import BusDenied, BusRefused, BusUnavailable, BusUnreachable
 from events.redis.confirmation import Confirmation, PipelineClient
-from events.redis.sentinel import SentinelClient
+from events.redis.sentinel import SentinelClient, SentinelsRefuse
 from events.redis.tls_errors import certificate_problem
+from events.redis.urls import SENTINEL_SCHEMES, addresses, login_of, read_sentinel_url, unreadable_file
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = Any
@@ -125,9 +126,7 @@ class Commands:
             except NoScriptError:
                 raise
             except AuthenticationError as error:  # to redis-py a broken connection; another try is refused as well
-                raise BusDenied(
-                    f"Redis does not let us in ({describe(error)}): correct the user and password in its URL"
-                ) from error
+                raise BusDenied(_denied(error)) from error
             except PASSING as error:
                 if task and task.cancelling() > cancelling:  # or it came as the timeout that it met
                     raise asyncio.CancelledError from error
@@ -169,27 +168,45 @@ def _connected(url: str, socket_timeout: float, name: str, prefix: str, connecti
         "health_check_interval": 0,
         "client_name": name,
     }
-    parts = urlsplit(url)
+    parts, login = urlsplit(url), login_of(url)
+    if problem := unreadable_file(login):
+        raise BusRefused(problem)
     if parts.scheme == "redis+cluster":
         if not _ONE_SLOT.search(prefix):
             raise BusRefused(
                 f"in a cluster the key prefix must be in braces, so that all keys lie on one node: {{{prefix}}}"
                 f" instead of {prefix} (CYROID_KEY_PREFIX)"
             )
-        nodes = [ClusterNode(host, port) for host, port in _addresses(parts.netloc, 6379)]
-        cluster = RedisCluster(startup_nodes=nodes, retry=_never(), **account_of(url), **options)
+        if parts.query:
+            raise BusRefused("a redis+cluster:// URL takes no parameters; over TLS a cluster cannot be used")
+        nodes = [ClusterNode(host, port) for host, port in addresses(parts.netloc.rpartition("@")[2], 6379)]
+        cluster = RedisCluster(startup_nodes=nodes, retry=_never(), **login, **options)
         return _Clustered(cluster, prefix)
     options |= {"retry": _never(), "retry_on_timeout": False}
-    if parts.scheme == "redis+sentinel":
-        service, _, database = parts.path.strip("/").partition("/")
-        options |= {"db": int(database or 0), **account_of(url)}
-        return SentinelClient(_addresses(parts.netloc, 26379), service or "mymaster", **options)
+    if parts.scheme in SENTINEL_SCHEMES:
+        read = read_sentinel_url(url)
+        options |= {"db": read.database, **read.login}
+        return SentinelClient(read.addresses, read.service, asking=read.asking, **options)
     if parts.scheme == "redis":
         options["connection_class"] = _Packed
     if connections is not None:
         pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=socket_timeout, **options)
-        return _raw(Redis.from_pool(pool))
-    return _raw(Redis.from_url(url, **options))
+        return _raw(_checked(Redis.from_pool(pool)))
+    return _raw(_checked(Redis.from_url(url, **options)))
+
+
+def _checked(client: Redis) -> Redis:
+    """Raises BusRefused for a parameter of its URL that redis-py does not take; it would say so at each command."""
+    pool = client.connection_pool
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        name = str(error).rpartition("argument ")[2]
+        hint = ": over TLS it is rediss://" if name.startswith("'ssl_") else ""
+        raise BusRefused(f"{name} is no parameter of a URL of Redis{hint}") from error
+    except RedisError as error:
+        raise BusRefused(f"a parameter in Redis's URL is wrong: {describe(error)}") from error
+    return client
 
 
 class _Packed(Connection):
@@ -234,16 +251,12 @@ def _never() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
-def _addresses(netloc: str, port: int) -> list[tuple[str, int]]:
-    hosts = netloc.rpartition("@")[2].split(",")
-    return [(one.rpartition(":")[0], int(one.rpartition(":")[2])) if ":" in one else (one, port) for one in hosts]
-
-
-def account_of(url: str) -> dict[str, Any]:
-    """The user and password in a URL of Redis, as redis-py's clients take them; empty where it has none."""
-    account, at, _ = urlsplit(url).netloc.rpartition("@")
-    user, _, password = account.partition(":")
-    return {"username": unquote(user) or "default", "password": unquote(password)} if at else {}
+def _denied(error: AuthenticationError) -> str:
+    if isinstance(error, SentinelsRefuse):
+        who, what = "the sentinels of Redis do", "sentinel_username and sentinel_password"
+    else:
+        who, what = "Redis does", "the user and password"
+    return f"{who} not let us in ({describe(error)}): correct {what} in its URL"
 
 
 def describe(error: BaseException) -> str:

@@ -52,7 +52,7 @@ class Replication:
 async def replication(commands: Commands, account: Mapping[str, Any]) -> Replication | None:
     """The server's replication now; None where this user may not ask. Raises BusUnavailable.
 
-    `account` is what each replica is tried with (`events.redis.client.account_of`).
+    `account` is what each replica is tried with (`events.redis.urls.login_of`).
     """
     try:
         told = await commands.call("INFO", "replication")

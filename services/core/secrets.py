@@ -18,7 +18,7 @@ _USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<info>[^\s\"'
 #: The same in a setting that is one URL, whose password may hold a `/` that should have been escaped.
 _ANY_USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<info>\S*)@")
 #: Secrets among a URL's parameters.
-_PARAMETER = re.compile(r"(?i)([?&](?:password|passwd|token|secret|access_token|api_?key)=)[^&#\s\"']+")
+_PARAMETER = re.compile(r"(?i)([?&](?:[a-z_]*password|passwd|token|secret|access_token|api_?key)=)[^&#\s\"']+")
 
 
 def is_secret(field: FieldInfo) -> bool:

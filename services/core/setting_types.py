@@ -62,7 +62,7 @@ EngineUrl = Annotated[
 RedisUrl = Annotated[
     str,
     Meta(
-        pattern=r"^(redis|rediss|unix|redis\+sentinel|redis\+cluster|gateway)://\S+$",
+        pattern=r"^(rediss?(\+sentinel)?|unix|redis\+cluster|gateway)://\S+$",
         description="a URL such as redis://127.0.0.1:6379/0 or redis+sentinel://host:26379,host:26379/NAME/0",
     ),
     URL,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from events.redis.bus import RedisBus
-from events.redis.client import account_of
 from events.redis.replication import Replica, Replication
+from events.redis.urls import SENTINEL_SCHEMES, login_of, scheme_of
 from services.doctor.findings import Note, Wrong
 from services.resources import Resources
 from services.runtime.tracing import untraced
@@ -16,7 +16,7 @@ LATE_SECONDS = 10
 async def replication_of(resources: Resources) -> Replication | None:
     """The replication of the bus's server; None for a bus in memory, and where it cannot be asked."""
     bus = untraced(await resources.bus())
-    return await bus.replication(account_of(resources.settings.redis_url)) if isinstance(bus, RedisBus) else None
+    return await bus.replication(login_of(resources.settings.redis_url)) if isinstance(bus, RedisBus) else None
 
 
 def check_replication(found: Replication | None, *, redis_url: str, confirm_replicas: int) -> str:
@@ -43,7 +43,7 @@ def check_replication(found: Replication | None, *, redis_url: str, confirm_repl
         raise Note(f"{told}; {', '.join(late)} does not follow", "see its log, and whether it reaches the master")
     if away := [one.address for one in found.replicas if one.login == "away"]:
         raise Note(f"{told}; {', '.join(away)} cannot be reached from here", "let the services reach every server")
-    if not redis_url.startswith("redis+sentinel:"):
+    if scheme_of(redis_url) not in SENTINEL_SCHEMES:
         raise Note(f"{told}; nothing leads us to another", "name the sentinels in CYROID_REDIS_URL (docs/redis.md)")
     confirmed = f"{_count(confirm_replicas)} confirm" if confirm_replicas != 1 else "one replica confirms"
     what = f"{confirmed} each commit" if confirm_replicas else "a failover may lose what was acknowledged last"

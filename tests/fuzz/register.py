@@ -27,8 +27,9 @@ from events.codec import Undecodable, Unencodable, decode, encode, message_types
 from events.dead_letters import read_letter
 from events.gateway.link import GatewayAddress
 from events.records import Key, UnreadableRecord
-from events.redis.client import account_of, connect
+from events.redis.client import connect
 from events.redis.replication import read_replication
+from events.redis.urls import login_of
 from events.tailing import tailed
 from services.adapters import classic_layers, containerd_messages, containerd_seed, engine_restart
 from services.adapters.containerd import _Codec, _errors
@@ -814,7 +815,7 @@ def _setting(name: str) -> Callable[[bytes], object]:
                 GatewayAddress.parse(settings.redis_url)
             case "redis_url":
                 connect(settings.redis_url, socket_timeout=1.0, name="fuzz", prefix="{cyroid}")
-                account_of(settings.redis_url)
+                login_of(settings.redis_url)
             case "engine_networks" | "operations_clients":
                 networks_of(getattr(settings, name))
             case "tar_listen" | "upload_listen" | "gateway_listen" | "api_listen" | "operations_listen":
@@ -829,6 +830,7 @@ SETTING_SEEDS: dict[str, tuple[bytes, ...]] = {
     "redis_url": (
         b"redis://u:p@h:6379/0",
         b"redis+sentinel://u:p@h:1,h:2/m/0",
+        b"rediss+sentinel://u:p@h:1,[::1]/m/0?sentinel_username=s&sentinel_password=p&ssl_check_hostname=no",
         b"redis+cluster://h:1,h:2",
         b"unix:///a/b",
         b"gateway://r1:s@h:7071",
@@ -855,8 +857,8 @@ def _settings() -> Iterator[Decoder]:
                 "services/runtime/environment.py:_convert",
                 "events/gateway/link.py:GatewayAddress.parse",
                 "events/redis/client.py:_connected",
-                "events/redis/client.py:account_of",
-                "events/redis/client.py:_addresses",
+                "events/redis/urls.py:login_of",
+                "events/redis/urls.py:addresses",
                 "services/core/registry_place.py:RegistryPlace.of",
                 "services/core/ranges/engine_networks.py:networks_of",
             ),

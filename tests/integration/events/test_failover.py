@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from redis.asyncio.sentinel import Sentinel
 
 from bench.faults.workload import insist
 from deploy.container.acl import Passwords, users_file
@@ -21,8 +20,10 @@ from events.bus import BusError, BusUnavailable
 from events.envelope import Envelope
 from events.messages import DeploymentEnded, DeploymentRequested, DeploymentSucceeded, PushRequested
 from events.redis.bus import RedisBus
-from events.redis.client import Commands, account_of, connect
+from events.redis.client import Commands, connect
 from events.redis.replication import Replication
+from events.redis.sentinel import Sentinels
+from events.redis.urls import login_of
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_layers import MemoryLayers
@@ -155,7 +156,7 @@ async def test_a_demoted_master_is_left_and_a_replica_without_our_user_is_named(
 
 async def _users_are_set_everywhere(group: Group, bus: RedisBus, settings: Settings, folder: Path) -> None:
     async def seen() -> Replication | None:
-        return await bus.replication(account_of(settings.redis_url))
+        return await bus.replication(login_of(settings.redis_url))
 
     async def all_follow() -> bool:
         found = await seen()
@@ -189,11 +190,11 @@ async def _a_replica_is_no_master(group: Group, settings: Settings) -> None:
     """Where a sentinel still names it, it is not used: reads that wait there would never be noticed."""
     replica = next(one for one in group.nodes if one is not group.master())
 
-    async def stale(_: Sentinel, __: str) -> tuple[str, int]:
+    async def stale(_: Sentinels, __: str) -> tuple[str, int]:
         return "127.0.0.1", replica.port
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sentinel, "discover_master", stale)
+        patch.setattr(Sentinels, "discover_master", stale)
         async with Commands(connect(settings.redis_url, socket_timeout=4.0, name="test", prefix="cyroid")) as commands:
             with pytest.raises(BusUnavailable, match="is no master but a slave"):
                 await commands.call("PING")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -136,6 +137,14 @@ def test_what_is_no_range_id_is_refused(name: str, tmp_path: Path, capsys: pytes
         main([str(tmp_path), "--ranges", name])
     assert end.value.code == 1
     assert "is no range id" in capsys.readouterr().err
+
+
+def test_a_password_with_signs_of_urls_is_the_users_password(tmp_path: Path) -> None:
+    """In the URL it is escaped, in the list of users it is the password that is meant."""
+    prepare(
+        tmp_path, redis_url="rediss+sentinel://cyroid:a%2Fb%40c@10.0.0.1:1,10.0.0.2:2/images/0?sentinel_password=x\n"
+    )
+    assert f"#{hashlib.sha256(b'a/b@c').hexdigest()} " in (tmp_path / "redis/users.acl").read_text()
 
 
 def test_cyroids_redis_is_kept_for_the_services(tmp_path: Path) -> None:

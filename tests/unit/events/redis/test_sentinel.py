@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
-from events.redis.sentinel import Sentinels
+from events.redis.sentinel import Sentinels, SentinelsRefuse
 
 MASTER = {"ip": "10.0.0.1", "port": 6379, "is_master": True, "is_sdown": False, "is_odown": False}
 
@@ -30,4 +32,41 @@ async def test_no_sentinel_is_lost_when_many_ask_while_one_is_away(monkeypatch: 
     assert set(found) == {("10.0.0.1", 6379)}
     assert set(sentinels.sentinels) == known
     assert sentinels.sentinels[0].connection_pool.connection_kwargs["port"] == 2
+    await sentinels.aclose()
+
+
+async def test_what_each_sentinel_said_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none names a master: which is away, which knows others, and which finds the master down."""
+
+    async def answered(sentinel: Redis) -> dict[str, dict[str, Any]]:
+        match sentinel.connection_pool.connection_kwargs["port"]:
+            case 1:
+                raise RedisConnectionError("away")
+            case 2:
+                return {"other": MASTER}
+            case _:
+                return {"images": MASTER | {"is_odown": True}}
+
+    monkeypatch.setattr(Redis, "sentinel_masters", answered)
+    sentinels = Sentinels([("h", 1), ("h", 2), ("h", 3)], password="secret")
+    with pytest.raises(MasterNotFoundError) as missing:
+        await sentinels.discover_master("images")
+    assert str(missing.value) == (
+        "no sentinel names a master 'images' (h:1: away; h:2 knows 'other'; h:3 says that it is down)"
+    )
+    await sentinels.aclose()
+
+
+async def test_a_sentinel_that_refuses_is_told_though_another_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password has to be corrected, whatever becomes of the other one."""
+
+    async def answered(sentinel: Redis) -> dict[str, dict[str, Any]]:
+        if sentinel.connection_pool.connection_kwargs["port"] == 1:
+            raise NoPermissionError("NOPERM")
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr(Redis, "sentinel_masters", answered)
+    sentinels = Sentinels([("h", 1), ("h", 2)])
+    with pytest.raises(SentinelsRefuse, match="h:1: NOPERM; h:2: away"):
+        await sentinels.discover_master("images")
     await sentinels.aclose()
