@@ -43,9 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     """Where the bus lives, also by _FILE: `redis://[user:password@]host:port/db`, `rediss://`, `unix://`, through
-    Sentinel `redis+sentinel://[user:password@]host:port,host:port/MASTER/db` (`rediss+sentinel://`, see docs/redis.md),
-    in a cluster `redis+cluster://host:port` (key prefix in braces); for a range's agent
-    `gateway://RANGE:SECRET@host:port`, through the range gateway."""
+    Sentinel (docs/redis.md) `redis+sentinel://[user:password@]host:port,host:port/MASTER/db`, in a cluster
+    `redis+cluster://host:port` (prefix in braces), for a range's agent `gateway://RANGE:SECRET@host:port`."""
 
     confirm_replicas: Annotated[int, Meta(ge=0, le=8, description="a whole number from 0 to 8")] = 0
     """How many replicas of Redis must have a commit before it counts as made (docs/redis.md). 0: none is asked."""
