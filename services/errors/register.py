@@ -142,6 +142,11 @@ def _of_transfers() -> Iterable[ErrorEntry]:
             ("blob_damaged", "A blob in the registry is damaged", "Serve the role collector: it sets the blob aside."),
             ("wrong_content", "Other content than asked for", "Try again; if it stays so, push the image again."),
             ("layers_not_mounted", "Layers cannot be mounted", "They are pulled; see the layer-mounter's log for why."),
+            (
+                "layers_unmountable",
+                "Layers of a kind that is not mounted",
+                "They are pulled; push the image uncompressed.",
+            ),
             ("mount_stalled", "Layers were not mounted in time", "They are pulled; see that the layer-mounter runs."),
             ("no_layers", "The layers are not known", "They are pulled; see that the registry answers."),
             ("layer_unreadable", "A layer cannot be read", "Try again; another source may have it."),

@@ -50,7 +50,7 @@ def admit(
             if why_not is None:
                 _mount(draft, index, registry, mountable)
                 continue
-            draft.change(index, not_mounted=LayersNotMounted(why_not).failure())
+            draft.change(index, not_mounted=LayersNotMounted(why_not, code="layers_unmountable").failure())
         _begin(draft, index, registry, "slot free")
     return draft.done()
 

@@ -136,7 +136,7 @@ def test_packed_layers_are_not_mounted() -> None:
     packed = dataclasses.replace(REGISTRY, layers=(Layer(digest=OTHER, diff_id=LAYER, size_bytes=10, codec="zstd"),))
     step = admit(queued(), {0: packed}, NOW, POLICY, mountable="containerd")
     image = only(step.deployment)
-    assert (image.state, image.not_mounted and image.not_mounted.code) == ("pulling", "layers_not_mounted")
+    assert (image.state, image.not_mounted and image.not_mounted.code) == ("pulling", "layers_unmountable")
     assert only(admit(queued(), {0: packed}, NOW, POLICY).deployment).not_mounted is None
     pulled = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how="pulled")
     present = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how="present")
