@@ -87,7 +87,6 @@ class Transfers:
                 if isinstance(answer, ImageReady) and layers.why_not is not None:
                     answer = msgspec.structs.replace(answer, not_mounted=layers.why_not)
             if layers.why_not is not None:
-                metrics.not_mounted.labels(layers.why_not.code).inc()
                 self._log.warning(
                     "not mounted", image=request.reference, transfer=request.transfer_id, why=layers.why_not.message
                 )

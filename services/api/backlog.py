@@ -1,5 +1,5 @@
-"""Backlog as metrics: how far each consumer group is behind on each stream, and how many images are unreferenced; hosts
-and ranges that are there.
+"""Backlog as metrics: how far each consumer group is behind on each stream, and how many images are unreferenced;
+hosts, ranges and processes of roles that are there.
 
 All ranges' inboxes count as one stream, with the worst of them, and so do their outboxes: a label per range would grow
 for ever.
@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
 
 from events.lease import Bus
 from events.streams import GROUPS, Streams
 from services.core.hosts.hosts import HostKeys
 from services.core.ranges.unreferenced import summary_key
 from services.runtime import metrics
+from services.runtime.heartbeat import processes
+
+#: A role that no process serves is told for so long: one that was taken out on purpose is forgotten then.
+ROLE_REMEMBERED = timedelta(days=1)
 
 
 async def measure(bus: Bus, streams: Streams, range_ids: Collection[str]) -> None:
@@ -45,6 +50,7 @@ async def measure(bus: Bus, streams: Streams, range_ids: Collection[str]) -> Non
     if summary is not None:
         metrics.unwanted_images.labels(where="ranges").set(summary.images)
     await _measure_hosts(bus, streams)
+    await _measure_roles(bus, streams)
     metrics.oldest_seconds.clear()  # a group that is gone is told no more
     metrics.backlog.clear()
     for (stream, group, state), age in oldest.items():
@@ -59,6 +65,13 @@ async def _measure_hosts(bus: Bus, streams: Streams) -> None:
     away = sum(beat is None for beat in beats)
     metrics.hosts.labels(state="alive").set(len(names) - away)
     metrics.hosts.labels(state="away").set(away)
+
+
+async def _measure_roles(bus: Bus, streams: Streams) -> None:
+    counts = await processes(bus, streams.prefix, since=datetime.now(UTC) - ROLE_REMEMBERED)
+    metrics.role_processes.clear()
+    for role, count in counts.items():
+        metrics.role_processes.labels(role=role).set(count)
 
 
 def measure_ranges(counts: Mapping[str, int]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from events.bus import BusError
 from services.api.backlog import measure, measure_ranges
+from services.api.layer_metrics import measure_layers
 from services.api.route import ApiContext, Call, NoBody, NoQuery, Reply, Route
 from services.runtime import metrics
 from services.runtime.operations import METRICS_TYPE
@@ -33,11 +34,13 @@ async def _readyz(call: Call[NoQuery, NoBody]) -> Reply[Readiness]:
 
 async def _metrics(call: Call[NoQuery, NoBody]) -> Reply[bytes]:
     """How far groups are behind is asked now; without Redis the last answer stays."""
-    measure_ranges(call.context.reads.mirror.ranges.listing.counts())
+    context, ranges = call.context, call.context.reads.mirror.ranges
+    measure_ranges(ranges.listing.counts())
     with suppress(BusError, TimeoutError):
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await measure(call.context.bus, call.context.streams, call.context.reads.mirror.ranges.addressed)
-    await readiness(_dependencies(call.context))
+            await measure(context.bus, context.streams, ranges.addressed)
+            await measure_layers(context.bus, context.streams.prefix, ranges.reported_layers())
+    await readiness(_dependencies(context))
     return Reply(metrics.exposition())
 
 

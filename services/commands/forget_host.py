@@ -1,4 +1,4 @@
-"""Forget a host that no longer exists: its record, and that it holds images."""
+"""Forget a host that no longer exists: its record, that it holds images, and that it mounts layers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from events.records import ANY
 from events.streams import Streams
 from services.core.hosts.held_images import HeldKeys
 from services.core.hosts.hosts import HostKeys
+from services.core.mounts.pins import MountKeys
 from services.errors import HostAlive, NotFound
 
 _TRIES = 4
@@ -28,12 +29,17 @@ async def forget_host(bus: Bus, streams: Streams, host: str, *, force: bool = Fa
             hint="the same command with --force",
         )
     names = await bus.members(held.of_host(host))
-    if not names and host not in await bus.members(keys.all):
+    mounts = MountKeys(streams.prefix)
+    if not names and host not in {*await bus.members(keys.all), *await bus.members(mounts.hosts)}:
         raise NotFound(f"there is no host {host}", hint="cyroid-images hosts ls")
     for name in names:
         await _drop(bus, held, name, host)
-    record = keys.record(host).delete(expected=ANY)
-    await bus.commit(Outcome(records=(record,), index=(IndexWrite(keys.all, host, None),)))
+    records, index = [keys.record(host).delete(expected=ANY)], [IndexWrite(keys.all, host, None)]
+    (mounter,) = await bus.beats([streams.mounter_alive(host)])
+    if beat is None and mounter is None:  # of a host that is there, the collector keeps the blobs of mounted layers
+        records.append(mounts.host(host).delete(expected=ANY))
+        index.append(IndexWrite(mounts.hosts, host, None))
+    await bus.commit(Outcome(records=tuple(records), index=tuple(index)))
     await bus.trim(streams.host_inbox(host), 0.0)
 
 

@@ -39,7 +39,7 @@ from services.core.deployments.transition_builder import (
 from services.core.ranges.ranges import EnginePlace, RangeKeys
 from services.deployer.archive_origins import NO_ORIGINS, Origin, Origins
 from services.deployer.end_log import log_ends
-from services.runtime import metrics
+from services.deployer.transfer_metrics import count_ends
 from services.runtime.telemetry import get_logger
 
 #: Said by whichever replica: the same command from several of them within this time is one.
@@ -109,8 +109,7 @@ class OutcomeWriter:
         if before == after and not afresh:
             return merged(*parts)
         log_ends(before, after)
-        if not after.open and (before is None or before.open):
-            metrics.deployments.labels(outcome=after.state).inc()
+        count_ends(before, after)
         keep_seconds = None if after.open else self._policy.keep_seconds
         record = self.keys.record(after.deployment_id).write(after, expected=stored, expires_seconds=keep_seconds)
         index = index_writes(self.keys, before, after, afresh=afresh)

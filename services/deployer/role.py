@@ -77,6 +77,7 @@ from services.deployer.requests import (
     deployment_of_transfer,
 )
 from services.deployer.slots import Slots
+from services.deployer.transfer_metrics import begin
 from services.errors import NotFound
 from services.ports import Registry
 from services.runtime.telemetry import get_logger
@@ -139,6 +140,7 @@ class Deployer:
         self._plans = Plans(context)
         self._book = RangeRecords(context, self._plans)
         self._listening: tuple[str, ...] = ()
+        begin()
         self._reconciler = Reconciler(context, self._plans, period_seconds=reconcile_seconds)
 
     def subscriptions(self) -> Sequence[Subscription]:

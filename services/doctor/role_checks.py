@@ -20,6 +20,7 @@ from services.core.ranges.proxies import proxy_note
 from services.core.ranges.ranges import RangeKeys
 from services.doctor.findings import Note, Wrong
 from services.doctor.host_checks import check_hosts
+from services.doctor.layer_checks import mounted_layers
 from services.doctor.machine import OLDEST_ENGINE, clock_problems, too_old, with_free_space
 from services.doctor.store_checks import StoreChecks
 from services.queries.known_hosts import known_hosts
@@ -69,6 +70,7 @@ class RoleChecks:
             ("disk pressure", self._store.disk_pressure, "see the collector's log"),
             ("hosts", self._hosts, "see the logs of their registry-pushers"),
             ("ranges", self._ranges, "look at the agents that do not answer"),
+            ("mounted layers", self._mounted_layers, "see the layer-mounter's log"),
             ("proxies", self._proxies, "configure the proxy of their engines (docs.docker.com, daemon/proxy)"),
             ("clocks", self._clocks, "have them set by NTP"),
             ("dead letters", self._dead, "look at them: cyroid-images events dead list"),
@@ -192,6 +194,10 @@ class RoleChecks:
         if away:
             raise Note(f"{text}; no answer from {_few(away)}", "start their agents; what is deployed to them waits")
         return text
+
+    async def _mounted_layers(self) -> str:
+        """Layers that hosts show their ranges: as the layer-mounters and the ranges' agents last said."""
+        return await mounted_layers(await self._there(), self._streams)
 
     async def _proxies(self) -> str:
         """Whether the engines of ranges ask a proxy for the registry: as their agents said when they came up."""

@@ -16,18 +16,18 @@ import msgspec
 
 from events.bus import BusClient
 from events.messages import PresentImage
-from events.records import load_all, load_both
+from events.records import load_both
 from events.streams import Streams
 from services.core.images.manifests import ImageConfig
 from services.core.images.read_model import RangeInventory, ReadModelKeys, present
 from services.core.images.references import Reference
-from services.core.mounts.pins import MountKeys
 from services.core.mounts.problems import unreadable
 from services.core.ranges.drift import DriftResult, RangeState, drift_of
 from services.core.ranges.ranges import DesiredImage, KnownRange, RangeKeys
 from services.core.ranges.unreferenced import UnreferencedImage
 from services.errors import NotFound, TransferFailed, Unavailable
 from services.ports import Engine, Registry
+from services.queries.mounted_layers import mounting_hosts
 from services.queries.unreferenced import in_ranges
 
 Inspect = Callable[[str], Awaitable[PresentImage | None]]
@@ -102,12 +102,10 @@ class Verifier:
     async def _unreadable(self, range_id: str, known: KnownRange | None) -> dict[str, str]:
         """Why mounted layers of the range cannot be read, as its host's layer-mounter and its agent said last."""
         known = known or (await self._range_keys.known(range_id).load(self._bus)).value
-        keys = MountKeys(self._streams.prefix)
-        hosts = await self._bus.members(keys.hosts)
-        stored = await load_all(self._bus, [keys.host(host) for host in hosts])
-        found = {host: one.value.problems for host, one in zip(hosts, stored, strict=True) if one.value is not None}
+        mounting = await mounting_hosts(self._bus, self._streams.prefix)
+        found = {host: one.problems for host, one in mounting.items()}
         reported = known.unreadable_layers if known is not None else ()
-        own = [host for host in hosts if known is None or known.host in {"", host}]
+        own = [host for host in mounting if known is None or known.host in {"", host}]
         beats = await self._bus.beats([self._streams.mounter_alive(host) for host in own]) if reported else []
         return unreadable(range_id, found, reported, mounter_runs=any(beats))
 

@@ -103,6 +103,13 @@ async def serving(bus: BusClient, prefix: str) -> dict[str, list[RoleBeat]]:
     return dict(found)
 
 
+async def processes(bus: BusClient, prefix: str, *, since: datetime) -> dict[str, int]:
+    """How many processes serve each role now, with 0 for one that was served after `since` alone. Raises BusError."""
+    seen = await bus.members(f"{prefix}:index:roles", low=since.timestamp())
+    now = await serving(bus, prefix)
+    return {role: len(now.get(role, ())) for role in {*now, *(member.partition(":")[0] for member in seen)}}
+
+
 def own_version() -> str:
     """The version of this installation; of a tree that was never installed there is none."""
     try:

@@ -1,7 +1,7 @@
 """Metrics of all processes, for Prometheus.
 
-Labels are bounded: a role, a path, an outcome, a message type. Never a tag, a digest, a range or a deployment, whose
-number grows for ever.
+Labels are bounded: a role, a path, an outcome, a message type, a host. Never a tag, a digest, a range or a deployment,
+whose number grows for ever, nor a text that a range chooses.
 """
 
 from __future__ import annotations
@@ -45,16 +45,39 @@ reused_bytes = Counter(
 )
 not_mounted = Counter(
     "cyroid_layers_not_mounted",
-    "Images whose layers the host mounted for a range and whose engine did not take them so, by error code.",
+    "Images that a range takes as mounted layers and that were pulled all the same, by error code.",
     ("reason",),
     registry=REGISTRY,
 )
-for _reason in ("layers_not_mounted", "mount_stalled"):
-    not_mounted.labels(reason=_reason)
 transfer_seconds = Histogram(
     "cyroid_transfer_seconds",
     "How long moving one image took, by kind and way.",
     ("kind", "way"),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+range_transfers = Counter(
+    "cyroid_range_transfers",
+    "Transfers to ranges that ended, as the deployer was told: by kind (pull, load), way and outcome.",
+    ("kind", "way", "outcome"),
+    registry=REGISTRY,
+)
+range_transfer_failures = Counter(
+    "cyroid_range_transfer_failures",
+    "Those of them that did not bring the image, by kind and error code.",
+    ("kind", "reason"),
+    registry=REGISTRY,
+)
+range_transferred_bytes = Counter(
+    "cyroid_range_transferred_bytes",
+    "Bytes that ranges received for images, as they say, by way.",
+    ("way",),
+    registry=REGISTRY,
+)
+range_transfer_seconds = Histogram(
+    "cyroid_range_transfer_seconds",
+    "How long an image took from its slot until the range had it, by way.",
+    ("way",),
     buckets=_SECONDS,
     registry=REGISTRY,
 )
@@ -126,10 +149,22 @@ unwanted_images = Gauge(
 hosts = Gauge(
     "cyroid_hosts", "Hosts of the installation, by state: alive or away (no heartbeat).", ("state",), registry=REGISTRY
 )
+role_processes = Gauge(
+    "cyroid_role_processes",
+    "Processes that serve a role, by their heartbeats; 0 for a role that was served within the last day.",
+    ("role",),
+    registry=REGISTRY,
+)
 ranges = Gauge(
     "cyroid_ranges",
     "Ranges that ever reported, by their agent: alive, away or unreadable.",
     ("agent",),
+    registry=REGISTRY,
+)
+unreadable_layers = Gauge(
+    "cyroid_layers_unreadable",
+    "Mounted layers that cannot be read, by host and by who found that (layer-mounter, agent).",
+    ("host", "found_by"),
     registry=REGISTRY,
 )
 

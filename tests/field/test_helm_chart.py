@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -277,3 +278,50 @@ def test_the_charts_version_is_the_projects() -> None:
     """As in pyproject.toml."""
     told = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert f'version = "{told["appVersion"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_prometheus_finds_the_processes_of_the_roles(tools: KubernetesTools) -> None:
+    """By the pods' labels and the names of their ports, each once; the agent of a range listens to its pod alone."""
+    told = yaml.safe_load((ROOT / "deploy/monitoring/prometheus.kubernetes.yml").read_text())
+    (job,) = told["scrape_configs"]
+    found: list[str] = []
+    for labels, container in _labelled(rendered(tools, *EVERYTHING)):
+        for port in container.get("ports", ()):
+            target = {
+                "__meta_kubernetes_pod_label_app_kubernetes_io_name": labels["app.kubernetes.io/name"],
+                "__meta_kubernetes_pod_label_app_kubernetes_io_component": labels["app.kubernetes.io/component"],
+                "__meta_kubernetes_pod_container_port_name": port.get("name", ""),
+                "__meta_kubernetes_pod_container_name": container["name"],
+            }
+            if _relabelled(job["relabel_configs"], target):
+                found.append(target["role"])
+    served = {
+        container["args"][2]
+        for _, container in containers(rendered(tools, *EVERYTHING))
+        if container.get("args", [""])[:2] == ["cyroid-images", "serve"]
+    }
+    assert sorted(found) == sorted(served - {"agent"})
+
+
+def _labelled(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
+    """Every container, with the labels of its pod."""
+    for found in objects:
+        pod = found if found["kind"] == "Pod" else found.get("spec", {}).get("template")
+        if pod is not None:
+            for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
+                yield pod["metadata"]["labels"], container
+
+
+def _relabelled(rules: list[Object], target: dict[str, str]) -> bool:
+    """Whether Prometheus keeps a target; the labels that it adds are in `target` then."""
+    for rule in rules:
+        value = ";".join(target[name] for name in rule["source_labels"])
+        fits = re.fullmatch(rule.get("regex", "(.*)"), value) is not None
+        match rule.get("action", "replace"):
+            case "keep" if not fits:
+                return False
+            case "drop" if fits:
+                return False
+            case "replace" if fits:
+                target[rule["target_label"]] = value
+    return True

@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.machine.commands import need
 from deploy.machine.polling import poll
 from services.bootstrap import ROLES
 from services.runtime.metrics import REGISTRY
 from tests.laboratory import EngineServer, Lab, RedisServer, RegistryServer, RoleServer, System, free_port
+from tests.monitoring import EVERY_ROLE, FOLDER, METRIC, OF_ROLE, expressions
 
 RANGE = "operations-1"
-#: Families that each role must have a sample of after an image was built and deployed, once by the registry, once by
-#: tar. Together they are all that the code defines.
-TRANSFER = {"cyroid_transfers", "cyroid_transferred_bytes", "cyroid_transfer_seconds"}
-WORKER = {"cyroid_bus_events", "cyroid_handler_seconds"}
-OF_ROLE = {
-    "api": {
-        "cyroid_group_oldest_seconds",
-        "cyroid_group_entries",
-        "cyroid_dead_letters",
-        "cyroid_unwanted_images",
-        "cyroid_hosts",
-        "cyroid_ranges",
-    },
-    "registry-pusher": WORKER
-    | TRANSFER
-    | {"cyroid_reused_bytes", "cyroid_reclaimed_bytes", "cyroid_layer_source_fallbacks"},
-    "deployer": WORKER | {"cyroid_deployments"},
-    "tracker": WORKER,
-    "tar-server": TRANSFER,
-    "agent-pool": set[str](),
-    "agent": WORKER | TRANSFER | {"cyroid_layers_not_mounted"},
-    "range-gateway": set[str](),
-    "collector": {
-        "cyroid_collected_blobs",
-        "cyroid_collected_bytes",
-        "cyroid_collection_seconds",
-        "cyroid_collection_last_seconds",
-        "cyroid_store_free_bytes",
-        "cyroid_store_pressure",
-    },
+#: Selectors of alerts and panels about what need not happen in these tests.
+NEVER_HERE = {
+    'cyroid_bus_events_total{event="failed"}',
+    'cyroid_bus_events_total{event="spoilt"}',
+    'cyroid_bus_events_total{event=~"takeovers|lost_leases"}',
 }
-EVERY_ROLE = {"cyroid_dependency_up", "process_resident_memory_bytes"}
 
 
 def families(text: str) -> set[str]:
@@ -122,8 +102,10 @@ def installation(
             server.stop()
 
 
-def test_every_role_serves_its_metrics(installation: Installation, base_image_tar: Path, tmp_path: Path) -> None:
-    """After two deployments every family that the code defines has a sample in the process that counts it."""
+@pytest.fixture(scope="module")
+def used(installation: Installation, base_image_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """After two deployments, one by the registry and one by tar, while the registry is away."""
+    tmp_path = tmp_path_factory.mktemp("context")
     installation.host.docker("import", str(base_image_tar), "operations-base:1")
     (tmp_path / "content").write_text("operations " * 1000)
     (tmp_path / "Dockerfile").write_text("FROM operations-base:1\nCOPY content /content\n")
@@ -145,19 +127,74 @@ def test_every_role_serves_its_metrics(installation: Installation, base_image_ta
         assert installation.ready("api")[0] == 503
     finally:
         installation.registry.start()
+    return installation
 
+
+def test_every_role_serves_its_metrics(used: Installation) -> None:
+    """Every family that the code defines has a sample in the process that counts it."""
     seen: set[str] = set()
     for role, expected in OF_ROLE.items():
         wanted = expected | EVERY_ROLE
 
         def missing(role: str = role, wanted: set[str] = wanted) -> set[str]:
-            return wanted - families(installation.get(role, "/metrics")[1])
+            return wanted - families(used.get(role, "/metrics")[1])
 
         assert poll(lambda: not missing(), seconds=90, every=0.5), (role, missing())
-        seen |= families(installation.get(role, "/metrics")[1])
+        seen |= families(used.get(role, "/metrics")[1])
     assert defined() <= seen
     assert set().union(*OF_ROLE.values(), EVERY_ROLE) >= defined()
-    assert 'cyroid_deployments_total{outcome="succeeded"} 2.0' in installation.get("deployer", "/metrics")[1]
+    assert 'cyroid_deployments_total{outcome="succeeded"} 2.0' in used.get("deployer", "/metrics")[1]
+
+
+@pytest.fixture
+def prometheus(used: Installation, tmp_path: Path) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """Prometheus with the rules of deploy/monitoring, which reads every process but the agent; answers expressions."""
+    told = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    told["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    told["rule_files"] = [str(FOLDER / "alerts.yml")]
+    urls = {role: url.removeprefix("http://") for role, url in used.urls.items() if role != "agent"}
+    told["scrape_configs"][0]["static_configs"] = [
+        {"targets": [url], "labels": {"role": role}} for role, url in urls.items()
+    ]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(told))
+    address = f"127.0.0.1:{free_port()}"
+    words = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command = [need("prometheus", "prometheus"), *words, f"--web.listen-address={address}"]
+
+    def ask(expression: str) -> list[dict[str, Any]]:
+        query = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"http://{address}/api/v1/query?{query}", timeout=10) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+            return found
+
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
+        try:
+            assert poll(lambda: _is_ready(address), seconds=30), (tmp_path / "log").read_text()
+            yield ask
+        finally:
+            running.terminate()
+            running.wait(timeout=30)
+
+
+def _is_ready(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://{address}/-/ready", timeout=5):
+        return True
+    return False
+
+
+def test_prometheus_finds_what_alerts_and_panels_ask_for(
+    used: Installation, prometheus: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    """Without the agent: every selector of theirs has a series, but for what never went wrong here."""
+    role_of = {role: url for role, url in used.urls.items() if role != "agent"}
+    assert poll(lambda: len(prometheus('up{job="cyroid-images"} == 1')) == len(role_of), seconds=30)
+    names = {match.group(0) for _, text in expressions() for match in METRIC.finditer(text)}
+
+    def missing() -> set[str]:
+        return {one for one in names if not prometheus(one)}
+
+    assert poll(lambda: missing() <= NEVER_HERE, seconds=60), missing()
+    assert prometheus('ALERTS{alertname=~"Cyroid(NotScraped|ApiNotScraped|ProcessDown)"}') == []
 
 
 def test_every_role_is_alive_and_ready(installation: Installation) -> None:

@@ -20,6 +20,7 @@ COVERED_BY = {
     "tests/unit/services/tar_server/test_image_reader.py": ("services/tar_server/stored_image.py",),
     "tests/unit/services/commands/test_range_claims.py": ("services/core/ranges/range_claims.py",),
     "tests/unit/services/core/hosts/test_hosts.py": ("services/core/hosts/looks.py",),
+    "tests/unit/services/doctor/test_layer_checks.py": ("services/queries/mounted_layers.py",),
     "tests/unit/services/api/test_hosts.py": (
         "services/commands/forget_host.py",
         "services/queries/host_holdings.py",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,6 +22,40 @@ class MountProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     range_id: str
     diff_id: str
     why: str
+
+
+class ReportedLayers(NamedTuple):
+    """Mounted layers that the agent of a range cannot read there; `host` is where the range runs, if that is known."""
+
+    range_id: str
+    host: str
+    diff_ids: tuple[str, ...]
+
+
+class UnreadableLayer(NamedTuple):
+    """A mounted layer that cannot be read in a range, and who found that. `host` is empty where it is not known."""
+
+    host: str
+    found_by: Literal["layer-mounter", "agent"]
+    range_id: str
+    diff_id: str
+
+
+def unreadable_layers(
+    found: Mapping[str, Iterable[MountProblem]], reported: Iterable[ReportedLayers], hosts: Iterable[str]
+) -> Iterator[UnreadableLayer]:
+    """All layers that hosts `found`, or agents `reported`, to be unreadable.
+
+    A host that is none of `hosts` is not known: what ranges say makes no new one.
+    """
+    known = {*hosts, *found}
+    for host, problems in found.items():
+        for problem in problems:
+            if problem.diff_id:
+                yield UnreadableLayer(host, "layer-mounter", problem.range_id, problem.diff_id)
+    for said in reported:
+        for diff_id in said.diff_ids:
+            yield UnreadableLayer(said.host if said.host in known else "", "agent", said.range_id, diff_id)
 
 
 def blob_problem(layer: Layer, found_bytes: int | None) -> str | None:

@@ -10,6 +10,7 @@ import msgspec
 from events.lease import Bus
 from events.streams import Streams
 from services.core.images.read_model import RangeInventory, ReadModelKeys
+from services.core.mounts.problems import ReportedLayers
 from services.core.ranges.contest import ContestedRange, ContestKeys
 from services.core.ranges.drift import RangeState
 from services.core.ranges.heartbeat import AgentHeartbeat
@@ -188,6 +189,14 @@ class Ranges:
             as_of=held.listed_at or held.heard_at,
             images=unwanted(held, wanted, under_way),
         )
+
+    def reported_layers(self) -> list[ReportedLayers]:
+        """Mounted layers that agents which answer cannot read."""
+        return [
+            ReportedLayers(range_id, known.host, known.unreadable_layers)
+            for range_id, known in self._known.items()
+            if known.unreadable_layers and self._beats.get(range_id) is not None
+        ]
 
     def state(self, range_id: str, under_way: Wants) -> RangeState:
         """What a verification compares."""

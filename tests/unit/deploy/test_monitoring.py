@@ -18,17 +18,14 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from deploy.machine.commands import need
 from services.runtime import metrics
+from tests.monitoring import FOLDER, LABEL, METRIC, RULES, expressions, family
 
 ROOT = Path(__file__).parents[3]
-FOLDER = ROOT / "deploy/monitoring"
-RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"][0]["rules"]
 TESTS: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
 RUNBOOK = (ROOT / "docs/operations.md").read_text()
 #: Of Prometheus itself and of every process, with the labels that Prometheus gives.
 OTHERS = {"up", "process_resident_memory_bytes"}
 TARGET_LABELS = {"job", "instance", "le"}
-_METRIC = re.compile(r"\b(cyroid_[a-z_]+|process_[a-z_]+|up)\b(?:\{([^}]*)\})?")
-_LABEL = re.compile(r"([a-z_]+)(?:=~|!~|!=|=)\"")
 
 
 def _series() -> dict[str, set[str]]:
@@ -42,30 +39,21 @@ def _series() -> dict[str, set[str]]:
     return found
 
 
-def _expressions() -> Iterator[tuple[str, str]]:
-    for rule in RULES:
-        yield rule["alert"], rule["expr"]
-    for panel in json.loads((FOLDER / "dashboard.json").read_text())["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel["title"], target["expr"]
-
-
-@pytest.mark.parametrize(("what", "expression"), list(_expressions()))
+@pytest.mark.parametrize(("what", "expression"), list(expressions()))
 def test_every_metric_and_label_exists(what: str, expression: str) -> None:
     """In an alert or a panel that names another one nothing would ever be seen."""
     series = _series()
-    named = _METRIC.findall(expression)
+    named = METRIC.findall(expression)
     assert named, what
     for name, matchers in named:
         assert name in series, (what, name)
-        assert set(_LABEL.findall(matchers)) <= series[name] | TARGET_LABELS, (what, name)
+        assert {label for label, _, _ in LABEL.findall(matchers)} <= series[name] | TARGET_LABELS, (what, name)
 
 
 def test_the_dashboard_shows_every_metric() -> None:
     """What is counted is seen."""
-    shown = {name for _, text in _expressions() for name, _ in _METRIC.findall(text)}
-    families = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in _series()}
-    assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in shown} == families
+    shown = {name for _, text in expressions() for name, _ in METRIC.findall(text)}
+    assert {family(name) for name in shown} == {family(name) for name in _series()}
 
 
 def test_grafana_knows_every_field_of_the_dashboard() -> None:

@@ -127,6 +127,24 @@ async def test_hosts_that_are_there_and_away_are_counted() -> None:
     assert found == {"alive": 1, "away": 2}
 
 
+async def test_a_role_that_nobody_serves_any_more_is_seen() -> None:
+    """For a day: one that was taken out on purpose is forgotten then."""
+    bus, now = MemoryBus(), datetime.now(UTC)
+    long_ago = now - timedelta(days=2)
+    index = f"{STREAMS.prefix}:index:roles"
+    await bus.commit(
+        Outcome(
+            index=(
+                IndexWrite(index, "tracker:h.1", (now - timedelta(hours=1)).timestamp()),
+                IndexWrite(index, "api:h.1", long_ago.timestamp()),
+            )
+        )
+    )
+    await measure(bus, STREAMS, RANGES)
+    found = [REGISTRY.get_sample_value("cyroid_role_processes", {"role": role}) for role in ("tracker", "api")]
+    assert found == [0, None]
+
+
 def test_ranges_are_counted_by_their_agents() -> None:
     """A state that no range is in is none."""
     measure_ranges({"alive": 2, "unreadable": 1})

@@ -8,9 +8,11 @@ import msgspec
 
 from events.bus import IndexWrite, Outcome
 from events.records import ANY, Stored
+from services.commands.forget_host import forget_host
 from services.core.hosts.held_images import NEVER, HeldImage, HeldImages, HeldKeys
 from services.core.hosts.hosts import HostKeys, HostRecord
 from services.core.images.read_model import ReadModelKeys, RegistryEntry
+from services.core.mounts.pins import MountedBlobs, MountKeys
 from services.core.ranges.ranges import KnownRange, RangeKeys
 from tests.unit.services.api.site import Service
 from tests.unit.services.twins import STREAMS
@@ -112,6 +114,41 @@ async def test_what_a_host_holds_is_listed_page_by_page(service: Service) -> Non
     assert (await service.get("/api/v1/hosts/a/images?q=web"))["items"][0]["registry"] == "same"
     assert (await service.get("/api/v1/hosts/a/images?q=WEB"))["total"] == 1
     await service.get("/api/v1/hosts/c/images", status=404)
+
+
+async def test_a_forgotten_host_s_mounted_layers_are_forgotten_with_it(service: Service) -> None:
+    """Not while its layer-mounter runs: the collector keeps their blobs then. One known by them alone is forgotten."""
+    await _hosts(service)
+    bus, mounts = service.world.bus, MountKeys(STREAMS.prefix)
+    for host in "bc":
+        record = mounts.host(host).write(MountedBlobs(digests=("sha256:m",)), expected=ANY)
+        await bus.commit(Outcome(records=(record,), index=(IndexWrite(mounts.hosts, host, 0.0),)))
+    await bus.beat(STREAMS.mounter_alive("b"), b"1", 60.0)
+    await forget_host(bus, STREAMS, "b")
+    assert sorted(await bus.members(mounts.hosts)) == ["b", "c"]
+    await forget_host(bus, STREAMS, "c")
+    assert await bus.members(mounts.hosts) == ["b"]
+    assert (await mounts.host("c").load(bus)).value is None
+
+
+async def test_mounted_layers_that_an_agent_cannot_read_are_a_metric(service: Service) -> None:
+    """While it answers."""
+    await _hosts(service)
+    bus, key = service.world.bus, RangeKeys(STREAMS.prefix).known("r1")
+    known = (await key.load(bus)).value
+    assert known is not None
+    said = msgspec.structs.replace(known, unreadable_layers=(f"sha256:{'a' * 64}",))
+    await bus.commit(Outcome(records=(key.write(said, expected=ANY),)))
+
+    async def scraped() -> str:
+        await service.look()
+        async with service.client.get("/metrics") as answer:
+            return await answer.text()
+
+    sample = 'cyroid_layers_unreadable{found_by="agent",host="a"}'
+    assert f"{sample} 0.0" in await scraped()
+    await bus.beat(STREAMS.alive("r1"), b"{}", 60.0)
+    assert f"{sample} 1.0" in await scraped()
 
 
 async def test_ranges_of_one_host_are_listed_alone(service: Service) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from events.bus import IndexWrite, Outcome
 from events.memory.bus import MemoryBus
-from services.runtime.heartbeat import LASTS_SECONDS, HeartbeatSender, RoleBeat, own_version, serving
+from services.runtime.heartbeat import LASTS_SECONDS, HeartbeatSender, RoleBeat, own_version, processes, serving
 
 pytestmark = pytest.mark.faked_time
 
@@ -31,6 +31,22 @@ async def test_roles_are_seen_while_their_process_beats() -> None:
     assert beat == RoleBeat(role="deployer", host="h", pid=7, version=own_version(), at=START + timedelta(seconds=10))
     await asyncio.sleep(LASTS_SECONDS + 1)
     assert await serving(bus, "t") == {}
+
+
+async def test_a_role_that_no_process_serves_any_more_counts_as_none() -> None:
+    """As long as it was served lately; each process of a role counts."""
+    bus = MemoryBus()
+    ended = [
+        asyncio.create_task(HeartbeatSender(bus=bus, prefix="t", roles=roles, host="h", pid=pid, clock=_now).run())
+        for pid, roles in enumerate((["api", "deployer"], ["api"]))
+    ]
+    await asyncio.sleep(1)
+    for one in ended:
+        one.cancel()
+    assert await processes(bus, "t", since=START) == {"api": 2, "deployer": 1}
+    await asyncio.sleep(LASTS_SECONDS + 1)
+    assert await processes(bus, "t", since=START) == {"api": 0, "deployer": 0}
+    assert await processes(bus, "t", since=_now()) == {}
 
 
 async def test_processes_long_gone_are_forgotten() -> None:
