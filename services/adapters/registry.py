@@ -48,7 +48,7 @@ _CATALOG = ("registry:catalog:*",)
 
 
 class _Catalog(msgspec.Struct):
-    repositories: tuple[str, ...] | None = None
+    repositories: tuple[str, ...] | None
 
 
 class _Tags(msgspec.Struct):

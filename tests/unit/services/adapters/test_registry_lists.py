@@ -41,6 +41,7 @@ async def _registry(status: int, body: bytes, kind: str) -> AsyncIterator[Any]:
         (200, b"<html>hello</html>", "text/html", "is it a registry"),
         (200, b"[1, 2]", "application/json", "is it a registry"),
         (200, b'{"repositories": "all"}', "application/json", "is it a registry"),
+        (200, b'{"repos": ["a"]}', "application/json", "is it a registry"),
         (200, b"\xff", "application/json", "is it a registry"),
     ],
 )
