@@ -28,7 +28,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from typing import TypeVar
 
 from services.adapters.sparse_file import write_sparse
 from services.errors import CyroidError, NoSpace, Stalled, TransferFailed, WrongContent
-from services.ports import BlobDigest, Chunks
+from services.ports import BlobDigest, Chunks, ThreadChunks
 from services.runtime.telemetry import get_logger
 
 T = TypeVar("T")
@@ -62,12 +62,14 @@ class RegistryFolder:
         self._stall_seconds = stall_seconds
         # Threads of their own: those that read layers keep the process's rights.
         self._pool = ThreadPoolExecutor(writers, thread_name_prefix="registry-folder")
+        self._hashing = ThreadPoolExecutor(writers, thread_name_prefix="registry-hash")
         self._usable = True
         self._told = False
         self._log = get_logger(role="registry-pusher")
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._hashing):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def session(self, repository: str, identifier: str) -> BlobFile | None:
         """The file for a blob in this upload session's folder; None where nothing is to be written there.
@@ -89,7 +91,7 @@ class RegistryFolder:
         if not self._told:
             self._told = True
             self._log.info("large blobs are written into the registry's storage", folder=str(self._v2))
-        return BlobFile(path, as_owner, descriptor)
+        return BlobFile(path, as_owner, descriptor, self._hashing)
 
     def give_up(self, why: str) -> None:
         """From now on everything is uploaded over HTTP, until the next start."""
@@ -115,8 +117,11 @@ class RegistryFolder:
         self, file: BlobFile, repository: str, digest: BlobDigest, *, size_bytes: int | None, chunks: Chunks
     ) -> str:
         """Write a whole blob and make it visible; its digest. Raises WrongContent, NoSpace, TransferFailed, Stalled."""
-        async for chunk in chunks:
-            await self._written(partial(file.add, chunk))
+        if isinstance(chunks, ThreadChunks):
+            await self._moved(file, chunks)
+        else:
+            async for chunk in chunks:
+                await self._written(partial(file.add, chunk))
         wanted = digest if isinstance(digest, str) else digest()
         file.check(wanted, size_bytes)
         digits = wanted.removeprefix("sha256:")
@@ -124,6 +129,28 @@ class RegistryFolder:
         link = self._v2 / "repositories" / repository / "_layers/sha256" / digits / "link"
         await self._written(partial(file.publish, blob, link, wanted), size_bytes=file.size_bytes)
         return wanted
+
+    async def _moved(self, file: BlobFile, chunks: ThreadChunks) -> None:
+        """Have the thread that reads the chunks write them. Raises TransferFailed, NoSpace, Stalled."""
+
+        def add(chunk: bytes) -> None:
+            try:
+                file.add(chunk)
+            except OSError as problem:
+                raise self._failure(problem) from problem
+
+        moving = asyncio.ensure_future(chunks.each(add))
+        try:
+            before = -1
+            while not moving.done():
+                if file.size_bytes == before:
+                    raise Stalled(f"nothing came into the registry's storage {self._v2} for {self._stall_seconds:g} s")
+                before = file.size_bytes
+                await asyncio.wait({moving}, timeout=self._stall_seconds)
+        finally:
+            moving.cancel()
+            await asyncio.wait({moving})
+        await moving
 
     async def _written(self, step: Callable[[], None], *, size_bytes: int = 0) -> None:
         try:
@@ -137,21 +164,24 @@ class BlobFile:
     while a step was under way.
     """
 
-    def __init__(self, path: Path, owner: _As, descriptor: int) -> None:
+    def __init__(self, path: Path, owner: _As, descriptor: int, hashing: Executor) -> None:
         self._path = path
         self._owner = owner
         self._descriptor: int | None = descriptor
         self._lock = threading.Lock()
         self._hash = hashlib.sha256()
+        self._hashing = hashing
+        self._hashed: Future[None] | None = None
         self._begun_bytes = 0
         self.size_bytes = 0
 
     def add(self, chunk: bytes) -> None:
-        """Write and hash one more chunk. Raises OSError."""
+        """Write and hash one more chunk: hashed while it is written and the next one is read. Raises OSError."""
         with self._lock:
             if self._descriptor is None:
                 return
-            self._hash.update(chunk)
+            self._wait_for_hash()
+            self._hashed = self._hashing.submit(self._hash.update, chunk)
             write_sparse(self._descriptor, chunk, self.size_bytes)
             self.size_bytes += len(chunk)
             if self.size_bytes - self._begun_bytes >= _BEGIN_BYTES:
@@ -159,8 +189,13 @@ class BlobFile:
                 _LIBC.sync_file_range(self._descriptor, start, length, _BEGIN)  # advice: what it says does not matter
                 self._begun_bytes = self.size_bytes
 
+    def _wait_for_hash(self) -> None:
+        if self._hashed is not None:
+            self._hashed.result()
+
     def check(self, digest: str, size_bytes: int | None) -> None:
-        """Raises WrongContent where the bytes are not what was announced."""
+        """Raises WrongContent where the bytes are not what was announced. Blocks for the hash of one chunk at most."""
+        self._wait_for_hash()
         if size_bytes is not None and size_bytes != self.size_bytes:
             raise WrongContent(f"the blob {digest} was to have {size_bytes} bytes, its source gave {self.size_bytes}")
         found = f"sha256:{self._hash.hexdigest()}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from events.messages import LAYERS_TOLD, LayerPhase, LayerProgress
-from services.ports import OpenLayer
+from services.ports import Chunks, OpenLayer, ThreadChunks
 
 
 @dataclass(slots=True)
@@ -68,8 +69,14 @@ class Counted:
         self._counters = counters
         self._layer = layer
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self._layer.chunks:
+    def chunks(self) -> Chunks:
+        """The layer's chunks; those that a thread reads can still be handed on by it (`ThreadChunks`)."""
+        if isinstance(self._layer.chunks, ThreadChunks):
+            return _CountedInThread(self._layer.chunks, self._step)
+        return self._counted(self._layer.chunks)
+
+    async def _counted(self, chunks: Chunks) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
             self._step(len(chunk))
             yield chunk
 
@@ -86,3 +93,36 @@ class Counted:
         if self._layer.size_bytes is None:
             self._counters.total_bytes += step_bytes
         self._counters.changed(self._counters)
+
+
+class _CountedInThread:
+    """Chunks of a thread, counted on the event loop (`services.ports.ThreadChunks`)."""
+
+    def __init__(self, chunks: ThreadChunks, count: Callable[[int], None]) -> None:
+        self._chunks = chunks
+        self._count = count
+        self._loop = asyncio.get_running_loop()
+
+    def __aiter__(self) -> _CountedInThread:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self._chunks)
+        self._count(len(chunk))
+        return chunk
+
+    async def each(self, step: Callable[[bytes], None]) -> None:
+        left = False
+
+        def count(size_bytes: int) -> None:
+            if not left:  # the thread may be in a chunk when this is cancelled
+                self._count(size_bytes)
+
+        def counted(chunk: bytes) -> None:
+            step(chunk)
+            self._loop.call_soon_threadsafe(count, len(chunk))
+
+        try:
+            await self._chunks.each(counted)
+        finally:
+            left = True

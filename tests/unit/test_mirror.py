@@ -267,7 +267,6 @@ COVERED_BY = {
     "tests/unit/services/registry_pusher/test_image_push.py": (
         "services/content/registry_config.py",
         "services/registry_pusher/outcome.py",
-        "services/registry_pusher/progress.py",
         "services/registry_pusher/recorded_push.py",
     ),
     "tests/unit/services/core/deployments/test_evaluation.py": (

@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.adapters.chunk_streams import from_thread
 from services.adapters.registry import HttpRegistry
 from services.adapters.registry_folder import RegistryFolder
 from services.collector.layout import RegistryLayout
 from services.collector.uploads import ABANDONED_SECONDS, purge_uploads
 from services.core.images.manifests import sha256
-from services.errors import NoSpace, TransferFailed, WrongContent
+from services.errors import LayerUnreadable, NoSpace, Stalled, TransferFailed, WrongContent
 from tests.integration.engines import pieces
 from tests.laboratory import ROOT, Lab, RegistryServer
 
@@ -59,6 +61,64 @@ async def test_a_large_blob_is_written_and_not_sent(lab: Lab, unique: str) -> No
         assert blob(server, digest).stat().st_nlink == 1
     finally:
         server.stop()
+
+
+async def test_the_thread_that_reads_a_blob_writes_it(registry_server: RegistryServer, unique: str) -> None:
+    """Whole and checked; wrong bytes and a reader that breaks leave nothing; so does a caller that leaves."""
+    content = os.urandom(5 * MEGABYTE + 7)
+    digest = sha256(content)
+    parts = [content[at : at + MEGABYTE] for at in range(0, len(content), MEGABYTE)]
+    reached = threading.Event()
+
+    def broken() -> Iterator[bytes]:
+        yield parts[0]
+        raise LayerUnreadable("the reader broke")
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            reached.set()
+            yield b"more"
+
+    async with HttpRegistry.open(registry_server.url, storage=registry_server.storage) as registry:
+
+        async def put(read: Callable[[], Iterator[bytes]]) -> None:
+            async with from_thread(read) as chunks:
+                await registry.put_blob(unique, digest, len(content), chunks)
+
+        for read, error in ((lambda: iter(parts[1:]), WrongContent), (broken, LayerUnreadable)):
+            with pytest.raises(error):
+                await put(read)
+        leaving = asyncio.create_task(put(endless))
+        await asyncio.to_thread(reached.wait, 30)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        assert left(registry_server, unique) == []
+        assert not blob(registry_server, digest).exists()
+        await put(lambda: iter(parts))
+        assert await whole(registry, unique, digest) == content
+    assert left(registry_server, unique) == []
+    assert blob(registry_server, digest).stat().st_nlink == 1
+
+
+async def test_a_reader_that_gives_nothing_is_given_up(registry_server: RegistryServer, unique: str) -> None:
+    """After as long as a write may take."""
+    never = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        yield os.urandom(MEGABYTE)
+        never.wait(30)
+
+    async def put(registry: HttpRegistry) -> None:
+        async with from_thread(silent) as chunks:
+            try:
+                await registry.put_blob(unique, sha256(b"never"), 2 * MEGABYTE, chunks)
+            finally:
+                never.set()
+
+    async with HttpRegistry.open(registry_server.url, storage=registry_server.storage, stall_seconds=0.5) as registry:
+        with pytest.raises(Stalled, match="nothing came"):
+            await put(registry)
+    assert left(registry_server, unique) == []
 
 
 async def test_another_registrys_folder_is_left_alone(
