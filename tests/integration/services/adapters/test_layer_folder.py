@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from deploy.machine.polling import poll
 from events.messages import Layer
 from services.adapters import erofs_mounts
 from services.adapters.containerd_seed import seed_file
+from services.adapters.direct_reads import DirectReads
 from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import FILE_SYSTEM, mount, mounts_below, not_mounted, unmount
 from services.adapters.layer_folder import LayerFolder
@@ -216,6 +218,59 @@ async def test_a_kernel_that_mounts_no_plain_files_gets_loop_devices(
     assert not view.exists()
     assert {source.parent for source in sources} == {Path("/dev")}
     assert poll(lambda: not any(map(backing_file, map(str, sources))), seconds=30)
+
+
+async def test_large_layers_are_read_directly_with_the_read_ahead_of_their_disk(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in the page cache, not twice; the content is right to its last byte, also past a page's border."""
+    monkeypatch.setattr(erofs_mounts, "DirectReads", partial(DirectReads, least_bytes=0))
+    before = _backing_devices()
+    layer = host.add(a_tar())
+    await show(host, layer)
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+    assert (host.view(layer, "blobs") / "data").read_bytes() == a_tar()
+    wanted = DirectReads(least_bytes=0).read_ahead_kib(host.blob(layer.digest.removeprefix("sha256:")))
+    assert wanted is not None
+    made = _backing_devices().keys() - before.keys()
+    assert len(made) >= 2
+    assert all(_backing_devices()[name] >= wanted for name in made)
+    shown = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(host.folder) in line]
+    assert [line for line in shown if " erofs " in line and "device=" in line and "directio" not in line] == []
+
+
+async def test_a_layer_that_is_not_large_is_read_from_the_page_cache_of_its_blob(host: Host) -> None:
+    """Where it is after a push."""
+    layer = host.add(a_tar())
+    await show(host, layer)
+    shown = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(host.folder) in line]
+    assert [line for line in shown if "directio" in line] == []
+
+
+async def test_a_kernel_without_direct_reads_of_mounts_reads_them_as_before(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option is refused like a bad index: what mounts without it was right."""
+    tried: list[str] = []
+
+    def older(source: Path, target: str, kind: str, flags: int, options: str) -> None:
+        tried.append(options)
+        if "directio" in options:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        mount(source, target, kind, flags, options)
+
+    monkeypatch.setattr(erofs_mounts, "DirectReads", partial(DirectReads, least_bytes=0))
+    monkeypatch.setattr(erofs_mounts, "mount", older)
+    layer = host.add(a_tar())
+    await show(host, layer)
+    assert (host.view(layer) / "t/file").read_bytes() == b"right"
+    assert len([options for options in tried if "directio" in options]) == 1
+
+
+def _backing_devices() -> dict[str, int]:
+    """Name → read-ahead in KiB, of EROFS mounts."""
+    folders = Path("/sys/devices/virtual/bdi").glob("erofs-*")
+    return {folder.name: int((folder / "read_ahead_kb").read_text()) for folder in folders}
 
 
 async def test_a_foreign_mount_is_replaced(host: Host) -> None:
