@@ -271,12 +271,14 @@ def test_every_role_of_the_hosts_side_runs() -> None:
 
 
 def test_layers_are_mounted_where_it_is_wanted() -> None:
-    """Profile mount: the registry's storage read-only, one shared folder, and no other writable place."""
+    """Profile mount: the registry's storage read-only, one shared folder, read-ahead, and no other writable place."""
     mounter = SERVICES["layer-mounter"]
     assert mounter["profiles"] == ["mount"]
     writable = [volume for volume in mounter["volumes"] if not (isinstance(volume, str) and volume.endswith(":ro"))]
-    assert [volume["bind"] for volume in writable] == [{"propagation": "rshared"}]
-    assert writable[0]["target"] == mounter["environment"]["CYROID_LAYER_FOLDER"]
+    read_ahead, shown = writable
+    assert read_ahead == "/sys/devices/virtual/bdi:/sys/devices/virtual/bdi"
+    assert shown["bind"] == {"propagation": "rshared"}
+    assert shown["target"] == mounter["environment"]["CYROID_LAYER_FOLDER"]
 
 
 def test_the_proxy_has_the_addresses_it_is_configured_with() -> None:
