@@ -13,7 +13,7 @@ from services.core.deployments.transfer_results import Kind, mount_failures, tra
 from services.errors.register import REGISTER
 from services.runtime import metrics
 
-#: A range may tell any number. More than this of one image is not believed: a counter of 2⁶³ would count no more.
+#: A range may tell up to 2⁵³ bytes. More than this of one image is not believed: the sum would say nothing any more.
 BYTES_LIMIT = 2**40
 #: The label of error codes that the register does not have: a range may make up as many as it likes.
 OTHER = "other"
