@@ -26,6 +26,8 @@ from deploy.stack.certificates import DAYS, address_of, forget_host, make_door, 
 from deploy.stack.compose import Stack, inspect_machine
 from deploy.stack.ranges import PREPARE
 
+#: What a range calls the tar server of its own host.
+OWN_TAR_NAME = "cyroid-tar:7070"
 REMOVED = """\
 {name} is let in no longer. There, `make down PURGE=1` takes the stack away.
 Out of the lists: `docker exec cyroid-images-api-1 cyroid-images hosts forget {name}` (its host id, see `hosts ls`).
@@ -113,8 +115,9 @@ def take_in(text: str, environment: dict[str, str]) -> None:
     bundle = _bundle(text)
     environment |= {"STACK_FIRST_HOST": bundle.first_host, "STACK_KEY_PREFIX": bundle.key_prefix}
     environment["STACK_ARCHIVES_ADDRESS"] = bundle.address
-    if bundle.name:
-        environment["STACK_TAR_URL"] = f"http://{FIRST_TAR_NAME}:7070/hosts/{bundle.name}"
+    # Without an address a range of another host asks its own host's tar server, which at least reads the registry.
+    reached = f"{FIRST_TAR_NAME}:7070/hosts/{bundle.name}" if bundle.name and bundle.address else OWN_TAR_NAME
+    environment["STACK_TAR_URL"] = f"http://{reached}"
 
 
 def _checked(address: str) -> str:

@@ -52,7 +52,7 @@ def test_a_further_host_gets_what_it_needs_and_takes_it_in(said: list[str], tmp_
         "STACK_FIRST_HOST": "10.0.0.1",
         "STACK_KEY_PREFIX": "lab",
         "STACK_ARCHIVES_ADDRESS": "",
-        "STACK_TAR_URL": "http://cyroid-first-tar:7070/hosts/b",
+        "STACK_TAR_URL": "http://cyroid-tar:7070",
     }
     further = stack(tmp_path / "b", **environment)
     hosts.keep(further, text)
@@ -93,6 +93,7 @@ def test_the_door_gets_archives_where_it_was_told(said: list[str], tmp_path: Pat
         environment = dict[str, str]()
         hosts.take_in((tmp_path / "b.json").read_text(), environment)
         assert environment["STACK_ARCHIVES_ADDRESS"] == expected
+        assert environment["STACK_TAR_URL"].endswith("/hosts/b") == bool(expected)
         assert Stack(data=tmp_path, environment=environment, demo=False).archives == bool(expected)
         place = f"[{expected}]:5443" if ":" in expected else f"{expected}:5443"
         assert (f"server link {place} " in door.read_text()) == bool(expected)
