@@ -78,6 +78,7 @@ class DockerEngine:
             proxy=without_password(said.http_proxy or said.https_proxy),
             no_proxy=said.no_proxy,
             live_restore=said.live_restore_enabled,
+            name=said.name,
         )
 
     async def inspect(self, reference: str) -> EngineImage | None:
@@ -249,6 +250,7 @@ class _Info(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     server_version: str
     docker_root_dir: str
     live_restore_enabled: bool = False
+    name: str = ""
     driver: str
     driver_status: list[list[object]] = []
     http_proxy: str = ""

@@ -73,6 +73,7 @@ class MemoryEngine:
         self.version = version
         self.engine_id = engine_id
         self.stall_seconds = stall_seconds
+        self.name = ""
         self.away = False
         self.faults: dict[Operation, Fault] = {}
         self.working: list[Operation] = []
@@ -105,6 +106,7 @@ class MemoryEngine:
             store=self.store.kind,
             platform="linux/amd64",
             root="/var/lib/docker",
+            name=self.name,
         )
 
     async def inspect(self, reference: str) -> EngineImage | None:

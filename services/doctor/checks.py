@@ -40,6 +40,10 @@ async def not_replicated() -> Replication | None:
     return None
 
 
+#: Where to look as well.
+_FAR = "; on a further host look at its link (docs/hosts.md)"
+
+
 class Checks:
     """All checks. `openers` give the ports, so that one that cannot be opened is a finding too."""
 
@@ -62,12 +66,12 @@ class Checks:
     async def run(self) -> list[Finding]:
         """Run all checks; one finding per dependency, in the order in which they depend on one another."""
         checks: list[tuple[str, Callable[[], Awaitable[str]], str]] = [
-            ("redis", self._redis, "start Redis, or correct CYROID_REDIS_URL"),
+            ("redis", self._redis, f"start Redis, or correct CYROID_REDIS_URL{_FAR}"),
             ("redis connections", self._room_for_ranges, "raise maxclients of Redis"),
             ("redis replication", self._replicas, "see docs/redis.md"),
             ("host engine", self._host_engine, "start the engine, or correct CYROID_HOST_ENGINE_URL"),
             ("layer store", self._layer_store, "mount the engine's data root read-only and set CYROID_ENGINE_ROOT"),
-            ("registry", self._registry_there, "start the registry, or correct CYROID_REGISTRY_URL"),
+            ("registry", self._registry_there, f"start the registry, or correct CYROID_REGISTRY_URL{_FAR}"),
             ("registry storage", self._registry_storage, "mount it, or unset CYROID_REGISTRY_STORAGE"),
             *self._roles.all(),
         ]
@@ -139,6 +143,8 @@ class Checks:
     async def _layer_store(self) -> str:
         root = self._settings.engine_root
         if not root:
+            if where := await self._roles.elsewhere("registry-pusher"):
+                return f"not checked: the registry-pusher runs at {where}"
             text = "CYROID_ENGINE_ROOT is not set: layers are read through `docker save`, which is slower"
             raise Note(text, "mount the engine's data root read-only and set it")
         info = await (await self._engine()).info()

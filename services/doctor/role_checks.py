@@ -121,6 +121,14 @@ class RoleChecks:
             raise problem
         return f"runs at {_places(served)}; ranges reach it as {settings.tar_url}"
 
+    async def elsewhere(self, role: str) -> str:
+        """Where a role runs, if that is not here; empty if it is, or if nobody knows."""
+        try:
+            served = await self._serving(role)
+        except Note:
+            return ""
+        return "" if _is_here(served) else _places(served)
+
     async def _nobody_serves(self, role: str) -> bool:
         """Whether it is certain that no process serves a role: without Redis it is not known."""
         try:

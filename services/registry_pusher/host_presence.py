@@ -142,7 +142,6 @@ class HostPresence:
         space = self._space()
         said = replace(
             before,
-            machine=self._machine,
             seen_at=now,
             free_bytes=space[0] if space is not None else None,
             images=len(self._images),
@@ -154,6 +153,7 @@ class HostPresence:
             return said
         return replace(
             said,
+            machine=info.name or self._machine,
             engine_id=info.engine_id,
             engine_version=info.version,
             store=info.store,

@@ -45,7 +45,7 @@ class HostKeys:
 class HostRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A host as it last reported. `free_bytes` is of the disk of the engine's data, None where that is not known.
 
-    machine     the operating system's host name
+    machine     the operating system's host name, as its engine says it
     tar_url     its tar server, as ranges reach it
     images      on its engine, of `images_bytes` together as the engine counts them
     error       why its engine did not answer

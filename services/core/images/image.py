@@ -48,6 +48,7 @@ class EngineInfo:
 
     `root` is its data folder as the engine sees it; `driver` is the classic store's graph driver or the snapshotter.
     `proxy` and `no_proxy` are its HTTP_PROXY and NO_PROXY. `live_restore`: its containers run on while it restarts.
+    `name` is its machine's host name, which a process in a container does not see.
     """
 
     engine_id: str
@@ -60,3 +61,4 @@ class EngineInfo:
     proxy: str = ""
     no_proxy: str = ""
     live_restore: bool = False
+    name: str = ""

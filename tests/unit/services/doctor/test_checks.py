@@ -82,6 +82,17 @@ async def test_a_role_that_nobody_serves_is_told_although_nothing_waits(tmp_path
     assert (found["api"].state, found["agent-pool"].state) == ("note", "ok")
 
 
+async def test_the_layer_store_is_looked_at_where_the_registry_pusher_runs(tmp_path: Path) -> None:
+    """Beside one that runs elsewhere, as in Compose, there is nothing to set; here or nowhere it is said."""
+    elsewhere, here = Cluster(), Cluster()
+    await _beats(elsewhere, "registry-pusher", host="elsewhere")
+    found = (await _findings(elsewhere, tmp_path))["layer store"]
+    assert (found.state, found.found) == ("ok", "not checked: the registry-pusher runs at elsewhere (process 7, 0.1.0)")
+    await _beats(here, "registry-pusher", host=socket.gethostname())
+    assert (await _findings(here, tmp_path))["layer store"].state == "note"
+    assert (await _findings(Cluster(), tmp_path))["layer store"].state == "note"
+
+
 async def test_a_tar_server_elsewhere_is_believed_one_here_is_tried(tmp_path: Path) -> None:
     """A process here that beats and does not answer is wrong."""
     world = Cluster()

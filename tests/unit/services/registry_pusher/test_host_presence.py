@@ -12,9 +12,10 @@ from events.bus import Outcome
 from events.memory.bus import MemoryBus
 from events.messages import DiskPressure, ReclaimRequested
 from services.adapters.memory_engine import MemoryEngine
+from services.core.hosts.hosts import HostRecord
 from services.core.store.pressure import host_disk_key
 from services.registry_pusher.host_look import HostLook
-from services.registry_pusher.host_presence import HostPresence
+from services.registry_pusher.host_presence import RECORD_SECONDS, HostPresence
 from services.runtime.disk_watch import AGAIN_SECONDS, LOOK_SECONDS
 from services.runtime.host_identity import HostIdentity
 from tests.unit.services.twins import STREAMS
@@ -42,8 +43,8 @@ class Host:
     def __init__(self, free: int | None) -> None:
         self.free, self.now, self.bus = free, NOW, Posted()
 
-    def presence(self) -> HostPresence:
-        engine = MemoryEngine()
+    def presence(self, engine: MemoryEngine | None = None) -> HostPresence:
+        engine = engine or MemoryEngine()
 
         async def opened() -> MemoryEngine:
             return engine
@@ -102,3 +103,21 @@ async def test_a_running_host_watches_its_disk(free: int | None) -> None:
     await asyncio.wait((running,))
     state = (await host_disk_key("test", "h1").load(host.bus)).value
     assert (state is not None and state.low) == (free == 9)
+
+
+@pytest.mark.faked_time
+@pytest.mark.parametrize(("name", "shown"), [("host-of-metal", "host-of-metal"), ("", "m")])
+async def test_a_machine_is_called_what_its_engine_calls_it(name: str, shown: str) -> None:
+    """A role in a container sees its container's name alone. While the engine is away, the name is remembered."""
+    host, engine = Host(free=50), MemoryEngine()
+    engine.name = name
+    running = asyncio.create_task(host.presence(engine).run())
+    for away in (False, True):
+        engine.away = away
+        await asyncio.sleep(LOOK_SECONDS + RECORD_SECONDS)
+        (beat,) = await host.bus.beats([STREAMS.host_alive("h1")])
+        record = HostRecord.read(beat)
+        assert record is not None
+        assert (record.machine, bool(record.error)) == (shown, away)
+    running.cancel()
+    await asyncio.wait((running,))
