@@ -109,7 +109,7 @@ class RoleChecks:
         settings = self._settings
         problem = await _silence(settings.tar_listen)
         if problem is None:
-            if await self._nobody_serves("tar-server"):
+            if await self._known("tar-server") == []:
                 raise _taken(settings.tar_listen, "CYROID_TAR_LISTEN")
             return f"listens at {settings.tar_listen}; ranges reach it as {settings.tar_url}"
         served = await self._serving("tar-server")
@@ -123,26 +123,20 @@ class RoleChecks:
 
     async def elsewhere(self, role: str) -> str:
         """Where a role runs, if that is not here; empty if it is, or if nobody knows."""
-        try:
-            served = await self._serving(role)
-        except Note:
-            return ""
-        return "" if _is_here(served) else _places(served)
+        served = await self._known(role)
+        return _places(served) if served and not _is_here(served) else ""
 
-    async def _nobody_serves(self, role: str) -> bool:
-        """Whether it is certain that no process serves a role: without Redis it is not known."""
+    async def _known(self, role: str) -> list[RoleBeat] | None:
+        """Who serves a role; None: without Redis it is not known."""
         try:
-            return not await self._serving(role)
+            return await self._serving(role)
         except Note:
-            return False
+            return None
 
     async def _spool(self) -> str:
         """The spool folder: checked where the tar server runs, or where somebody chose a folder for it."""
         folder = Path(self._settings.spool_folder)
-        try:
-            served = await self._serving("tar-server")
-        except Note:
-            served = []
+        served = await self._known("tar-server")
         if served and not _is_here(served):
             return f"not checked: the tar server runs at {_places(served)}"
         nearest = next(path for path in (folder, *folder.parents) if path.exists())

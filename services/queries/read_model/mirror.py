@@ -130,9 +130,12 @@ class Mirror:
         return self._clock() - report.ended_at > SCAN_STALE
 
     def statistics(self) -> RegistryStatistics:
-        """The registry in numbers; its disk's are those that were measured here, or by the collector."""
+        """The registry in numbers; its disk's are those that were measured here, or by the collector.
+
+        The collector's are of its last run: what was pushed since is missing in them.
+        """
         totals, scan, disk = self.images.totals(), self.registry_scan, self.disk
-        if disk is None and self.figures is not None:
+        if disk is None and self.figures is not None and self.figures.disk_bytes >= totals.stored_bytes:
             disk = DiskUse(self.figures.disk_bytes, self.figures.free_bytes)
         return RegistryStatistics(
             healthy=scan is not None and scan.error is None,

@@ -29,6 +29,7 @@ from services.core.images.prompts import Prompt, asked
 from services.core.images.pushes import PushKeys, ended, requested, written
 from services.core.images.read_model import ImageLayers, RangeInventory, ReadModelKeys, RegistryEntry
 from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange, RangeKeys
+from services.core.store.figures import StoreFigures, figures_key
 from tests.unit.services.api.site import Service
 from tests.unit.services.twins import STREAMS
 
@@ -134,6 +135,22 @@ async def test_statistics_count_shared_layers_once(service: Service) -> None:
     assert (stats["images"], stats["repositories"], stats["layers"]) == (2, 2, 2)
     assert (stats["storage_used_bytes"], stats["logical_bytes"], stats["saved_bytes"]) == (105, 205, 100)
     assert (stats["healthy"], stats["stale"], stats["as_of"]) == (False, True, None)
+
+
+@pytest.mark.parametrize(("disk_bytes", "used", "measured"), [(200, 200, True), (28, 105, False), (0, 105, False)])
+async def test_the_collectors_last_figures_count_until_more_was_pushed(
+    service: Service, disk_bytes: int, used: int, measured: bool
+) -> None:
+    """Where the registry's disk is not, as on a further host. Figures from before the last push are no measurement."""
+    others = [field.name for field in msgspec.structs.fields(StoreFigures) if field.type is int]
+    said = dict.fromkeys(others, 0) | {"disk_bytes": disk_bytes, "free_bytes": 7}
+    figures = msgspec.convert({**said, "at": NOW}, StoreFigures)
+    await service.world.bus.commit(Outcome(records=(figures_key(PREFIX).write(figures, expected=ANY),)))
+    await _image(service, WEB, ONE, (BASE, 100), (TOP, 5))
+    await service.look()
+    stats = await service.get("/api/v1/registry/stats")
+    assert (stats["storage_used_bytes"], stats["storage_measured"]) == (used, measured)
+    assert stats["storage_free_bytes"] == (7 if measured else None)
 
 
 async def test_lists_answer_while_registry_and_engine_are_away(service: Service) -> None:
