@@ -697,7 +697,8 @@ class MountRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, ta
     """Command to a host's layer-mounter: show these layers to the range, whose engine was `engine_id` when it asked.
 
     `transfer_id` is the grant that holds them until the range releases it. An engine on a classic store gets each
-    layer's tar-split beside its files, one on containerd's store the layer's tar.
+    layer's tar-split beside its files, one on containerd's store the layer's blob. `reference` is for progress, which
+    is told while compressed layers are unpacked.
     """
 
     transfer_id: Identifier
@@ -705,6 +706,7 @@ class MountRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, ta
     layers: Annotated[tuple[Layer, ...], Meta(min_length=1)]
     engine_id: str | None = None
     store: Literal["classic", "containerd"] = "containerd"
+    reference: str = ""
 
 
 class UnmountRequested(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="layers.unmount_requested.v1"):

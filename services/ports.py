@@ -198,11 +198,19 @@ class LayerMounts(Protocol):
     """Mounts of the registry's layers as folders that ranges see. Every call may be repeated."""
 
     async def show(
-        self, range_id: str, layers: Sequence[Layer], *, grant: str, engine_id: str | None, store: Store = "containerd"
+        self,
+        range_id: str,
+        layers: Sequence[Layer],
+        *,
+        grant: str,
+        engine_id: str | None,
+        store: Store = "containerd",
+        read: Callable[[str, int], None] = ...,
     ) -> None:
         """Make layers visible for `grant`, a transfer's id. Raises LayersNotMounted, and then adds none of them.
 
         `engine_id` is the range's engine that asks, `store` its store; what was granted to another engine is hidden.
+        While layers are unpacked, which takes a while, `read` is told a blob's digest and how much of it was read.
         """
 
     async def prepare(self, layer: Layer) -> None:

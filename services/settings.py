@@ -87,8 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The registry as this side reaches it, for writing: `http://[user:password@]host:port`, without a path."""
 
     registry_auth: Literal["none", "token"] = "none"
-    """How ranges pull: `token` gives each pull a token for its repository, which a proxy in front of the pull side
-    checks; `none` is for a laboratory, where every range may read every image."""
+    """How ranges pull: `token` with one for its repository for each pull, `none` without, where all may read all."""
 
     registry_pull_key: Secret = ""
     """What pull tokens are signed with (letters and digits); the proxy has the same. Also by _FILE."""
@@ -97,8 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The registry as ranges reach it: what their engines pull from."""
 
     registry_storage: str = ""
-    """The registry's storage folder where it is mounted: the role `collector` collects and deletes there, the
-    `layer-mounter` mounts layers from it, others only read how much disk space it takes."""
+    """The registry's storage folder where it is mounted: for `collector`, `layer-mounter`, and to see its size."""
 
     registry_write_storage: str = ""
     """The registry's storage folder, for the `registry-pusher` to write layers to. Empty: they are sent over HTTP."""
@@ -167,8 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a deployment waits for a push that reports no progress, before it goes by tar."""
 
     signature_keys: str = ""
-    """Public keys (a PEM file, or a folder of `*.pub` and `*.pem`, as cosign makes them) by one of which an image has
-    to be signed before it is deployed (docs/signatures.md). Empty: signatures are not looked at."""
+    """Public keys (PEM file or folder) by one of which images must be signed (docs/signatures.md). Empty: by none."""
 
     # ---- mounted layers ---------------------------------------------------------------------------------------
 
@@ -177,6 +174,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     mkfs_erofs: str = "mkfs.erofs"
     """The program of erofs-utils 1.8 or newer that makes the indexes of layers (role `layer-mounter` only)."""
+
+    mount_compressed: bool = True
+    """Whether layers that the registry has compressed are mounted as well: the `layer-mounter` unpacks each once."""
+
+    unpacked_limit_bytes: Bytes = 10 * 1024**3
+    """The most that unpacked layers take which no range is shown: the last used are kept (role `layer-mounter`)."""
 
     shown_layers: str = ""
     """Where the host shows mounted layers to this range (role `agent` only). Empty: layers are always pulled."""
@@ -207,7 +210,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool_limit_bytes: Bytes = 64 * 1024**3
     """How much the spool may take; above it a further export waits."""
 
-    # ---- a range's agent --------------------------------------------------------------------------------------
+    # ---- a range's agent, and the gateway between agents and Redis --------------------------------------------
 
     range_id: RangeId = ""
     """Which range the agent belongs to (role `agent` only)."""
@@ -217,8 +220,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     beat_seconds: Seconds = 5.0
     """How often an agent sends a heartbeat; it counts as gone after three beats missed."""
-
-    # ---- the range gateway ------------------------------------------------------------------------------------
 
     gateway_listen: HostPort = "127.0.0.1:7071"
     """Where the range gateway listens: the agents of ranges connect to it instead of Redis."""
@@ -259,8 +260,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # ---- the process ------------------------------------------------------------------------------------------
 
     operations_listen: HostPortOrNothing = ""
-    """Where this process answers `/livez`, `/readyz` and `/metrics`. Empty: nowhere; the role `api` has the same paths
-    under `api_listen`. Each process needs an address of its own."""
+    """This process' own address for `/livez`, `/readyz` and `/metrics`, which the `api` has anyway. Empty: nowhere."""
 
     operations_clients: Networks = ""
     """Who is answered there: networks such as `172.30.0.0/24`, separated by commas. Empty: everybody who reaches it."""

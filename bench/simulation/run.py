@@ -32,6 +32,8 @@ from services.core.images.manifests import sha256
 
 #: More than one piece of a stream, so that something can happen in the middle of a layer.
 SHARED = random.Random(0).randbytes(150_000)
+#: As long, and worth compressing.
+REPETITIVE = random.Random(0).randbytes(1_500) * 100
 _WATCH_SECONDS = 0.25
 _REST_SECONDS = 3600.0
 
@@ -122,7 +124,8 @@ class SimulationRun:
         reference = f"docker.io/library/image-{number}:1"
         build = self._builds[reference]
         self._builds[reference] += 1
-        cluster.host.add_image(reference, [SHARED, b"layer %d of build %d" % (number, build)])
+        shared = REPETITIVE if self.workload.compressed else SHARED
+        cluster.host.add_image(reference, [shared, b"layer %d of build %d" % (number, build)])
         self._contents.setdefault(reference, set()).add(sha256(cluster.host.config(reference)))
 
     async def _watch_slots(self, cluster: Cluster) -> None:

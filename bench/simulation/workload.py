@@ -62,7 +62,8 @@ class NemesisEvent:
 class Workload:
     """One round. `stores`: engines that keep images as containerd does. `at_hand`: layers can be read one by one.
 
-    `mounting`: a layer-mounter shows layers to ranges that have an agent.
+    `mounting`: a layer-mounter shows layers to ranges that have an agent. `compressed`: the registry has the layer that
+    images share compressed.
     """
 
     asks: tuple[Ask, ...]
@@ -71,12 +72,14 @@ class Workload:
     stores: tuple[tuple[str, Store], ...] = ()
     at_hand: bool = True
     mounting: bool = False
+    compressed: bool = False
 
 
-def round_settings(pulls_per_host: int) -> Settings:
+def round_settings(pulls_per_host: int, *, compressed: bool = False) -> Settings:
     """Patient enough for every fault, and not more, so that a round is short."""
     return msgspec.structs.replace(
         SETTINGS,
+        layer_codec="zstd" if compressed else "raw",
         extractions_limit=pulls_per_host,
         pulls_per_range_limit=3,
         agent_grace_seconds=120.0,
@@ -96,14 +99,16 @@ def rolled(dice: random.Random) -> Workload:
         nemesis_faults.append(NemesisEvent(moment, dice.choice(NEMESIS_FAULTS), dice.choice(RANGES), dice.random()))
     if dice.random() < 0.5:  # much goes by tar
         nemesis_faults.append(NemesisEvent(dice.uniform(0.0, 15.0), "registry down", "", dice.random()))
+    compressed = moment % 0.1 < 0.03  # no roll of its own: that would change what every seed stands for
     places = [place for place in ("host", "r1") if dice.random() < 0.3]
     return Workload(
         asks=tuple(asks),
         nemesis_faults=tuple(nemesis_faults),
-        settings=round_settings(dice.choice((1, 2, 8))),
+        settings=round_settings(dice.choice((1, 2, 8)), compressed=compressed),
         stores=tuple((place, "containerd") for place in places),
         at_hand=dice.random() < 0.7,
         mounting=dice.random() < 0.4,
+        compressed=compressed,
     )
 
 

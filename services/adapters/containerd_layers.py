@@ -1,11 +1,11 @@
 """Mounted layers in an engine on containerd's store, which takes them while it runs: the `LayerPlacer` port.
 
-A layer becomes a snapshot whose folder is a symbolic link to what the host shows, and its tar a blob that is a link
+A layer becomes a snapshot whose folder is a symbolic link to what the host shows, and its blob in the registry a link
 as well, both under a lease of the transfer. The ordinary pull that follows finds all layers there and fetches manifest
 and config alone; then the image holds what the lease held. The blobs come first: whoever sees the image can push it.
 
     ROOT/containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots/N/fs → SHOWN/layers/<name>
-    ROOT/containerd/daemon/io.containerd.content.v1.content/blobs/sha256/<hex>   → SHOWN/blobs/<hex>/data
+    ROOT/containerd/daemon/io.containerd.content.v1.content/blobs/sha256/<hex>   → SHOWN/blobs/<name>/data
 
 Removing an image removes the links. A link whose target is not there makes the engine refuse a container.
 """
@@ -24,7 +24,14 @@ from services.adapters.containerd import Containerd
 from services.adapters.kernel_mounts import FILE_SYSTEM, not_mounted
 from services.adapters.placed_layers import PlacedLayersFile
 from services.core.mounts.erofs_blob import FILE_NAME
-from services.core.mounts.layer_mounts import LayerMount, diff_ids_of, hex_digits, layer_mounts
+from services.core.mounts.layer_mounts import (
+    LayerMount,
+    blob_name,
+    diff_ids_of,
+    hex_digits,
+    is_compressed,
+    layer_mounts,
+)
 from services.errors import LayersNotMounted
 
 #: What a killed agent left is collected after this.
@@ -32,6 +39,8 @@ LEASE_SECONDS = 3600.0
 _STORE = "containerd/daemon"
 _SNAPSHOTS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
 _BLOBS = "io.containerd.content.v1.content/blobs/sha256"
+#: With it nobody has to read a compressed blob for its diff ID; a pull writes it as well.
+_UNCOMPRESSED = "containerd.io/uncompressed"
 #: A collection that runs just now takes a blob away that it does not know yet.
 _TRIES = 4
 
@@ -97,13 +106,13 @@ class ContainerdLayers:
 
     def _check(self, mount: LayerMount) -> None:
         """Raises LayersNotMounted for a folder that is not mounted: an empty one would be a layer without files."""
-        tar = self._shown / "blobs" / hex_digits(mount.layer.diff_id)
-        for folder in (self._shown / "layers" / mount.name, tar):
+        blob = self._shown / "blobs" / blob_name(mount.layer)
+        for folder in (self._shown / "layers" / mount.name, blob):
             if not os.path.ismount(folder):
                 raise LayersNotMounted(f"{folder} is not mounted: see the host's layer-mounter")
-        size_bytes = (tar / FILE_NAME).stat().st_size
+        size_bytes = (blob / FILE_NAME).stat().st_size
         if size_bytes != mount.layer.size_bytes:
-            raise LayersNotMounted(f"{tar} has {size_bytes} bytes, the layer {mount.layer.size_bytes}")
+            raise LayersNotMounted(f"{blob} has {size_bytes} bytes, the layer {mount.layer.size_bytes}")
 
     async def _place_layer(self, containerd: Containerd, mount: LayerMount, parent: str, key: str, lease: str) -> None:
         if await containerd.has_layer(mount.chain_id):
@@ -120,19 +129,20 @@ class ContainerdLayers:
             await containerd.remove(key)  # the engine got that layer meanwhile
 
     async def _place_blob(self, containerd: Containerd, layer: Layer, lease: str) -> None:
-        digits = hex_digits(layer.digest)
-        blob, target = self._store / _BLOBS / digits, self._shown / "blobs" / digits / FILE_NAME
+        blob = self._store / _BLOBS / hex_digits(layer.digest)
+        target = self._shown / "blobs" / blob_name(layer) / FILE_NAME
+        labels = {_UNCOMPRESSED: layer.diff_id} if is_compressed(layer) else {}
         for _ in range(_TRIES):
             if await containerd.has_blob(layer.digest):
                 return
             _link(target, blob)
             with suppress(LayersNotMounted):
-                await containerd.adopt_blob(layer.digest, layer.size_bytes, lease, {})
+                await containerd.adopt_blob(layer.digest, layer.size_bytes, lease, labels)
         if not (await containerd.has_blob(layer.digest) and blob.exists()):
             raise LayersNotMounted(f"containerd does not take the blob {layer.digest} as it lies")
 
     def _used(self) -> Iterator[str]:
-        """Names of the folders that links of the store lead to; a layer whose tar is used is used."""
+        """Names of the folders that links of the store lead to; a layer whose blob is used is used."""
         return (folder.name for folder in self._folders())
 
     def _folders(self) -> Iterator[Path]:

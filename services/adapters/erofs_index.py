@@ -14,19 +14,17 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import tempfile
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from services.adapters.index_limits import BeyondLimits, LimitReached
+from services.adapters.index_limits import BeyondLimits
+from services.adapters.limited_programs import Limits, run
 from services.adapters.tar_split_batches import TarSplitBatches
-from services.core.mounts.erofs_blob import single_file_image
+from services.core.mounts.erofs_blob import single_file_image, tail_bytes
 from services.core.mounts.erofs_files import files_image
 from services.core.mounts.erofs_root import (
     BUILD_TIME,
@@ -65,14 +63,11 @@ class IndexMaker:
     ) -> None:
         self._folder = folder
         self._program = program
-        self._seconds = seconds
-        self._memory = memory_bytes
-        self._index_limit = index_limit_bytes
+        self._limits = Limits(seconds=seconds, memory_bytes=memory_bytes, output_bytes=index_limit_bytes)
         self._parallel = asyncio.Semaphore(parallel)
         self._unused_limit = unused_limit_bytes
         self._making: dict[str, asyncio.Lock] = {}
         self._beyond = BeyondLimits()
-        self._reserved: Counter[str] = Counter()
         self._splits = TarSplitBatches(self._run_splitter, self._parallel)
         self._prepared_splits = TarSplitBatches(partial(self._run_splitter, nice=_NICE), self._parallel)
 
@@ -80,7 +75,7 @@ class IndexMaker:
         """Raises LayersNotMounted, with what to do, where the program is missing or too old."""
         if shutil.which(self._program) is None:
             raise LayersNotMounted(f"there is no {self._program}: install erofs-utils 1.8 or newer")
-        _status, said = await self._run([self._program, "-V"], stdin=None, stdout=None)
+        _status, said = await run([self._program, "-V"], seconds=self._limits.seconds)
         found = _VERSION.search(said)
         if found is None or (int(found[1]), int(found[2])) < _NEEDED:
             raise LayersNotMounted(f"mkfs.erofs is too old ({said[:80]!r}): install erofs-utils 1.8 or newer")
@@ -94,9 +89,8 @@ class IndexMaker:
         return await self._once(self._folder / f"{name}.split", tar, partial(self._make_split, self._splits))
 
     async def prepare(self, name: str, tar: Path) -> None:
-        """All images of a layer beforehand, by programs of a low priority. Raises LayersNotMounted."""
+        """The layer's images beforehand, by programs of a low priority. Raises LayersNotMounted."""
         await self._once(self._folder / f"{name}.erofs", tar, partial(self._make, nice=_NICE))
-        await self.blob(name, tar)
         await self._once(self._folder / f"{name}.split", tar, partial(self._make_split, self._prepared_splits))
 
     async def _once(self, made: Path, tar: Path, make: Callable[[Path, Path], Awaitable[None]]) -> Path:
@@ -110,39 +104,30 @@ class IndexMaker:
         return made
 
     async def blob(self, name: str, tar: Path) -> Path:
-        """An image with the whole tar as its only file. Raises LayersNotMounted."""
+        """An image with the whole blob as its only file; `tar` is the blob. Raises LayersNotMounted."""
         made = self._folder / f"{name}.blob"
         if not made.exists():
             scratch = made.with_suffix(f".{uuid4().hex}.new")
             try:
-                image = single_file_image((await asyncio.to_thread(tar.stat)).st_size)
-                await asyncio.to_thread(_write, scratch, image)
+                await asyncio.to_thread(lambda: _write(scratch, _shown_whole(tar)))
                 scratch.rename(made)
             except (OSError, ValueError) as problem:
                 scratch.unlink(missing_ok=True)
                 raise LayersNotMounted(f"{tar} cannot be shown: {problem}") from problem
         return made
 
-    @contextmanager
-    def reserved(self, names: Iterable[str]) -> Iterator[None]:
-        """Nothing of these layers is cleaned meanwhile: neither their images nor what these are made in."""
-        held = Counter(names)
-        self._reserved += held
-        try:
-            yield
-        finally:
-            self._reserved -= held
-
-    def clean(self, needed: frozenset[str], since: Callable[[str], float | None]) -> None:
+    def clean(
+        self, needed: frozenset[str], *, since: Callable[[str], float | None], reserved: Callable[[str], bool]
+    ) -> None:
         """Remove temporary files of an interrupted run, and images whose names are not `needed`. Blocking.
 
-        Those of a blob that is there stay as well, unless it was written anew meanwhile (`since`, by its hex digits):
-        the newest, up to `unused_limit_bytes`.
+        What is `reserved` stays, by the hex digits in its name; so do those of a blob that is there, unless it was
+        written anew meanwhile (`since`, by the same): the newest, up to `unused_limit_bytes`.
         """
         spare = list[tuple[float, int, Path]]()
         for entry in self._folder.iterdir():
             digits, _, ending = entry.name.partition(".")
-            if entry.name in needed or digits in self._reserved:
+            if entry.name in needed or reserved(digits):
                 continue
             written, status = since(digits) if ending in _OF_LAYERS else None, entry.stat()
             if written is not None and written <= status.st_mtime:
@@ -163,8 +148,10 @@ class IndexMaker:
                 os.fchown(target.fileno(), _NOBODY, _NOBODY)  # the program opens /proc/self/fd/1 by its own right
                 with self._beyond.noted(made.name, source):
                     async with self._parallel:
-                        status, said = await self._run(self._command(nice), stdin=source, stdout=target)
-                    self._check_limits(status)
+                        status, said = await run(
+                            self._command(nice), seconds=self._limits.seconds, stdin=source, stdout=target
+                        )
+                    self._limits.check(status)
                 if status:
                     raise LayersNotMounted(f"mkfs.erofs cannot index {tar} (status {status}): {said[-300:].strip()}")
                 _mend(target, tar)
@@ -192,19 +179,7 @@ class IndexMaker:
             scratch.unlink(missing_ok=True)
 
     async def _run_splitter(self, command: list[str], descriptors: Sequence[int], *, nice: int = 0) -> tuple[int, str]:
-        return await self._run([*self._limits(nice), *command], stdin=None, stdout=None, keep=descriptors)
-
-    def _check_limits(self, status: int) -> None:
-        """Raises LimitReached; a program that reaches one has no time to say it."""
-        if status == -signal.SIGXFSZ:
-            raise LimitReached(f"the index would be larger than {self._index_limit} bytes")
-        if status == -signal.SIGXCPU:
-            raise LimitReached(f"it takes more than {self._seconds:.0f} s of processor time")
-
-    def _limits(self, nice: int) -> list[str]:
-        priority = ["nice", f"-n{nice}"] if nice else []
-        limits = [f"--as={self._memory}", f"--cpu={int(self._seconds)}", f"--fsize={self._index_limit}"]
-        return [*priority, "prlimit", *limits, "--core=0", "--nofile=64", "--nproc=64", "--"]
+        return await run([*self._limits.command(nice), *command], seconds=self._limits.seconds, keep=descriptors)
 
     def _command(self, nice: int) -> list[str]:
         """The command line: as nobody, without rights, within limits.
@@ -215,33 +190,10 @@ class IndexMaker:
         rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
         options = ["--quiet", "--tar=i", "--aufs", "-Enosbcrc", f"-T{BUILD_TIME}", "--mkfs-time"]
         return [
-            *self._limits(nice),
+            *self._limits.command(nice),
             *("setpriv", *user, *rights, "--"),
             *(self._program, *options, "/proc/self/fd/1"),
         ]
-
-    async def _run(
-        self, command: list[str], *, stdin: IO[bytes] | None, stdout: IO[bytes] | None, keep: Sequence[int] = ()
-    ) -> tuple[int, str]:
-        """Exit status and output of the program. It is killed when its time is over or the caller leaves."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=stdin or asyncio.subprocess.DEVNULL,
-            stdout=stdout or asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=tuple(keep),
-            env={"PATH": os.environ.get("PATH", "/usr/bin"), "LC_ALL": "C"},
-        )
-        try:
-            async with asyncio.timeout(self._seconds):
-                out, errors = await process.communicate()
-        except TimeoutError as late:
-            raise LimitReached(f"it did not end within {self._seconds:.0f} s") from late
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        return process.returncode or 0, (out or b"").decode(errors="replace") + errors.decode(errors="replace")
 
 
 def _mend(image: IO[bytes], tar: Path) -> None:
@@ -259,6 +211,15 @@ def _mend(image: IO[bytes], tar: Path) -> None:
         image.seek(offset)
         image.write(mended)
         image.flush()
+
+
+def _shown_whole(blob: Path) -> bytes:
+    """The image for a blob, with its end where that is no whole block. Raises OSError, ValueError."""
+    with blob.open("rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        tail = tail_bytes(size_bytes)
+        file.seek(size_bytes - tail)
+        return single_file_image(size_bytes, file.read(tail) if tail else b"")
 
 
 def _write(path: Path, content: bytes) -> None:

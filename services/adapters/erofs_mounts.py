@@ -25,8 +25,11 @@ class ErofsMounts:
         self._direct: DirectReads | None = direct or DirectReads()
         self._log = get_logger(role="layer-mounter")
 
-    def mount(self, index: Path, blob: Path | None, target: str) -> None:
-        """Mount `index`, whose data is in `blob` if that is given, read-only at `target`. Raises OSError."""
+    def mount(self, index: Path, blob: Path | None, target: str, *, cut: bool = False) -> None:
+        """Mount `index`, whose data is in `blob` if that is given, read-only at `target`. Raises OSError.
+
+        cut  what is behind the blob's last whole block is in the index
+        """
         if not self._loops:
             try:
                 return self._mount_files(index, blob, target)
@@ -37,7 +40,7 @@ class ErofsMounts:
             self._log.info("this kernel mounts no plain files: layers are mounted through loop devices")
         with ExitStack() as devices:
             source = devices.enter_context(loop_device(index))
-            _mount(source, devices.enter_context(loop_device(blob)) if blob else None, target)
+            _mount(source, devices.enter_context(loop_device(blob, cut=cut)) if blob else None, target)
 
     def _mount_files(self, index: Path, blob: Path | None, target: str) -> None:
         kib = self._direct.read_ahead_kib(blob) if self._direct is not None and blob is not None else None

@@ -27,14 +27,15 @@ _ATTEMPTS = 64
 
 
 @contextmanager
-def loop_device(file: Path) -> Iterator[Path]:
+def loop_device(file: Path, *, cut: bool = False) -> Iterator[Path]:
     """A read-only device with the bytes of `file`, until the block and all who opened it meanwhile have ended.
 
-    Raises OSError: EINVAL for a file that is no whole number of sectors (512 bytes), whose end would be missing.
+    Raises OSError: EINVAL for a file that is no whole number of sectors (512 bytes), whose end would be missing; with
+    `cut` nobody needs that end.
     """
     backing = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(backing).st_size % _SECTOR_BYTES:
+        if not cut and os.fstat(backing).st_size % _SECTOR_BYTES:
             raise OSError(errno.EINVAL, "no whole number of sectors, so no loop device", str(file))
         path, device = _configured(backing)
     finally:

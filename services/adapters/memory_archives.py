@@ -163,14 +163,14 @@ def _held(layers: Iterable[tuple[str, str]], found: Mapping[str, bytes]) -> dict
     held: dict[str, bytes] = {}
     for diff_id, path in layers:
         if path in found:
-            content = _plain(found[path])
+            content = plain_layer(found[path])
             if diff_id not in held or sha256(content) != diff_id:
                 held[diff_id] = content
     return held
 
 
-def _plain(layer: bytes) -> bytes:
-    """Engines take a layer's packing off, whatever it is called."""
+def plain_layer(layer: bytes) -> bytes:
+    """The layer without its packing, whatever it is called. Raises BadArchive."""
     unpack = unpacker(packing_of(layer[:MAGIC_BYTES]))
     try:
         content = b"".join(unpack.feed(layer))

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from events.messages import Layer
+from services.adapters.memory_archives import plain_layer
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
 from services.adapters.placed_layers import PlacedLayers
-from services.core.mounts.layer_mounts import diff_ids_of, layer_mounts
+from services.core.mounts.layer_mounts import diff_ids_of, is_compressed, layer_mounts
 from services.errors import LayersNotMounted
 
 
@@ -52,7 +53,8 @@ class MemoryLayerPlacer:
         for mount in mounts:
             diff_id = mount.layer.diff_id
             if diff_id not in store.layers:
-                store.add_layer(self._content(mount.layer.digest), wanted=diff_id)
+                blob = self._content(mount.layer.digest)
+                store.add_layer(plain_layer(blob) if is_compressed(mount.layer) else blob, wanted=diff_id)
                 store.mounted[mount.name] = diff_id
             elif diff_id in store.mounted.values():
                 store.mounted[mount.name] = diff_id

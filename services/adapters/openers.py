@@ -113,10 +113,17 @@ def layer_placer(settings: Settings, engine: Engine) -> LayerPlacer | None:
 def layer_mounts(settings: Settings) -> LayerMounts:
     """Mounts of this host, from the registry's storage."""
     from services.adapters.erofs_index import IndexMaker
-    from services.adapters.layer_folder import LayerFolder
+    from services.adapters.layer_folder import UNPACKED, LayerFolder
+    from services.adapters.unpacked_layers import UnpackedLayers, UnpackLimits
 
     folder, storage = Path(settings.layer_folder), Path(settings.registry_storage)
-    return LayerFolder(folder, storage=storage, indexes=IndexMaker(folder / "index", program=settings.mkfs_erofs))
+    limits = UnpackLimits(unused_bytes=settings.unpacked_limit_bytes, free_percent=settings.store_free_percent)
+    return LayerFolder(
+        folder,
+        storage=storage,
+        indexes=IndexMaker(folder / "index", program=settings.mkfs_erofs),
+        unpacked=UnpackedLayers(folder / UNPACKED, limits=limits, enabled=settings.mount_compressed),
+    )
 
 
 async def check_bus(bus: Bus, stream: str | None) -> Sequence[Concern]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from services.adapters.limited_programs import program
 from services.errors import LayersNotMounted
 
 #: Of one start: descriptors are few there, and all its layers share its time.
@@ -65,7 +65,7 @@ class TarSplitBatches:
 
     async def _make(self, jobs: Sequence[_Job]) -> None:
         pairs = [(job.source.fileno(), job.target.fileno()) for job in jobs]
-        command = [sys.executable, "-I", "-m", "services.adapters.tar_splitter"]
+        command = program("services.adapters.tar_splitter")
         try:
             status, said = await self._run(
                 [*command, *(f"{tar}:{target}" for tar, target in pairs)], [one for pair in pairs for one in pair]

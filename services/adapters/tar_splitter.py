@@ -8,17 +8,15 @@ so that it can neither change nor end what becomes of another, and has its own s
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import zlib
 from collections.abc import Sequence
 from typing import IO
 
+from services.adapters.unprivileged import drop_rights
 from services.core.archives.tar_split_writer import TarSplitWriter
 
-NOBODY = 65534
-_NO_NEW_PRIVILEGES = 38
 _GZIP = 16 + zlib.MAX_WBITS
 _GATHER_BYTES = 1 << 16
 _ANSWER_LIMIT_BYTES = 400
@@ -26,7 +24,7 @@ _ANSWER_LIMIT_BYTES = 400
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0, whatever became of the tars."""
-    _drop_rights()
+    drop_rights()
     for pair in arguments:
         tar, target = map(int, pair.split(":"))
         sys.stdout.write(f"{_in_child(tar, target)}\n")
@@ -72,17 +70,3 @@ def split(source: IO[bytes], made: IO[bytes]) -> int:
             gathered.clear()
     made.write(packer.compress(gathered) + packer.flush())
     return writer.files_bytes
-
-
-def _drop_rights() -> None:
-    """Raises OSError."""
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)  # takes every capability along
-    if ctypes.CDLL(None, use_errno=True).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -103,10 +103,11 @@ class FactFinder:
 
     async def _image(self, deployment: Deployment, index: int, platform: str | None) -> ImageFacts:
         image = deployment.images[index]
-        if image.state == "mounting":
-            return ImageFacts(registry=await self.registry_image(image.reference, image.source))
         if image.transfer_id is not None and image.holds_slot:
             life = self._liveness.transfer(deployment.range_id, image.transfer_id)
+            if image.state == "mounting":
+                registry = await self.registry_image(image.reference, image.source)
+                return ImageFacts(registry=registry, heard_at=life.heard_at, advanced_at=life.advanced_at)
             return ImageFacts(heard_at=life.heard_at, advanced_at=life.advanced_at)
         if image.state not in ("resolving", "pushing"):
             return ImageFacts()

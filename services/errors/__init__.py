@@ -24,7 +24,8 @@ CyroidError
 │   ├── WrongContent    the bytes are not the ones wanted
 │   ├── BlobDamaged     the registry has other bytes under a digest than it says
 │   ├── LayersNotMounted   mounted layers cannot be shown to a range, or its engine cannot take them: they are pulled
-│   │   └── LimitReached    the index of a layer is beyond a limit   (services.adapters.index_limits)
+│   │   └── ContentRefused  a layer's content is the reason          (services.adapters.index_limits)
+│   │       └── LimitReached  a program came to a limit with it
 │   ├── LayerUnreadable
 │   │   └── LayerDamaged   the engine itself cannot give the layer as it came
 │   ├── OfferRefused    the tar server refuses this archive             (services.agent.archive_download)

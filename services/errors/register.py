@@ -145,7 +145,7 @@ def _of_transfers() -> Iterable[ErrorEntry]:
             (
                 "layers_unmountable",
                 "Layers of a kind that is not mounted",
-                "They are pulled; push the image uncompressed.",
+                "They are pulled; the message says what they are.",
             ),
             ("mount_stalled", "Layers were not mounted in time", "They are pulled; see that the layer-mounter runs."),
             ("no_layers", "The layers are not known", "They are pulled; see that the registry answers."),

@@ -3,7 +3,7 @@
 consumes  layers.mount_requested, layers.unmount_requested, layers.released (its host's inbox),
           layers.released, agent.started (the ranges' outboxes)
 follows   image.pushed (in no group: `services.layer_mounter.preparation`)
-emits     layers.mounted, layers.mount_failed
+emits     layers.mounted, layers.mount_failed, transfer.progress
 
 The layer-mounters of all hosts share the outboxes: what a range gives back is passed on to the one of its host.
 
@@ -34,7 +34,7 @@ from services.core.mounts.pins import MountKeys
 from services.core.mounts.problems import MountProblem
 from services.core.ranges.ranges import RangeKeys
 from services.errors import LayersNotMounted
-from services.layer_mounter.answers import mounted, not_mounted
+from services.layer_mounter.answers import UnpackProgress, mounted, not_mounted
 from services.layer_mounter.preparation import Preparation
 from services.ports import LayerMounts
 from services.queries.ranges import FIND_SECONDS, RangeFinder
@@ -82,12 +82,13 @@ class LayerMounter:
                 group=self.name,
                 streams=self._consumed,
                 handlers=Handlers()
-                .on(MountRequested, self._mount_requested, key=_range_of, give_up=None)
-                .on(UnmountRequested, self._unmount_requested, key=_range_of, give_up=None)
+                .on(MountRequested, self._mount_requested, key=_transfer_of, give_up=None)
+                .on(UnmountRequested, self._unmount_requested, key=_transfer_of, give_up=None)
                 .on(LayersReleased, self._released, key=_range_of, give_up=None)
                 .on(AgentStarted, self._agent_started, key=_range_of, give_up=None),
                 lease_seconds=self._lease_seconds,
                 dead_stream=self._streams.dead,
+                progress_stream=self._streams.progress,
             ),
         )
 
@@ -180,17 +181,19 @@ class LayerMounter:
 
     async def _mount_requested(self, delivery: Delivery[MountRequested]) -> Outcome:
         request = delivery.message
-        started = time.monotonic()
+        started, unpacking = time.monotonic(), UnpackProgress(request, delivery.report)
         about = {"transfer": request.transfer_id, "range": request.range_id, "layers": len(request.layers)}
         try:
             await self._know_engine(request.range_id)
-            await self._mounts.show(
-                request.range_id,
-                request.layers,
-                grant=request.transfer_id,
-                engine_id=request.engine_id,
-                store=request.store,
-            )
+            async with unpacking.told():
+                await self._mounts.show(
+                    request.range_id,
+                    request.layers,
+                    grant=request.transfer_id,
+                    engine_id=request.engine_id,
+                    store=request.store,
+                    read=unpacking.read,
+                )
         except LayersNotMounted as problem:
             self._log.warning("not mounted", why=str(problem), **about)
             answer = not_mounted(request.transfer_id, request.range_id, problem)
@@ -250,6 +253,11 @@ class LayerMounter:
         return False
 
 
-def _range_of(delivery: Delivery[MountRequested | UnmountRequested | LayersReleased | AgentStarted]) -> str:
-    """Changes of one range come one after the other."""
+def _range_of(delivery: Delivery[LayersReleased | AgentStarted]) -> str:
+    """What a range says comes one after the other."""
     return delivery.message.range_id
+
+
+def _transfer_of(delivery: Delivery[MountRequested | UnmountRequested]) -> str:
+    """One transfer's layers are hidden after they were shown. Others of the range do not wait for its unpacking."""
+    return f"{delivery.message.range_id}/{delivery.message.transfer_id}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import mounts_below, unmount
 from services.adapters.layer_folder import LayerFolder
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
-from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest
+from services.core.images.encodings import MEDIA_TYPES
+from services.core.images.manifests import OCI_CONFIG, Descriptor, Manifest
 from services.core.images.manifests import sha256 as sha256_of
 from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
@@ -26,10 +28,14 @@ from tests.laboratory import Lab, mkfs_erofs
 
 @dataclass
 class Subject:
-    """Mounts of one kind, and a way to put a layer behind them."""
+    """Mounts of one kind, and ways to put a layer behind them, raw and compressed."""
 
     mounts: LayerMounts
     add: Callable[[bytes], Layer]
+
+    def add_packed(self, tar: bytes, level: int = 9) -> Layer:
+        blob = self.add(gzip.compress(tar, level, mtime=0))
+        return Layer(digest=blob.digest, diff_id=layer_of(tar).digest, size_bytes=blob.size_bytes, codec="gzip")
 
 
 def layer_of(tar: bytes) -> Layer:
@@ -76,7 +82,7 @@ def image_of(add: Callable[[bytes], Layer], name: str, layer: Layer) -> DesiredI
     ).encode()
     manifest = Manifest.write(
         Descriptor(media_type=OCI_CONFIG, digest=sha256_of(config), size=len(config)),
-        (Descriptor(media_type=OCI_LAYER, digest=layer.digest, size=layer.size_bytes),),
+        (Descriptor(media_type=MEDIA_TYPES[layer.codec], digest=layer.digest, size=layer.size_bytes),),
     )
     for content in (config, manifest.content):
         add(content)
@@ -105,6 +111,35 @@ async def test_layers_are_shown_under_the_digits_of_their_diff_id(subject: Subje
     await subject.mounts.show("r-1", [one, two, one], grant="t-1", engine_id="e-1")
     first, second = (layer.diff_id.removeprefix("sha256:") for layer in (one, two))
     assert await names(subject) == {first: "t-1", second: "t-1", f"{first}.2": "t-1"}
+
+
+async def test_compressed_layers_are_shown_like_others(subject: Subject) -> None:
+    """A layer that the registry has in several forms has a folder for each, and each is given back by itself."""
+    raw, packed = subject.add(a_tar(b"1")), subject.add_packed(a_tar(b"1"))
+    read = list[str]()
+    await subject.mounts.show("r-1", [raw], grant="t-1", engine_id="e-1")
+    for grant in ("t-2", "t-3"):
+        await subject.mounts.show(
+            "r-1", [packed, packed], grant=grant, engine_id="e-1", read=lambda digest, _: read.append(digest)
+        )
+    digits, blob = raw.diff_id.removeprefix("sha256:"), packed.digest.removeprefix("sha256:")
+    second = {f"{digits}.{blob}": "t-3", f"{digits}.{blob}.2": "t-3"}
+    assert await names(subject) == {digits: "t-1", **second}
+    assert set(read) == {packed.digest}
+    assert await subject.mounts.restore() == []
+    await subject.mounts.release("r-1", {digits: "t-1"})
+    assert await names(subject) == second
+    assert (await subject.mounts.shown())["r-1"].digests == {packed.digest}
+
+
+async def test_the_next_engine_starts_with_compressed_layers_as_well(subject: Subject) -> None:
+    """Those that it is shown."""
+    packed = subject.add_packed(a_tar(b"1"))
+    wanted = image_of(subject.add, "web", packed)
+    await subject.mounts.show("r-1", [packed], grant="t-1", engine_id="e-1")
+    await subject.mounts.seed("r-1", [wanted])
+    seeded = (await subject.mounts.shown())["r-1"]
+    assert [(image.image, set(image.layers)) for image in seeded.seeded] == [(wanted, set(seeded.layers))]
 
 
 async def test_showing_again_changes_the_grant_alone(subject: Subject) -> None:
@@ -174,12 +209,12 @@ async def test_a_layer_that_the_registry_lacks_is_refused(subject: Subject) -> N
 
 async def test_preparing_shows_nothing(subject: Subject) -> None:
     """What is prepared is shown as anything else; what the registry lacks is refused."""
-    one = subject.add(a_tar(b"1"))
-    for _ in range(2):
-        await subject.mounts.prepare(one)
+    one, packed = subject.add(a_tar(b"1")), subject.add_packed(a_tar(b"2"))
+    for layer in (one, packed) * 2:
+        await subject.mounts.prepare(layer)
     assert await subject.mounts.shown() == {}
-    await subject.mounts.show("r-1", [one], grant="t-1", engine_id="e-1", store="classic")
-    assert list((await names(subject)).values()) == ["t-1"]
+    await subject.mounts.show("r-1", [one, packed], grant="t-1", engine_id="e-1", store="classic")
+    assert list((await names(subject)).values()) == ["t-1", "t-1"]
     with pytest.raises(LayersNotMounted):
         await subject.mounts.prepare(layer_of(a_tar(b"missing")))
 

@@ -242,6 +242,8 @@ def test_every_service_waits_for_what_it_stands_on() -> None:
 def test_settings_are_ones_there_are(name: str, tmp_path: Path) -> None:
     """The services' own strict reader takes what Compose hands them."""
     environment = dict(SERVICES[name].get("environment", {})) | {"CYROID_HOST_ID": "", "CYROID_CONFIRM_REPLICAS": "0"}
+    if "CYROID_LAYER_FOLDER" in environment:
+        environment |= {"CYROID_MOUNT_COMPRESSED": "true", "CYROID_UNPACKED_LIMIT_BYTES": "0"}
     if "CYROID_REGISTRY_PULL_KEY_FILE" in environment:
         environment["CYROID_REGISTRY_PULL_KEY_FILE"] = str(tmp_path / "key")
         (tmp_path / "key").write_text("k3y\n")

@@ -55,9 +55,16 @@ COVERED_BY = {
         "services/adapters/erofs_index.py",
         "services/adapters/erofs_mounts.py",
         "services/adapters/layer_folder.py",
+        "services/adapters/layer_images.py",
         "services/adapters/layer_views.py",
         "services/adapters/tar_split_batches.py",
         "services/adapters/tar_splitter.py",
+    ),
+    "tests/unit/services/adapters/test_unpacked_layers.py": (
+        "services/adapters/layer_unpacker.py",
+        "services/adapters/layer_unpacking.py",
+        "services/adapters/limited_programs.py",
+        "services/adapters/unprivileged.py",
     ),
     "tests/e2e/test_mounted_layers.py": (
         "services/adapters/classic_layers.py",

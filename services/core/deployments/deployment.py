@@ -48,7 +48,7 @@ class Policy:
     pulls_per_range         of these, in one range
     large_bytes             an image from this size on leaves one slot to smaller ones
     images                  in one deployment at most
-    mount_seconds           how long the host may take to mount an image's layers before they are pulled
+    mount_seconds           how long the host may say nothing while it mounts an image's layers, before they are pulled
     keep_seconds            how long an ended deployment is remembered
     signatures              only images are deployed that are signed by a key of the operator
     """

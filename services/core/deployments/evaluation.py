@@ -64,7 +64,7 @@ def evaluate(deployment: Deployment, facts: Facts, now: datetime, policy: Policy
             _check_push(draft, index, found or _NO_FACTS, agent)
         elif image.state == "queued":
             _check_queued(draft, index, agent)
-        elif image.state == "mounting" and agent.alive and is_overdue(image, at, policy):
+        elif image.state == "mounting" and agent.alive and is_overdue(image, at, policy, _heard(found)):
             pull_unmounted(draft, index, found.registry if found else None)
         elif image.state in ACTIVE:
             _check_transfer(draft, index, found or _NO_FACTS, agent)
@@ -269,6 +269,11 @@ def _check_transfer(draft: TransitionBuilder, index: int, facts: ImageFacts, age
         draft.stop_transfer(index, "it does not get on")
         text = f"{why}: see the range's network and the load of its engine"
         transfer_failed(draft, index, Failure(code="stalled", message=text, retryable=True))
+
+
+def _heard(facts: ImageFacts | None) -> datetime | None:
+    """When progress of the transfer was last heard."""
+    return facts.heard_at if facts is not None else None
 
 
 def _latest(*moments: datetime | None) -> datetime:

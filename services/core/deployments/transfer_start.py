@@ -82,9 +82,16 @@ def mount_ended(
     return draft.done()
 
 
-def is_overdue(image: ImageState, now: datetime, policy: Policy) -> bool:
-    """Whether the wait for the layer-mounter was long enough."""
-    return now - (image.begun_at or image.since) >= timedelta(seconds=policy.mount_seconds)
+def is_overdue(image: ImageState, now: datetime, policy: Policy, heard_at: datetime | None = None) -> bool:
+    """Whether the wait for the layer-mounter was long enough.
+
+    It is a short one, but for compressed layers: while they are unpacked the layer-mounter tells of it (`heard_at`),
+    and then the wait may take as long as a transfer may stand still.
+    """
+    begun = image.begun_at or image.since
+    heard = max(begun, heard_at or begun)
+    silent, late = policy.mount_seconds, policy.standing_seconds(image.size_bytes)
+    return now - heard >= timedelta(seconds=silent) or now - begun >= timedelta(seconds=late)
 
 
 def pull_unmounted(
@@ -105,6 +112,7 @@ def _mount(draft: TransitionBuilder, index: int, registry: RegistryImage, store:
         layers=registry.layers,
         engine_id=deployment.engine_id,
         store=store,
+        reference=draft.images[index].reference,
     )
     draft.say(MountEffect(request))
 

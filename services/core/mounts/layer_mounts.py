@@ -3,6 +3,9 @@
 The folder of a layer is named by the hex digits of its diff ID. An overlay refuses one file system twice (ELOOP), so
 the second occurrence of a layer in one image gets a file system of its own, `<hex>.2`, and so on. Its bytes are in
 `blobs/<hex>` once.
+
+The registry may hold one layer as several blobs, raw and compressed. A range may have images with each of them, and its
+engine keeps each blob. So the folder of a compressed one has the blob's digits in its name as well, `<hex>.<hex>`.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ class LayerMount:
     @property
     def name(self) -> str:
         """The folder's name."""
-        digits = hex_digits(self.layer.diff_id)
-        return digits if self.occurrence == 1 else f"{digits}.{self.occurrence}"
+        first = blob_name(self.layer)
+        return first if self.occurrence == 1 else f"{first}.{self.occurrence}"
 
 
 def layer_mounts(layers: Sequence[Layer]) -> tuple[LayerMount, ...]:
@@ -49,10 +52,21 @@ def unmountable(layers: Sequence[Layer]) -> str | None:
         return "the image has no layers"
     if len(layers) > LAYERS_LIMIT:
         return f"the image has {len(layers)} layers, at most {LAYERS_LIMIT} can be stacked"
-    packed = [layer for layer in layers if layer.codec != "raw" or layer.digest != layer.diff_id]
-    if packed:
-        return f"the registry holds layer {packed[0].diff_id} compressed ({packed[0].codec})"
+    odd = [layer for layer in layers if (layer.codec == "raw") != (layer.digest == layer.diff_id)]
+    if odd:
+        return f"the registry holds layer {odd[0].diff_id} as {odd[0].digest}, which cannot be its {odd[0].codec} form"
     return None
+
+
+def is_compressed(layer: Layer) -> bool:
+    """Whether the registry holds it compressed: its blob is no tar then."""
+    return layer.digest != layer.diff_id
+
+
+def blob_name(layer: Layer) -> str:
+    """The name of the folder with the layer's blob; also that of the layer's own first folder."""
+    digits = hex_digits(layer.diff_id)
+    return f"{digits}.{hex_digits(layer.digest)}" if is_compressed(layer) else digits
 
 
 def hex_digits(digest: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from events.messages import Layer
+from services.core.mounts.layer_mounts import is_compressed
 
 _COVERED = (
     "it is not mounted in the range, or something covers it there: deploy the image again (cyroid-images deploy RANGE"
@@ -63,6 +64,11 @@ def blob_problem(layer: Layer, found_bytes: int | None) -> str | None:
 
     None as `found_bytes`: the registry has it no more. Bytes that were exchanged are found by the collector's scrub.
     """
+    if found_bytes is None and is_compressed(layer):
+        return (
+            "the registry has lost its blob; what was unpacked of it can be read, but not made again: push the image"
+            " again (cyroid-images images push IMAGE)"
+        )
     if found_bytes is None:
         return (
             "the registry has lost its blob, which can be read until the host is restarted: push the image again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from events.messages import Layer
+from services.core.images.encodings import codec_of
 from services.core.images.manifests import ImageConfig, Manifest, sha256
 from services.core.images.references import Reference
 from services.core.mounts.layer_mounts import layer_mounts, unmountable
@@ -32,6 +33,7 @@ def seed_image(wanted: DesiredImage, manifest: Manifest, config: bytes, shown: S
                 digest=mount.layer.digest,
                 size_bytes=mount.layer.size_bytes,
                 parent=parent,
+                codec=mount.layer.codec,
             )
         )
         parent = mount.chain_id
@@ -59,7 +61,7 @@ def _layers(wanted: DesiredImage, manifest: Manifest, config: bytes) -> tuple[La
     if len(diff_ids) != len(blobs):
         raise BadInput(f"manifest and config of {wanted.reference} have different layers")
     layers = tuple(
-        Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size)
+        Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, codec=codec_of(blob.media_type))
         for blob, diff_id in zip(blobs, diff_ids, strict=True)
     )
     why = unmountable(layers)

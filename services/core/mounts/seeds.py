@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from events.messages import Layer
+from events.messages import Layer, LayerCodec
 
 #: The only file in the seed's file system.
 FILE_NAME = "seed.json"
@@ -24,6 +24,7 @@ class SeedLayer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str
     size_bytes: int
     parent: str = ""
+    codec: LayerCodec = "raw"
 
 
 class SeedImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,4 +54,7 @@ class Seed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def layers(self, image: SeedImage) -> tuple[Layer, ...]:
         """The layers of one of its images, as messages name them."""
-        return tuple(Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes) for one in image.layers)
+        return tuple(
+            Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, codec=one.codec)
+            for one in image.layers
+        )

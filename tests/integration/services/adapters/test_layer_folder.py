@@ -26,8 +26,10 @@ from services.adapters.erofs_index import IndexMaker
 from services.adapters.kernel_mounts import FILE_SYSTEM, mount, mounts_below, not_mounted, unmount
 from services.adapters.layer_folder import LayerFolder
 from services.adapters.loop_devices import backing_file
+from services.adapters.unpacked_layers import UnpackedLayers, UnpackLimits
 from services.core.archives.tar_split import decode, tar_size
 from services.core.images.image import Store
+from services.core.mounts.layer_mounts import blob_name
 from services.errors import LayersNotMounted
 from tests.contract.test_layer_mounts import image_of
 from tests.integration.hard_layers import LayerTar, beyond_eight_gigabytes
@@ -52,11 +54,21 @@ class Host:
         blob.write_bytes(tar)
         return Layer(digest=f"sha256:{digits}", diff_id=f"sha256:{digits}", size_bytes=len(tar))
 
+    def add_packed(self, tar: bytes, blob: bytes | None = None) -> Layer:
+        """A layer that the registry has as `blob`: by itself, what gzip makes of it."""
+        packed = self.add(gzip.compress(tar, mtime=0) if blob is None else blob)
+        return Layer(
+            digest=packed.digest,
+            diff_id=f"sha256:{sha256(tar).hexdigest()}",
+            size_bytes=packed.size_bytes,
+            codec="gzip",
+        )
+
     def blob(self, digits: str) -> Path:
         return self.storage / "docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
 
     def view(self, layer: Layer, kind: str = "layers") -> Path:
-        return self.view_of(layer.diff_id.removeprefix("sha256:"), kind)
+        return self.view_of(layer.diff_id.removeprefix("sha256:") if kind == "splits" else blob_name(layer), kind)
 
     def view_of(self, digits: str, kind: str = "layers") -> Path:
         return self.folder / "ranges/r-1" / kind / digits
@@ -74,9 +86,10 @@ async def host(tmp_path: Path, lab: Lab) -> AsyncIterator[Host]:
     storage.mkdir()
     with mkfs_erofs(lab.cache) as program:
 
-        def make(**limits: int) -> LayerFolder:
+        def make(*, unpack: UnpackLimits | None = None, **limits: int) -> LayerFolder:
             indexes = IndexMaker(folder / "index", program=str(program), seconds=60, **limits)
-            return LayerFolder(folder, storage=storage, indexes=indexes)
+            unpacked = UnpackedLayers(folder / "unpacked", limits=unpack)
+            return LayerFolder(folder, storage=storage, indexes=indexes, unpacked=unpacked)
 
         yield Host(folder, storage, make)
         for point in reversed(mounts_below(folder)):
@@ -204,8 +217,10 @@ async def test_a_kernel_that_mounts_no_plain_files_gets_loop_devices(
         mount(source, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(erofs_mounts, "mount", older)
-    layer = host.add(a_tar())
-    await show(host, layer)
+    layer, packed = host.add(a_tar()), host.add_packed(a_tar(b"packed"))
+    await show(host, layer, packed)
+    assert (host.view(packed) / "t/file").read_bytes() == b"packed"
+    assert (host.view(packed, "blobs") / "data").read_bytes() == gzip.compress(a_tar(b"packed"), mtime=0)
     view = host.view(layer)
     devices = [view.stat().st_dev, host.view(layer, "blobs").stat().st_dev]
     sources = [Path(point.source) for point in mounts_below(host.folder) if point.kind == FILE_SYSTEM]
@@ -226,10 +241,12 @@ async def test_large_layers_are_read_directly_with_the_read_ahead_of_their_disk(
     """Once in the page cache, not twice; the content is right to its last byte, also past a page's border."""
     monkeypatch.setattr(erofs_mounts, "DirectReads", partial(DirectReads, least_bytes=0))
     before = _backing_devices()
-    layer = host.add(a_tar())
-    await show(host, layer)
+    layer, packed = host.add(a_tar()), host.add_packed(a_tar(os.urandom(300_000)))
+    await show(host, layer, packed)
     assert (host.view(layer) / "t/file").read_bytes() == b"right"
     assert (host.view(layer, "blobs") / "data").read_bytes() == a_tar()
+    blob = host.blob(packed.digest.removeprefix("sha256:")).read_bytes()
+    assert (host.view(packed, "blobs") / "data").read_bytes() == blob
     wanted = DirectReads(least_bytes=0).read_ahead_kib(host.blob(layer.digest.removeprefix("sha256:")))
     assert wanted is not None
     made = _backing_devices().keys() - before.keys()
@@ -271,6 +288,81 @@ def _backing_devices() -> dict[str, int]:
     """Name → read-ahead in KiB, of EROFS mounts."""
     folders = Path("/sys/devices/virtual/bdi").glob("erofs-*")
     return {folder.name: int((folder / "read_ahead_kb").read_text()) for folder in folders}
+
+
+@pytest.mark.parametrize("content", [b"right", os.urandom(300_000), os.urandom(65_000)], ids=["small", "parts", "part"])
+async def test_a_compressed_layer_is_its_files_and_its_blob(host: Host, content: bytes) -> None:
+    """The blob ends within a block. On the classic store the tar-split is that of the unpacked tar."""
+    layer = host.add_packed(a_tar(content))
+    assert layer.size_bytes % 512
+    mounts = await show(host, layer)
+    assert (host.view(layer) / "t/file").read_bytes() == content
+    assert (host.view(layer, "blobs") / "data").read_bytes() == gzip.compress(a_tar(content), mtime=0)
+    await mounts.forget("r-1")
+    await mounts.show("r-1", [layer], grant="t-2", engine_id="e-1", store="classic")
+    split = host.view(layer, "splits") / "tar-split.json.gz"
+    assert tar_size(list(decode([gzip.decompress(split.read_bytes())]))) == len(a_tar(content))
+    assert len(list((host.folder / "unpacked").iterdir())) == 1
+
+
+async def test_an_unpacked_copy_is_made_again_when_it_is_gone_or_cut(host: Host) -> None:
+    """Gone: what is mounted stays right. Cut: it is mounted anew. When its blob is gone as well, that is told."""
+    layer = host.add_packed(a_tar(b"right" * 9000))
+    await show(host, layer)
+    (copy,) = (host.folder / "unpacked").iterdir()
+    copy.unlink()
+    assert (host.view(layer) / "t/file").read_bytes() == b"right" * 9000
+    assert await host.make().restore() == []
+    os.truncate(copy, 4096)
+    assert await host.make().restore() == []
+    assert copy.stat().st_size == len(a_tar(b"right" * 9000))
+    assert (host.view(layer) / "t/file").read_bytes() == b"right" * 9000
+    host.blob(layer.digest.removeprefix("sha256:")).unlink()
+    (problem,) = await host.make().restore()
+    assert "what was unpacked of it can be read" in problem.why
+    os.truncate(copy, 4096)
+    (problem,) = await host.make().restore()
+    assert "its content is missing" in problem.why
+    assert not host.view(layer).exists()
+
+
+async def test_unpacked_copies_are_kept_up_to_their_limit(host: Host) -> None:
+    """What a range is shown stays; the rest goes when it is more, with the indexes that were made of it."""
+    one, two = host.add_packed(a_tar(b"1")), host.add_packed(a_tar(b"2"))
+    roomy = host.make()
+    await roomy.prepare(one)
+    await roomy.show("r-1", [two], grant="t-1", engine_id="e-1")
+    assert await roomy.restore() == []
+    assert len(_names(host.folder / "unpacked")) == 2
+    assert f"{one.diff_id.removeprefix('sha256:')}.split" in _names(host.folder / "index")
+    assert await host.make(unpack=UnpackLimits(unused_bytes=0), unused_limit_bytes=0).restore() == []
+    assert {name.rpartition(".")[0] for name in _names(host.folder / "unpacked")} == {blob_name(two)}
+    digits = [digest.removeprefix("sha256:") for digest in (two.diff_id, two.digest)]
+    assert _names(host.folder / "index") == {f"{digits[0]}.erofs", f"{digits[1]}.blob"}
+    await roomy.forget("r-1")
+    assert await host.make(unpack=UnpackLimits(unused_bytes=0), unused_limit_bytes=0).restore() == []
+    assert (_names(host.folder / "unpacked"), _names(host.folder / "index")) == (set(), set())
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        pytest.param(gzip.compress(b"another layer"), id="other-content"),
+        pytest.param(gzip.compress(a_tar())[:-9], id="cut-off"),
+        pytest.param(gzip.compress(a_tar()) + b"garbage", id="trailing-garbage"),
+        pytest.param(gzip.compress(bytes(1 << 20)) * 9, id="bomb"),
+    ],
+)
+async def test_a_compressed_layer_that_is_another_one_is_refused_and_leaves_nothing(host: Host, blob: bytes) -> None:
+    """No mount, no mount point, no copy, no index, no record."""
+    layer, mounts = host.add_packed(a_tar(), blob), host.make(unpack=UnpackLimits(layer_bytes=1 << 20))
+    for store in ("containerd", "classic"):
+        with pytest.raises(LayersNotMounted, match="no unpacked copy"):
+            await mounts.show("r-1", [layer], grant="t-1", engine_id="e-1", store=store)
+    assert not host.view(layer).exists()
+    assert list((host.folder / "unpacked").iterdir()) == []
+    assert list((host.folder / "index").iterdir()) == []
+    assert await mounts.shown() == {}
 
 
 async def test_a_foreign_mount_is_replaced(host: Host) -> None:

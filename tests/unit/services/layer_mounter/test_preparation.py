@@ -20,6 +20,7 @@ ONE, TWO, GONE = (
     Layer(digest=f"sha256:{digit * 64}", diff_id=f"sha256:{digit * 64}", size_bytes=1024) for digit in "abc"
 )
 PACKED = Layer(digest=f"sha256:{'d' * 64}", diff_id=f"sha256:{'e' * 64}", size_bytes=9, codec="zstd")
+ODD = Layer(digest=f"sha256:{'d' * 64}", diff_id=f"sha256:{'e' * 64}", size_bytes=9)
 
 
 def _pushed(*layers: Layer) -> Envelope:
@@ -35,8 +36,8 @@ def _pushed(*layers: Layer) -> Envelope:
 
 
 async def test_layers_of_pushed_images_are_prepared_once_layers_can_be_mounted() -> None:
-    """One at a time. A layer that cannot be made, and an image with packed layers, hold up no other."""
-    bus, mounts, able = MemoryBus(), MemoryLayerMounts({ONE.digest, TWO.digest}), asyncio.Event()
+    """One at a time, compressed ones as well. A layer that cannot be made, and an odd one, hold up no other."""
+    bus, mounts, able = MemoryBus(), MemoryLayerMounts({ONE.digest, TWO.digest, PACKED.digest}), asyncio.Event()
     preparation = Preparation(bus=bus, mounts=mounts, stream="cyroid:images", able=able.wait)
     async with TaskGroup() as tasks:
         running = tasks.create_task(preparation.run())
@@ -45,9 +46,9 @@ async def test_layers_of_pushed_images_are_prepared_once_layers_can_be_mounted()
         assert mounts.prepared == []
         able.set()
         await asyncio.sleep(1)
-        for layers in ((PACKED,), (GONE, ONE, ONE), (TWO,)):
+        for layers in ((PACKED,), (ODD,), (GONE, ONE, ONE), (TWO,)):
             await bus.publish("cyroid:images", _pushed(*layers))
-        await eventually(lambda: _are(mounts, [ONE.digest, TWO.digest]))
+        await eventually(lambda: _are(mounts, [PACKED.digest, ONE.digest, TWO.digest]))
         running.cancel()
 
 

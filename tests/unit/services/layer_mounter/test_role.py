@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,6 +22,7 @@ from events.messages import (
     MountFailed,
     MountRequested,
     PresentImage,
+    TransferProgress,
     UnmountRequested,
 )
 from events.records import ANY
@@ -115,6 +116,36 @@ async def test_layers_are_shown_and_the_deployer_is_told() -> None:
         failed = await here.mount("t-2", unknown)
         assert isinstance(failed, MountFailed)
         assert failed.error.code == "layers_not_mounted"
+
+
+async def test_a_transfer_that_waits_for_unpacking_is_told_of() -> None:
+    """Again and again, with what was read; meanwhile other layers of the range are shown."""
+    packed = Layer(digest=f"sha256:{'d' * 64}", diff_id=f"sha256:{'e' * 64}", size_bytes=9, codec="gzip")
+    async with host() as here:
+        here.mounts.blobs = {*here.mounts.blobs, packed.digest}
+        here.mounts.unpacks_seconds = 40.0
+        waiting = asyncio.create_task(here.mount("t-1", packed, ONE))
+        await asyncio.sleep(5)
+        assert isinstance(await here.mount("t-2", TWO), LayersMounted)
+        assert not waiting.done()
+        assert isinstance(await waiting, LayersMounted)
+        told = await progress(here.bus)
+        assert len(told) > 30
+        assert {(one.transfer_id, one.range_id, one.phase, one.total_bytes) for one in told} == {
+            ("t-1", "r-1", "reading", 9)
+        }
+        assert told[-1].done_bytes == 9
+
+
+async def progress(bus: MemoryBus) -> list[TransferProgress]:
+    """What was told so far."""
+    found = list[TransferProgress]()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            async for entry in bus.tail([STREAMS.progress], after={STREAMS.progress: "0"}):
+                if entry.envelope is not None and isinstance(entry.envelope.message, TransferProgress):
+                    found.append(entry.envelope.message)
+    return found
 
 
 async def test_a_range_gives_back_its_own_layers_alone() -> None:

@@ -27,6 +27,7 @@ from services.core.deployments.transitions import (
     agent_said,
     cancelled,
 )
+from services.core.mounts.layer_mounts import LAYERS_LIMIT
 from tests.unit.services.core.deployments.stories import (
     BROKEN,
     DOWN,
@@ -131,13 +132,26 @@ def test_what_the_host_did_not_mount_is_not_called_mounted() -> None:
         assert only(agent_said(deployment, ready, NOW, POLICY).deployment).how == how
 
 
-def test_packed_layers_are_not_mounted() -> None:
-    """The kernel mounts a plain tar alone. It is said where they could have been mounted, and where they were sent."""
+def test_compressed_layers_are_mounted_as_well() -> None:
+    """While they are unpacked the layer-mounter tells of it, and is waited for: not for ever."""
     packed = dataclasses.replace(REGISTRY, layers=(Layer(digest=OTHER, diff_id=LAYER, size_bytes=10, codec="zstd"),))
     step = admit(queued(), {0: packed}, NOW, POLICY, mountable="containerd")
+    (asked_for,) = (effect.message for effect in step.effects if isinstance(effect, MountEffect))
+    assert isinstance(asked_for, MountRequested)
+    assert (asked_for.layers, asked_for.reference) == (packed.layers, "docker.io/library/app:1")
+    limit = POLICY.standing_seconds(packed.size_bytes)
+    for seconds, heard, state in ((60, 50, "mounting"), (60, 20, "pulling"), (limit + 1, limit, "pulling")):
+        facts = ImageFacts(registry=packed, heard_at=later(heard), advanced_at=later(heard))
+        assert only(seen(step.deployment, facts, at=later(seconds)).deployment).state == state
+
+
+def test_layers_that_cannot_be_mounted_are_pulled() -> None:
+    """It is said where they could have been mounted, and where they were sent."""
+    many = tuple(Layer(digest=LAYER, diff_id=LAYER, size_bytes=10) for _ in range(LAYERS_LIMIT + 1))
+    step = admit(queued(), {0: dataclasses.replace(REGISTRY, layers=many)}, NOW, POLICY, mountable="containerd")
     image = only(step.deployment)
     assert (image.state, image.not_mounted and image.not_mounted.code) == ("pulling", "layers_unmountable")
-    assert only(admit(queued(), {0: packed}, NOW, POLICY).deployment).not_mounted is None
+    assert only(admit(queued(), {0: REGISTRY}, NOW, POLICY).deployment).not_mounted is None
     pulled = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how="pulled")
     present = ImageReady(transfer_id="d1.0.1", image_id=WANTED, how="present")
     for ready, why in ((pulled, image.not_mounted), (present, None)):

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from services.core.mounts.erofs_blob import SIZE_LIMIT_BYTES, single_file_image
+from services.core.mounts.erofs_blob import SIZE_LIMIT_BYTES, single_file_image, tail_bytes
 from services.core.mounts.erofs_files import files_image
 from services.core.mounts.erofs_root import BUILD_TIME, SUPERBLOCK_OFFSET, mended_mode, root_inode_offset
 
@@ -30,11 +30,23 @@ def test_the_root_of_an_image_is_found() -> None:
     assert struct.unpack_from("<H", image, offset + 4) == (0o40555,)
 
 
-@pytest.mark.parametrize("size", [0, -512, 513, SIZE_LIMIT_BYTES + 512])
-def test_a_tar_is_whole_blocks(size: int) -> None:
-    """And not larger than one chunk describes."""
+@pytest.mark.parametrize("size", [0, -512, SIZE_LIMIT_BYTES + 512])
+def test_a_blob_has_bytes_and_a_limit(size: int) -> None:
+    """Not more than one chunk describes."""
     with pytest.raises(ValueError, match="cannot be shown"):
         single_file_image(size)
+
+
+@pytest.mark.parametrize("size", [1, 511, 513, 65_537, 10_000_000_001])
+def test_the_end_of_a_blob_that_is_no_whole_block_lies_in_the_image(size: int) -> None:
+    """Less than a chunk; what is before it stays outside, in whole blocks. A tar has no such end."""
+    tail = tail_bytes(size)
+    assert (size - tail) % 512 == 0
+    assert 0 < tail < 128 << 10
+    assert single_file_image(size, b"x" * tail).rstrip(b"\0").endswith(b"x" * tail)
+    with pytest.raises(ValueError, match="changed meanwhile"):
+        single_file_image(size, b"x" * (tail - 1))
+    assert tail_bytes(size - size % 512) == 0
 
 
 @pytest.mark.parametrize("block", [b"", b"x" * 128, bytes(128)])

@@ -19,6 +19,8 @@ def test_a_blob_is_as_long_as_its_layer() -> None:
     assert blob_problem(LAYER, 1024) is None
     assert "images push" in str(blob_problem(LAYER, None))
     assert "512 bytes, not 1024" in str(blob_problem(LAYER, 512))
+    packed = Layer(digest=TWO, diff_id=ONE, size_bytes=9, codec="gzip")
+    assert "what was unpacked of it can be read" in str(blob_problem(packed, None))
 
 
 def test_host_and_agent_are_heard() -> None:

@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from events.messages import PresentImage
-from services.core.images.manifests import sha256
+from services.core.images.manifests import OCI_LAYER_GZIP, Descriptor, Manifest, sha256
+from services.core.mounts.layer_mounts import layer_mounts
+from services.core.mounts.records import ShownLayers
 from services.core.mounts.seed_images import seed_image, seed_of, seeded_by
 from services.core.mounts.seeds import Seed
 from services.errors import BadInput
@@ -66,3 +68,23 @@ def test_the_next_engine_keeps_what_it_started_with() -> None:
     for images in ([], [msgspec.structs.replace(has, references=("docker.io/library/other:1",))]):
         assert shown.of_engine("e-2", images).layers == {}
         assert shown.of_engine("e-2", images).seed == ""
+
+
+def test_compressed_layers_are_in_it_as_the_registry_has_them() -> None:
+    """Their folders, blobs and codec: an engine keeps what a pull would have brought."""
+    packed = tuple(
+        msgspec.structs.replace(one, digest=f"sha256:{digit * 64}", size_bytes=9, codec="gzip")
+        for one, digit in ((ONE, "c"), (TWO, "d"))
+    )
+    manifest = Manifest.write(
+        MANIFEST.body.config,
+        tuple(Descriptor(media_type=OCI_LAYER_GZIP, digest=one.digest, size=one.size_bytes) for one in packed),
+    )
+    wanted = msgspec.structs.replace(WANTED, source=f"registry:5000/web@{manifest.digest}")
+    shown = ShownLayers(range_id="r-1").granted(layer_mounts(packed), "t-1", "e-1")
+    seed = seed_of([seed_image(wanted, manifest, CONFIG, shown)], shown)
+    assert seed is not None
+    assert seed.layers(msgspec.json.decode(msgspec.json.encode(seed), type=Seed).images[0]) == packed
+    assert {one.name for one in seed.images[0].layers} == set(shown.layers)
+    with pytest.raises(BadInput, match="is not shown"):
+        seed_image(wanted, manifest, CONFIG, SHOWN)
