@@ -30,7 +30,10 @@ from services.runtime.telemetry import get_logger
 
 _IDLE_SECONDS = 0.5
 _BUSY_SECONDS = 0.05
-_PAUSE_SECONDS = 0.01
+#: Between two passes at least: what became free meanwhile is given out together.
+_PAUSE_SECONDS = 0.025
+#: So long a pass goes by the queue that an earlier one read: of a long one, reading is most of a pass.
+_QUEUE_SECONDS = 0.25
 #: The next pass waits for so much of what this one took. With 3, 1,000 ranges were ready after 20 s in place of 7.
 _REST = 0.3
 #: How many commits of a pass travel together.
@@ -75,6 +78,9 @@ class Slots:
         #: queue of that host.
         self._waiting = Counter[str]()
         self._passed_at = float("-inf")
+        #: The queue as it was read last, by host, without what was chosen of it since; and when it was read.
+        self._known: dict[str, list[Ticket]] = {}
+        self._read_at = float("-inf")
 
     def hint(self) -> None:
         """Note that a slot may have become free."""
@@ -101,6 +107,7 @@ class Slots:
                 store = (await self._finder.mountable([after])).get(after.deployment_id)
                 step = step.then(admit(after, found, now, self._policy, mountable=store))
                 return self._placed(step, 0), Outcome(records=(self._claim(now, revision),))
+        self._waiting[after.host] = len(queue) + len(waiting)
         return self._placed(step, len(queue)), Outcome()
 
     async def run(self) -> None:
@@ -113,7 +120,7 @@ class Slots:
                 waiting = await self.admit_waiting()
                 self._standstill.moved(loop.time())
             except (BusError, RecordConflict) as problem:
-                waiting = True
+                waiting, self._read_at = True, float("-inf")
                 self._tell_standstill(problem, loop.time())
             await asyncio.sleep(max(_REST * (loop.time() - started), _PAUSE_SECONDS))
             with suppress(TimeoutError):
@@ -136,18 +143,41 @@ class Slots:
         if self._all_full(active) and now - self._passed_at < _IDLE_SECONDS:
             return True
         self._passed_at = now
-        queue = await self._queue()
+        fresh = await self._look_again(now)
         chosen: dict[str, list[Ticket]] = {}
-        for ticket in self._choose(queue, active):
+        admitted = self._chosen(active)
+        for ticket in admitted:
             chosen.setdefault(ticket.deployment_id, []).append(ticket)
         idents = list(chosen)
         for start in range(0, len(idents), _TOGETHER):
             part = {ident: chosen[ident] for ident in idents[start : start + _TOGETHER]}
-            revision += await self._admit_together(part, revision)
-        admitted = [ticket for tickets in chosen.values() for ticket in tickets]
-        self._waiting = Counter(ticket.host for ticket in queue)
-        self._waiting.subtract(ticket.host for ticket in admitted)
+            revision += await self._admit_together(part, revision, fresh=fresh)
+        self._waiting = Counter({host: len(tickets) for host, tickets in self._known.items()})
         return self._all_full([*active, *admitted])
+
+    async def _look_again(self, now: float) -> bool:
+        """Read the queue, unless that was just done and somebody is left in it. Whether it was read.
+
+        Who began to wait meanwhile is seen a moment later; who was admitted meanwhile, by another replica, is left out
+        when the record is read. Slots are counted afresh in every pass.
+        """
+        if self._known and now - self._read_at < _QUEUE_SECONDS:
+            return False
+        self._known, self._read_at = by_host(await self._queue()), now
+        return True
+
+    def _chosen(self, active: list[Ticket]) -> list[Ticket]:
+        """Who is given the free slots; each of them, and a host for which nobody is left, leaves the known queue."""
+        working, chosen = by_host(active), list[Ticket]()
+        for host, queue in list(self._known.items()):
+            held = working.get(host, [])
+            taken = self._choose(queue, held) if len(held) < self._policy.pulls_per_host else []
+            if taken:
+                gone = set(taken)
+                self._known[host] = [ticket for ticket in queue if ticket not in gone]
+                chosen += taken
+        self._known = {host: queue for host, queue in self._known.items() if queue}
+        return chosen
 
     def _all_full(self, active: Iterable[Ticket]) -> bool:
         """Whether somebody waits, and on no host that somebody waits for a slot is free."""
@@ -155,14 +185,15 @@ class Slots:
         waited_for = [host for host, count in self._waiting.items() if count > 0]
         return bool(waited_for) and all(held[host] >= self._policy.pulls_per_host for host in waited_for)
 
-    async def _admit_together(self, chosen: dict[str, list[Ticket]], revision: int) -> int:
+    async def _admit_together(self, chosen: dict[str, list[Ticket]], revision: int, *, fresh: bool) -> int:
         """Each deployment in a commit of its own, so that no range's keys are in another's. How often a claim was made.
 
         They travel together, each expecting the claim of the one before it. One that is refused, or that moved
-        meanwhile, fails those behind it, and each of them is tried again by itself.
+        meanwhile, fails those behind it, and each of them is tried again by itself. Tickets of images that do not wait
+        are removed only if the queue was read just now: an older one may name a ticket that is there again.
         """
         outcomes, stale = await self._outcomes(chosen)
-        if stale:
+        if stale and fresh:
             await self._bus.commit(Outcome(index=stale))
         now = self._clock()
         results = await asyncio.gather(

@@ -182,5 +182,17 @@ async def test_each_host_has_slots_of_its_own() -> None:
             await world.until(lambda found: found.images[0].state == "pulling", f"d-{range_id}")
 
 
+async def test_who_waits_is_served_as_slots_become_free() -> None:
+    """One slot, many who wait, also while more of them come: each has its turn."""
+    async with Cluster(ranges=6, settings=msgspec.structs.replace(SETTINGS, extractions_limit=1)) as world:
+        images = [f"docker.io/library/app-{number}:1" for number in range(3)]
+        for number, reference in enumerate(images):
+            world.host.add_image(reference, [b"app %d" % number])
+        for number in range(6):
+            await world.say(world.streams.deployments, request(f"d{number}", f"r{number}", *images))
+        for number in range(6):
+            assert (await world.ended(f"d{number}", within_seconds=60)).state == "succeeded"
+
+
 async def known_range(world: Cluster, range_id: str) -> KnownRange | None:
     return (await world.range_keys.known(range_id).load(world.bus)).value
