@@ -107,7 +107,7 @@ class Deployer:
         signatures: ImageSignatures | None = None,
         policy: Policy | None = None,
         pull_tokens: PullTokens | None = None,
-        slots: int = 8,
+        slots: int = 32,
         lease_seconds: float = 30.0,
         reconcile_seconds: float = 10.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
