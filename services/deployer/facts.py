@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from services.core.ranges.contest import ContestKeys
 from services.core.ranges.heartbeat import engine_of
 from services.core.ranges.ranges import KnownRange, RangeKeys
 from services.deployer.liveness import Liveness
+from services.deployer.recent_answers import RecentAnswers
 from services.deployer.recent_looks import HostFinder, RecentLooks
 from services.errors import BadInput, CyroidError
 from services.ports import Registry
@@ -63,6 +65,9 @@ class FactFinder:
         self._bus = bus
         self._hosts = hosts
         self._looks = RecentLooks(hosts, clock)
+        self._clock = clock
+        #: For images that nobody pushes at the moment: what is there after a push is to be seen at once.
+        self._answers: RecentAnswers[tuple[str, str | None], ImageFacts] = RecentAnswers()
         self._registry = registry
         self._streams = streams
         self._host_id = host
@@ -111,25 +116,39 @@ class FactFinder:
             return ImageFacts(heard_at=life.heard_at, advanced_at=life.advanced_at)
         if image.state not in ("resolving", "pushing"):
             return ImageFacts()
-        async with self._parallel, TaskGroup() as tasks:
-            asked = tasks.create_task(self._on_host(image))
-            looked_up = tasks.create_task(self._in_registry(image.reference, platform))
-        host, host_away = asked.result()
-        registry, registry_away, registry_unfit = looked_up.result()
-        provenance, unsigned = None, None
-        if registry is not None:
-            provenance, unsigned, registry_away = await self._provenance(image.reference, registry)
-            registry = registry if registry_away is None else None
-        return ImageFacts(
+        now, question = self._clock(), (image.reference, platform)
+        known = self._answers.find(question, since=image.since, now=now) if image.state == "resolving" else None
+        if known is None:
+            async with self._parallel, TaskGroup() as tasks:
+                asked = tasks.create_task(self._on_host(image))
+                looked_up = tasks.create_task(self._registry_facts(image.reference, platform))
+            (host, host_away), known = asked.result(), looked_up.result()
+            if known.registry is not None and known.unsigned is None:
+                self._answers.keep(question, known, now)
+        else:
+            async with self._parallel:
+                host, host_away = await self._on_host(image)
+        return replace(
+            known,
             host=host,
             host_away=host_away,
+            push_heard_at=self._liveness.push(image.reference),
+            pusher_heard_at=self._liveness.any_push,
+        )
+
+    async def _registry_facts(self, reference: str, platform: str | None) -> ImageFacts:
+        """What the registry has for `platform`, and where that came from."""
+        registry, registry_away, registry_unfit = await self._in_registry(reference, platform)
+        provenance, unsigned = None, None
+        if registry is not None:
+            provenance, unsigned, registry_away = await self._provenance(reference, registry)
+            registry = registry if registry_away is None else None
+        return ImageFacts(
             registry=registry,
             registry_away=registry_away,
             registry_unfit=registry_unfit,
             provenance=provenance,
             unsigned=unsigned,
-            push_heard_at=self._liveness.push(image.reference),
-            pusher_heard_at=self._liveness.any_push,
         )
 
     async def _provenance(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -14,15 +14,17 @@ from events.records import ANY
 from events.streams import Streams
 from services.adapters.memory_engine import MemoryEngine
 from services.adapters.memory_registry import MemoryRegistry
-from services.core.deployments.deployment import Deployment, ImageState
+from services.core.deployments.deployment import Deployment, ImageState, State
 from services.core.deployments.facts import AgentFacts
 from services.core.images.encodings import LayerEncoding
-from services.core.images.manifests import sha256
+from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, sha256
 from services.core.ranges.ranges import KnownRange, RangeKeys
 from services.deployer.facts import FactFinder
 from services.deployer.liveness import Liveness
 from services.registry_pusher.host_look import HostLook
 from services.registry_pusher.layer_encodings import LayerEncodings
+from tests.images import config_of
+from tests.unit.services.twins import chunks
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 STREAMS = Streams("test")
@@ -34,14 +36,45 @@ KNOWN = KnownRange(
 )
 
 
-def finder(bus: MemoryBus) -> FactFinder:
+class CountingRegistry(MemoryRegistry):
+    """A registry that counts how often it is asked for a manifest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def manifest(self, repository: str, reference: str) -> tuple[Descriptor, Manifest] | None:
+        self.asked += 1
+        return await super().manifest(repository, reference)
+
+
+def finder(bus: MemoryBus, registry: MemoryRegistry | None = None) -> FactFinder:
     return FactFinder(
         bus=bus,
         hosts=HostLook(MemoryEngine()),
-        registry=MemoryRegistry(),
+        registry=registry or MemoryRegistry(),
         streams=STREAMS,
         liveness=Liveness(bus=bus, stream=STREAMS.progress, clock=lambda: NOW),
+        clock=lambda: NOW,
     )
+
+
+async def put(registry: MemoryRegistry, layer: bytes) -> str:
+    """An image of that layer under the name that is looked for; its id."""
+    config = config_of([sha256(layer)], architecture="arm64")
+    for content in (layer, config):
+        await registry.put_blob("library/app", sha256(content), len(content), chunks(content))
+    manifest = Manifest.write(
+        Descriptor(media_type=OCI_CONFIG, digest=sha256(config), size=len(config)),
+        (Descriptor(media_type=OCI_LAYER, digest=sha256(layer), size=len(layer)),),
+    )
+    await registry.put_manifest("library/app", "1", manifest)
+    return sha256(config)
+
+
+def looking(state: State, *, since: datetime) -> Deployment:
+    image = ImageState(reference="docker.io/library/app:1", state=state, since=since)
+    return msgspec.structs.replace(DEPLOYMENT, images=(image,))
 
 
 async def found(bus: MemoryBus) -> AgentFacts:
@@ -72,3 +105,39 @@ async def test_without_the_registry_layers_are_named_by_their_remembered_forms()
     image = ImageState(reference="docker.io/library/app:1", state="loading", since=NOW, diff_ids=(plain, packed))
     blobs = await finder(bus).blobs(image)
     assert blobs == (Layer(digest=sha256(b"blob"), diff_id=packed, size_bytes=4, codec="gzip"),)
+
+
+async def image_id(finder: FactFinder, deployment: Deployment) -> str | None:
+    """What the registry has, as a look for the deployment's image finds it."""
+    registry = (await finder.facts(deployment, (0,), agent_is_up=True)).images[0].registry
+    return registry.image_id if registry is not None else None
+
+
+async def test_the_registry_is_asked_once_for_all_who_began_before() -> None:
+    """A deployment to a thousand ranges asks a thousand times for the same images."""
+    registry = CountingRegistry()
+    found, looks = await put(registry, b"app"), finder(MemoryBus(), registry)
+    before = looking("resolving", since=NOW - timedelta(seconds=1))
+    assert [await image_id(looks, before) for _ in range(3)] == [found] * 3
+    assert registry.asked == 1
+    found = await put(registry, b"new app")
+    assert await image_id(looks, looking("resolving", since=NOW)) == found  # asked for after the first look
+
+
+async def test_what_was_pushed_is_seen_at_once() -> None:
+    """An image that waits for its push is looked for anew, whatever the registry had under its name just now."""
+    registry = CountingRegistry()
+    await put(registry, b"app")
+    looks, since = finder(MemoryBus(), registry), NOW - timedelta(seconds=1)
+    await image_id(looks, looking("resolving", since=since))
+    found = await put(registry, b"new app")
+    assert await image_id(looks, looking("pushing", since=since)) == found
+
+
+async def test_what_the_registry_lacked_is_asked_again() -> None:
+    """It may have it by now."""
+    registry = CountingRegistry()
+    looks, since = finder(MemoryBus(), registry), NOW - timedelta(seconds=1)
+    assert await image_id(looks, looking("resolving", since=since)) is None
+    found = await put(registry, b"app")
+    assert await image_id(looks, looking("resolving", since=since)) == found

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from services.core.deployments.deployment import ImageState
 from services.core.deployments.facts import HostImage
-from services.deployer.recent_looks import KEPT, Found, RecentLooks
+from services.deployer.recent_answers import KEPT
+from services.deployer.recent_looks import Found, RecentLooks
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 STEP = timedelta(milliseconds=1)
