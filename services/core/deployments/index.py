@@ -16,7 +16,7 @@ behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from events.bus import IndexWrite
@@ -65,15 +65,18 @@ class DeploymentKeys:
         return f"{self.prefix}:admission"
 
 
-def entries(keys: DeploymentKeys, deployment: Deployment) -> Iterator[tuple[tuple[str, str], float]]:
-    """(index, member) → score of everything that a deployment's record puts into indexes."""
+def entries(
+    keys: DeploymentKeys, deployment: Deployment, images: Iterable[int]
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """(index, member) → score of what a deployment's record puts into indexes for itself and those of its images."""
     ident = deployment.deployment_id
     yield (keys.all, ident), deployment.requested_at.timestamp()
     if not deployment.open:
         return
     yield (keys.open, ident), (deployment.wake_at or deployment.requested_at).timestamp()
     yield (keys.range(deployment.range_id), ident), deployment.requested_at.timestamp()
-    for index, image in enumerate(deployment.images):
+    for index in images:
+        image = deployment.images[index]
         if image.state == "pushing":
             yield (keys.push(image.reference), ident), image.since.timestamp()
         elif image.waits_for_slot or image.holds_slot:
@@ -93,8 +96,24 @@ def index_writes(
     """The index entries to add and remove, so that the indexes match `after`; `afresh`: also those that should be
     there already.
     """
-    old = dict(entries(keys, before)) if before is not None else {}
-    new = dict(entries(keys, after))
+    if before is None or afresh or _moves_all(before, after):
+        old = dict(entries(keys, before, range(len(before.images)))) if before is not None else {}
+        new = dict(entries(keys, after, range(len(after.images))))
+    else:
+        pairs = enumerate(zip(before.images, after.images, strict=True))
+        changed = [index for index, (old_image, new_image) in pairs if old_image is not new_image]
+        old, new = dict(entries(keys, before, changed)), dict(entries(keys, after, changed))
     gone = [IndexWrite(key, member, None) for (key, member) in old if (key, member) not in new]
     put = [IndexWrite(*place, score) for place, score in new.items() if afresh or old.get(place) != score]
     return (*gone, *put)
+
+
+def _moves_all(before: Deployment, after: Deployment) -> bool:
+    """Whether something changed that is part of every image's entry."""
+    return (before.open, before.priority, before.range_id, before.host, len(before.images)) != (
+        after.open,
+        after.priority,
+        after.range_id,
+        after.host,
+        len(after.images),
+    )
