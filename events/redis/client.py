@@ -19,8 +19,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
-import hiredis
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -38,6 +37,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from events.bus import BusDenied, BusRefused, BusUnavailable, BusUnreachable
 from events.redis.confirmation import Confirmation, PipelineClient
+from events.redis.direct_client import DirectClient, PackedConnection
 from events.redis.sentinel import SentinelClient, SentinelsRefuse
 from events.redis.tls_errors import certificate_problem
 from events.redis.urls import SENTINEL_SCHEMES, addresses, login_of, read_sentinel_url, unreadable_file
@@ -188,11 +188,11 @@ def _connected(url: str, socket_timeout: float, name: str, prefix: str, connecti
         options |= {"db": read.database, **read.login}
         return SentinelClient(read.addresses, read.service, asking=read.asking, **options)
     if parts.scheme == "redis":
-        options["connection_class"] = _Packed
+        options["connection_class"] = PackedConnection
     if connections is not None:
         pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=socket_timeout, **options)
         return _raw(_checked(Redis.from_pool(pool)))
-    return _raw(_checked(Redis.from_url(url, **options)))
+    return _raw(_checked(DirectClient.from_url(url, **options)))
 
 
 def _checked(client: Redis) -> Redis:
@@ -207,15 +207,6 @@ def _checked(client: Redis) -> Redis:
     except RedisError as error:
         raise BusRefused(f"a parameter in Redis's URL is wrong: {describe(error)}") from error
     return client
-
-
-class _Packed(Connection):
-    """Encodes commands in C, which the library does for its blocking connections alone."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        name, *rest = args
-        words = name.split() if isinstance(name, str) else [name]
-        return [hiredis.pack_command((*words, *rest))]
 
 
 class _Clustered:
