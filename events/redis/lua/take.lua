@@ -24,15 +24,29 @@ local function ring(stream, timers, packed)
   redis.call('XADD', stream, '*', unpack(cjson.decode(packed)))
   redis.call('ZREM', timers, packed)
 end
-local function fire(stream)
-  local timers = stream .. ':timers'
+local due = math.huge
+-- The earliest time in a sorted set.
+local function earliest(key)
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  return first and tonumber(first)
+end
+-- Does what is due of a sorted set, and notes when the next of it will be.
+local function tend(stream, key, step)
+  local first = earliest(key)
+  if first and first <= now then
+    step(stream, key)
+    first = earliest(key)
+  end
+  if first then due = math.min(due, math.max(0, first - now)) end
+end
+local function fire(stream, timers)
   for _, packed in ipairs(redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, 100)) do
     local fine, problem = pcall(ring, stream, timers, packed)
     if not fine then skipped[#skipped + 1] = { timers .. ' member ' .. string.sub(packed, 1, 80), said(problem) } end
   end
 end
-local function wake(stream)
-  local aside = stream .. ':deferred:' .. group
+local function wake(stream, aside)
+  if #taken >= count then return end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', aside, '-inf', now, 'LIMIT', 0, most_of(stream, count))) do
     redis.call('ZREM', aside, id)
     local who, _, deliveries = pending(stream, group, id)
@@ -59,23 +73,12 @@ local function read(stream)
   return last and last[1] or '0-0'
 end
 
-local due = math.huge
-local function next_due(stream)
-  for _, key in ipairs({ stream .. ':timers', stream .. ':deferred:' .. group }) do
-    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if first[2] then due = math.min(due, math.max(0, tonumber(first[2]) - now)) end
-  end
-end
-
 local streams = {}
 for i = 1, count_of() do streams[i] = arg() end
 for _, stream in ipairs(streams) do
   guarded(stream, group, slim)
-  guarded(stream, group, fire)
-  if #taken < count then guarded(stream, group, wake) end
+  guarded(stream, group, tend, stream .. ':timers', fire)
+  guarded(stream, group, tend, stream .. ':deferred:' .. group, wake)
 end
-for i, stream in ipairs(streams) do
-  marks[i] = guarded(stream, group, read) or '!'
-  guarded(stream, group, next_due)
-end
+for i, stream in ipairs(streams) do marks[i] = guarded(stream, group, read) or '!' end
 return { taken, absorbed, marks, skipped, due == math.huge and -1 or math.ceil(due) }
