@@ -159,6 +159,10 @@ frontend health
 
 backend redis
   mode tcp
+  option tcp-check
+  tcp-check send PING\\r\\n
+  tcp-check expect rstring ^[-+] comment \
+"an answer of Redis: without one this host is let in no longer, or Redis is away"
   server door %(door)s:%(redis_port)d %(tls)s check inter 5s fall 2 rise 1
 
 backend registry

@@ -29,8 +29,9 @@ from deploy.stack.ranges import PREPARE
 #: What a range calls the tar server of its own host.
 OWN_TAR_NAME = "cyroid-tar:7070"
 REMOVED = """\
-{name} is let in no longer. There, `make down PURGE=1` takes the stack away.
-Out of the lists: `docker exec cyroid-images-api-1 cyroid-images hosts forget {name}` (its host id, see `hosts ls`).
+{name} is let in no longer. There, `make down PURGE=1` takes the stack away with its ranges.
+Out of the lists, in `docker exec cyroid-images-api-1 cyroid-images …`: `hosts forget {name}` (its id in `hosts ls`),
+and `ranges forget ID` for each of its ranges.
 It knows the passwords of the services in Redis, and the key of pull tokens (docs/hosts.md).
 """
 #: In the secrets folder, what a further host needs of the first one.

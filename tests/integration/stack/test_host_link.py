@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from deploy.container import host_link
+from deploy.container.health import problem_at
 from deploy.container.host_link import link
 from deploy.container.range_proxy import configuration
 from deploy.machine.commands import MachineError, need
 from deploy.machine.commands import run as run_to_end
+from deploy.machine.polling import poll
 from deploy.stack import certificates
 from deploy.stack.certificates import forget_host, make_door, make_host
 from events.bus import BusDenied
@@ -168,6 +170,31 @@ def test_an_unlisted_host_is_not_let_in(hosts: Hosts, tmp_path: Path) -> None:
         except OSError:
             pass
     assert "unlisted" not in (hosts.certificates / "door/hosts").read_text().split()
+
+
+@pytest.mark.parametrize(("name", "let_in"), [("b", True), ("stranger", False)])
+def test_a_link_is_well_only_where_the_door_lets_it_in(hosts: Hosts, tmp_path: Path, name: str, let_in: bool) -> None:
+    """The certificate of a host that was removed is still good, so a connection alone says nothing: Redis has to."""
+    own = hosts.certificates / "hosts" / name
+    if not let_in:
+        listed = (hosts.certificates / "door/hosts").read_text()
+        own = make_host(hosts.certificates, name)  # after the door was started
+        (hosts.certificates / "door/hosts").write_text(listed)
+    redis, registry, health = (free_port() for _ in range(3))
+    text = link(
+        "127.0.0.1",
+        redis_port=hosts.door_redis_port,
+        redis_listen=f"127.0.0.1:{redis}",
+        registry_listen=f"127.0.0.1:{registry}",
+        health_listen=f"127.0.0.1:{health}",
+        certificates=own,
+    )
+
+    def well() -> bool:
+        return problem_at(f"http://127.0.0.1:{health}/healthz") is None
+
+    with haproxy(tmp_path / "link.cfg", text, redis, health):
+        assert poll(lambda: not well(), seconds=15, every=0.5) != let_in  # two checks
 
 
 def test_the_commands_do_what_the_functions_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
