@@ -52,13 +52,14 @@ def unmount(target: str | Path) -> None:
 
 def mounts_below(folder: Path) -> list[MountPoint]:
     """Every mount at or below `folder`, in the order in which they were made."""
-    found = []
+    found, whole = [], str(folder)
+    below = whole.rstrip("/") + "/"
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        words, (kind, source) = before.split(" "), after.split(" ")[:2]
-        path = Path(_unescaped(words[4]))
-        if path == folder or folder in path.parents:
-            found.append(MountPoint(path=path, device=words[2], kind=kind, source=_unescaped(source)))
+        words = line.split(" ", 5)
+        path = _unescaped(words[4])
+        if path == whole or path.startswith(below):  # before the rest is read: a host has hundreds of others
+            kind, source = words[5].partition(" - ")[2].split(" ")[:2]
+            found.append(MountPoint(path=Path(path), device=words[2], kind=kind, source=_unescaped(source)))
     return found
 
 
@@ -158,4 +159,4 @@ def _is_there(descriptor: int, name: str) -> bool:
 
 def _unescaped(text: str) -> str:
     """mountinfo writes blanks and backslashes as octal numbers."""
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text) if "\\" in text else text

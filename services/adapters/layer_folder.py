@@ -221,13 +221,15 @@ class LayerFolder:
         if before == after:
             return
         old, new = views_of(before), views_of(after)
-        self._records.write(msgspec.structs.replace(after, layers={**before.layers, **after.layers}))
+        both = msgspec.structs.replace(after, layers={**before.layers, **after.layers})
+        self._records.write(both)
         table = MountTable(self._folder)
         for view, layer in new.items():
             self._mount(after.range_id, view, layer, table)
         gone = old.keys() - new.keys()
         unbind_views(self._folder, before.range_id, gone, all_of_them=not new)
-        self._records.write(after)
+        if after != both:
+            self._records.write(after)
         used = {view for shown in self._records.read_all().values() for view in views_of(shown)} if gone else set()
         for view in gone - used:
             with Place.open(self._folder, view.kind) as place:

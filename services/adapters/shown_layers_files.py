@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,16 +13,24 @@ _SUFFIX = ".json"
 
 
 class ShownLayersFiles:
-    """The records in `folder`. One process writes them."""
+    """The records in `folder`. One process writes them; one that was read is decoded again when its file is another."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._known: dict[str, tuple[tuple[int, ...], ShownLayers]] = {}
 
     def read(self, range_id: str) -> ShownLayers:
         """What a range is shown; nothing where there is no record."""
-        with suppress(FileNotFoundError):
-            return msgspec.json.decode(self._path(range_id).read_bytes(), type=ShownLayers)
-        return ShownLayers(range_id=range_id)
+        path, known = self._path(range_id), self._known.get(range_id)
+        try:
+            found = path.stat()
+            file = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            if known is None or known[0] != file:
+                known = self._known[range_id] = (file, msgspec.json.decode(path.read_bytes(), type=ShownLayers))
+        except FileNotFoundError:
+            self._known.pop(range_id, None)
+            return ShownLayers(range_id=range_id)
+        return known[1]
 
     def read_all(self) -> dict[str, ShownLayers]:
         """Of every range that is shown something."""
@@ -33,6 +40,7 @@ class ShownLayersFiles:
     def write(self, record: ShownLayers) -> None:
         """Keep a record; one without layers is removed. Raises OSError."""
         path = self._path(record.range_id)
+        self._known.pop(record.range_id, None)
         if record.layers:
             scratch = path.with_name(f"{path.name}.new")
             with scratch.open("wb") as file:

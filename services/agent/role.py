@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 
 import msgspec
@@ -208,10 +209,11 @@ class Agent:
             now = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(self._pulse.answer_seconds):
-                    if announced is None or now - identified > self._pulse.identify_seconds:
-                        announced, identified = await self._identify(announced), now
-                    else:
-                        await self._engine.ping()
+                    async with self._using():  # or it may be down for a moment, to take layers
+                        if announced is None or now - identified > self._pulse.identify_seconds:
+                            announced, identified = await self._identify(announced), now
+                        else:
+                            await self._engine.ping()
                     answered = now
                     if await self._heartbeat.beat(announced):
                         await self._announce(announced)
@@ -223,6 +225,9 @@ class Agent:
             except BusError as problem:
                 self._log.warning("Redis does not answer", why=str(problem))
             await asyncio.sleep(self._pulse.pause_seconds(None if announced else now - answered))
+
+    def _using(self) -> AbstractAsyncContextManager[None]:
+        return self._placer.using() if self._placer is not None else nullcontext()
 
     async def _cancel_requested(self) -> None:
         """Whether another agent that drives the same range was told to stop the transfer."""

@@ -212,6 +212,7 @@ LINES = (
 TRACE = b'{"id":"moby.buildkit.trace","aux":"CgkKBXNoYTI1NhoDUlVO"}\n{"stream":"x\\n"}\n'
 ENGINE = {
     "/version": (VERSION,),
+    "/_ping": (b"OK",),
     "/info": (
         json.dumps(
             {

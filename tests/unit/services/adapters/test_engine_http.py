@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.adapters.engine import DockerEngine
 from services.adapters.engine_http import EngineConnection
 from services.adapters.engine_streams import Reply
 from services.errors import EngineUnavailable, TransferFailed
@@ -77,3 +78,31 @@ async def test_a_missing_socket_is_told_by_the_systems_reason(tmp_path: Path) ->
             async with connection.call("ping"):
                 raise AssertionError("nothing answers")
     assert f"unix://{tmp_path}/none.sock (no such file or directory)" in str(told.value)
+
+
+async def _pinged(path: Path, content: bytes) -> list[bytes]:
+    """The paths that a ping asks for, of what answers `content` to `_ping`."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+        said = VERSION if asked[-1].endswith(b"/version") else content
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, path)
+    async with server, DockerEngine.open(f"unix://{path}", answer_seconds=5) as engine:
+        await engine.ping()
+        await engine.ping()
+    return asked
+
+
+async def test_a_ping_costs_an_engine_no_process(tmp_path: Path) -> None:
+    """`version` is asked for once, to agree on the API: an engine starts two programs to answer it."""
+    assert await _pinged(tmp_path / "engine.sock", b"OK") == [b"/version", b"/v1.41/_ping", b"/v1.41/_ping"]
+
+
+async def test_a_ping_that_is_answered_with_anything_else_is_not_answered_by_an_engine(tmp_path: Path) -> None:
+    """The page of a proxy, say, whose status is 200."""
+    with pytest.raises(EngineUnavailable, match="does not answer as an engine does"):
+        await _pinged(tmp_path / "engine.sock", b"<html>")

@@ -29,6 +29,7 @@ from services.agent.heartbeat_writer import HeartbeatInterval
 from services.agent.pull import Patience
 from services.core.images.image import EngineImage, Store
 from services.core.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest
+from services.ports import LayerPlacer
 
 REGISTRY = "registry:5000"
 RANGE = "range-7"
@@ -61,6 +62,7 @@ class Scene:
     registry: MemoryRegistry = field(default_factory=lambda: MemoryRegistry(REGISTRY))
     host: MemoryEngine = field(default_factory=MemoryEngine)
     engine: MemoryEngine = field(init=False)
+    placer: LayerPlacer | None = None
 
     def __post_init__(self) -> None:
         self.engine = MemoryEngine(registries={REGISTRY: self.registry}, store=self.store)
@@ -123,6 +125,7 @@ class Scene:
             lease_seconds=4,
             patience=patience,
             pulse=HeartbeatInterval(beat_seconds=0.05, answer_seconds=1, identify_seconds=0.1),
+            placer=self.placer,
         )
 
     @asynccontextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from events.messages import AgentStarted, ImagesChanged
 from services.adapters.memory_engine import MemoryEngine
 from services.core.images.image import EngineImage
+from tests.unit.services.agent.placer import Placer
 from tests.unit.services.agent.scene import BASE, RANGE, REFERENCE, Scene, until
 
 
@@ -75,6 +78,38 @@ async def test_the_heart_stops_with_the_engine_and_both_come_back() -> None:
 
 async def _silent(scene: Scene) -> bool:
     return await scene.bus.beats([scene.streams.alive(RANGE)]) == [None]
+
+
+async def test_an_engine_that_is_restarted_to_take_layers_is_not_announced_again() -> None:
+    """It is asked nothing meanwhile, so it is not noticed to be down."""
+    restarting = Restarting()
+    scene = Scene(placer=restarting)
+    async with scene.listening():
+        await _announcement(scene, 1)
+        async with restarting.open:
+            scene.engine.away = True
+            await until(lambda: restarting.waiting > 0)
+            scene.engine.away = False
+        await until(lambda: restarting.waiting == 0)
+        await _beat(scene)
+        scene.engine.engine_id = "recreated"
+        assert (await _announcement(scene, 2)).engine_id == "recreated"
+
+
+class Restarting(Placer):
+    """A placer that restarts its engine while `open` is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Lock()
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def using(self) -> AsyncIterator[None]:
+        self.waiting += 1
+        async with self.open:
+            self.waiting -= 1
+            yield
 
 
 async def test_no_beat_without_an_engine() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -15,51 +12,11 @@ from events.task_group import TaskGroup
 from services.agent.layer_release import LayerRelease
 from services.agent.mounted_layers import PLACE_SECONDS, placement, unreadable
 from services.errors import LayersNotMounted
+from tests.unit.services.agent.placer import Placer
 
 pytestmark = pytest.mark.faked_time
 DIGEST = f"sha256:{'a' * 64}"
 LAYERS = (Layer(digest=DIGEST, diff_id=DIGEST, size_bytes=1024),)
-
-
-@dataclass
-class Placer:
-    """Notes what is asked of it; `problem` is raised by `place`, which takes `seconds`."""
-
-    problem: LayersNotMounted | None = None
-    seconds: float = 0.0
-    asked: list[str] = field(default_factory=list)
-    idle: dict[str, str] = field(default_factory=dict)
-    broken: tuple[str, ...] = ()
-
-    async def available(self) -> bool:
-        return True
-
-    async def accept(self, transfer_id: str, layers: Sequence[Layer]) -> None:
-        self.asked.append(f"accept {transfer_id}")
-
-    def using(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
-
-    async def place(self, transfer_id: str, layers: Sequence[Layer], source: str) -> None:
-        self.asked.append(f"place {transfer_id}")
-        await asyncio.sleep(self.seconds)
-        if self.problem is not None:
-            raise self.problem
-
-    async def settle(self, transfer_id: str) -> None:
-        self.asked.append(f"settle {transfer_id}")
-
-    async def unused(self) -> dict[str, str]:
-        return dict(self.idle)
-
-    async def forget(self, grants: Mapping[str, str]) -> None:
-        for name in grants:
-            self.idle.pop(name)
-
-    async def unreadable(self) -> tuple[str, ...]:
-        if self.problem is not None:
-            raise OSError("the store is gone")
-        return self.broken
 
 
 def request(*, mounted: bool = True) -> PullRequested:
