@@ -3,25 +3,23 @@
     SHOWN/seeds/<hex>/seed.json    images (manifest, config, layers) and the grants of their layers, for one store
 
 An engine on the classic store finds them as records of its own, written here while it does not run. For one on
-containerd's store a program of the agent does it, since containerd takes images over gRPC alone; the engine starts when
-that has ended. What cannot be put in place comes later, as it does to any range. Standard library only, see init.py.
+containerd's store a program does it (`containerd_seed.py`), since containerd takes images over gRPC alone; the engine
+starts when that has ended. What cannot be put in place comes later, as it does to any range. Standard library only, see
+init.py.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import classic_layers
+import seed_file
 
-#: The agent's record of what it was shown (`services.adapters.placed_layers`).
-GRANTS = "cyroid-mounted-layers.json"
 #: A program that takes longer is killed: the engine starts with what is there by then.
 PROGRAM_SECONDS = 20.0
 _IMAGE = "image/overlay2"
@@ -50,7 +48,7 @@ class Seeding:
             if not self._is_over and now >= self._until:
                 self._running.kill()
                 self._is_over = True
-        elif find(self._shown) is None:
+        elif seed_file.find(self._shown) is None:
             self._is_over = True
         elif self._program:
             self._is_over = not self._start(now)
@@ -82,23 +80,13 @@ def is_fresh(root: Path) -> bool:
     return not (root / "containers").exists()
 
 
-def find(shown: Path) -> Path | None:
-    """The seed; None where the host shows none."""
-    with suppress(OSError):
-        for folder in sorted((shown / "seeds").iterdir()):
-            if os.path.ismount(folder) and (folder / "seed.json").is_file():
-                return folder / "seed.json"
-    return None
-
-
 def place(root: Path, shown: Path, say: Callable[[str], None] = print) -> list[str]:
     """Make the seed's images known to an engine on the classic store, before its first start; their names.
 
     May run again after it was cut off. Raises OSError, ValueError, KeyError.
     """
-    file = find(shown)
-    seed: dict[str, Any] = json.loads(file.read_bytes()) if file is not None else {}
-    if seed.get("store") != "classic":
+    seed = seed_file.read(shown, "classic")
+    if seed is None:
         return []
     for folder, mode in (("overlay2", 0o710), ("image", 0o700), (_IMAGE, 0o700)):
         (root / folder).mkdir(mode=mode, parents=True, exist_ok=True)
@@ -109,12 +97,14 @@ def place(root: Path, shown: Path, say: Callable[[str], None] = print) -> list[s
         except (OSError, ValueError, KeyError) as problem:
             say(f"the engine is not seeded with {image['reference']}: {problem}")
             continue
-        _write(root / _IMAGE / "imagedb/content/sha256" / _hex(image["image_id"]), base64.b64decode(image["config"]))
+        seed_file.write(
+            root / _IMAGE / "imagedb/content/sha256" / seed_file.hex_digits(image["image_id"]),
+            base64.b64decode(image["config"]),
+        )
         _note_origins(root / _IMAGE / "distribution", image["layers"], image["repository"])
         names.setdefault(image["name"], {})[f"{image['name']}:{image['tag']}"] = image["image_id"]
-    grants = {"grants": seed.get("grants", {}), "open": {}}
-    _write(root / GRANTS, json.dumps(grants).encode())
-    _write(root / _IMAGE / "repositories.json", json.dumps({"Repositories": names}).encode())
+    seed_file.give(root, seed)
+    seed_file.write(root / _IMAGE / "repositories.json", json.dumps({"Repositories": names}).encode())
     return [name for tags in names.values() for name in tags]
 
 
@@ -122,20 +112,9 @@ def _note_origins(folder: Path, layers: Iterable[Mapping[str, Any]], repository:
     """The blobs that the layers are in the registry, so that a later pull knows them."""
     for layer in layers:
         origin = [{"Digest": layer["digest"], "SourceRepository": repository, "HMAC": ""}]
-        _write(folder / "v2metadata-by-diffid/sha256" / _hex(layer["diff_id"]), json.dumps(origin).encode())
-        _write(folder / "diffid-by-digest/sha256" / _hex(layer["digest"]), layer["diff_id"].encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Atomic and durable."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.new")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-
-
-def _hex(digest: str) -> str:
-    return digest.removeprefix("sha256:")
+        seed_file.write(
+            folder / "v2metadata-by-diffid/sha256" / seed_file.hex_digits(layer["diff_id"]), json.dumps(origin).encode()
+        )
+        seed_file.write(
+            folder / "diffid-by-digest/sha256" / seed_file.hex_digits(layer["digest"]), layer["diff_id"].encode()
+        )

@@ -24,7 +24,7 @@ from deploy.lab.server import Server, answers_ok
 from deploy.machine.commands import MachineError, need, run
 
 PROJECT = Path(__file__).parents[2]
-INIT = PROJECT / "dind/init.py"
+INIT, SEEDER = PROJECT / "dind/init.py", PROJECT / "dind/containerd_seed.py"
 DOCKER0 = Path("/sys/class/net/docker0")
 
 # containerd's shims keep their sockets at this fixed place. A memory file system over it, in the namespace, holds
@@ -152,8 +152,7 @@ class EngineServer(Server):
         options: dict[str, object] = {"layers": shown, "data-root": self.root, "control": self.control}
         options["clients"] = self.socket
         if self._containerd_store:
-            seeder = ["env", f"--chdir={PROJECT}", sys.executable, "-m", "services.adapters.containerd_seed"]
-            seeder += ["--shown", str(shown)]
+            seeder = [sys.executable, "-ES", str(SEEDER), "--shown", str(shown)]
             seeder += ["--data-root", str(self.root), "--socket", f"{_RUN}/containerd.sock"]
             options["seeder"] = shlex.join(seeder)
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]

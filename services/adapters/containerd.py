@@ -1,9 +1,8 @@
-"""A client of the containerd that an engine keeps its images in: leases, snapshots, blobs and names, over its socket.
+"""A client of the containerd that an engine keeps its images in: leases, snapshots and blobs, over its socket.
 
-Only what it takes to make a folder that is there already a layer of the store, and an image of such layers. Every call
-is bounded in time. Content that is put together under a lease is not collected before the lease ends; the lease carries
-an end of its own, so that what a killed caller left is collected too (containerd docs/garbage-collection.md,
-`containerd.io/gc.expire`).
+Only what it takes to make a folder that is there already a layer of the store. Every call is bounded in time. Content
+that is put together under a lease is not collected before the lease ends; the lease carries an end of its own, so that
+what a killed caller left is collected too (containerd docs/garbage-collection.md, `containerd.io/gc.expire`).
 """
 
 from __future__ import annotations
@@ -78,11 +77,9 @@ class Containerd:
         found = await self._call("leases", "Leases/List", m.ListLeasesRequest(), m.ListLeasesAnswer)
         return [lease.id for lease in found.leases if lease.id.startswith(prefix)] if found else []
 
-    async def end_lease(self, name: str, *, sync: bool = True) -> None:
-        """Give it up: what nothing else holds is collected, if `sync` before this returns. One that is gone is no
-        error.
-        """
-        request = m.DeleteLeaseRequest(id=name, sync=sync)
+    async def end_lease(self, name: str) -> None:
+        """Give it up: what nothing else holds is collected before this returns. One that is gone is no error."""
+        request = m.DeleteLeaseRequest(id=name, sync=True)
         await self._call("leases", "Leases/Delete", request, m.Empty, forgiven=Status.NOT_FOUND)
 
     # ---- snapshots ----
@@ -129,14 +126,6 @@ class Containerd:
         )
         await self._write(request, lease)
 
-    async def put_blob(self, digest: str, content: bytes, lease: str, values: Mapping[str, str]) -> None:
-        """Write a small blob, whole. One that is there already is no error."""
-        ref = f"seeded-{digest}"
-        request = m.WriteRequest(
-            action=m.COMMIT, ref=ref, total=len(content), expected=digest, data=content, labels=m.labels(values)
-        )
-        await self._write(request, lease)
-
     async def _write(self, request: m.WriteRequest, lease: str) -> None:
         method = StreamStreamMethod(
             self._channel, "/containerd.services.content.v1.Content/Write", m.WriteRequest, m.WriteAnswer
@@ -150,14 +139,6 @@ class Containerd:
                 except GRPCError as problem:
                     if problem.status is not Status.ALREADY_EXISTS:
                         raise
-
-    # ---- images ----
-
-    async def name(self, reference: str, media_type: str, digest: str, size_bytes: int) -> None:
-        """Make an image of a manifest whose content is in the store. A name that is taken is left."""
-        target = m.Descriptor(media_type=media_type, digest=digest, size=size_bytes)
-        request = m.CreateImageRequest(image=m.Image(name=reference, target=target))
-        await self._call("images", "Images/Create", request, m.CreateImageAnswer, forgiven=Status.ALREADY_EXISTS)
 
     # ---- inside ----
 

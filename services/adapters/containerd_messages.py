@@ -1,4 +1,4 @@
-"""Messages of containerd's API that placing layers needs (`api/services/`: snapshots, content, leases, images).
+"""Messages of containerd's API that placing layers needs (`api/services/`: snapshots, content, leases).
 
 Only the fields that are sent or read here are declared; protobuf readers skip the others. A `map<string, string>` is
 on the wire what a list of entries is (protobuf encoding, "Maps").
@@ -185,35 +185,3 @@ class ListLeasesAnswer(BaseMessage):
     """The leases found."""
 
     leases: Annotated[list[Lease], Field(1)] = field(default_factory=list)
-
-
-@dataclass
-class Descriptor(BaseMessage):
-    """What an image's name stands for: its manifest."""
-
-    media_type: Annotated[str, Field(1)] = ""
-    digest: Annotated[str, Field(2)] = ""
-    size: Annotated[int, Field(3)] = 0
-
-
-@dataclass
-class Image(BaseMessage):
-    """A name in the image store."""
-
-    name: Annotated[str, Field(1)] = ""
-    labels: Annotated[list[Label], Field(2)] = field(default_factory=list)
-    target: Annotated[Descriptor, Field(3)] = field(default_factory=Descriptor)
-
-
-@dataclass
-class CreateImageRequest(BaseMessage):
-    """A new name."""
-
-    image: Annotated[Image, Field(1)] = field(default_factory=Image)
-
-
-@dataclass
-class CreateImageAnswer(BaseMessage):
-    """The name that was made."""
-
-    image: Annotated[Image, Field(1)] = field(default_factory=Image)

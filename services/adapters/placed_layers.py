@@ -31,10 +31,6 @@ class PlacedLayers(msgspec.Struct, frozen=True, kw_only=True):
             grants={**self.grants, **dict.fromkeys(shown, transfer_id)}, open={**self.open, transfer_id: shown}
         )
 
-    def given(self, grants: Mapping[str, str]) -> PlacedLayers:
-        """A copy with these folders, which no transfer brought: the engine started with them."""
-        return PlacedLayers(grants={**self.grants, **grants}, open=self.open)
-
     def settled(self, transfer_id: str) -> PlacedLayers:
         """A copy without that transfer under way."""
         return PlacedLayers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -22,15 +23,14 @@ class ShownLayersFiles:
     def read(self, range_id: str) -> ShownLayers:
         """What a range is shown; nothing where there is no record."""
         path, known = self._path(range_id), self._known.get(range_id)
-        try:
+        with suppress(FileNotFoundError):
             found = path.stat()
             file = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
             if known is None or known[0] != file:
                 known = self._known[range_id] = (file, msgspec.json.decode(path.read_bytes(), type=ShownLayers))
-        except FileNotFoundError:
-            self._known.pop(range_id, None)
-            return ShownLayers(range_id=range_id)
-        return known[1]
+            return known[1]
+        self._known.pop(range_id, None)
+        return ShownLayers(range_id=range_id)
 
     def read_all(self) -> dict[str, ShownLayers]:
         """Of every range that is shown something."""

@@ -31,7 +31,7 @@ from events.redis.client import connect
 from events.redis.replication import read_replication
 from events.redis.urls import login_of
 from events.tailing import tailed
-from services.adapters import classic_layers, containerd_messages, containerd_seed, engine_restart
+from services.adapters import classic_layers, containerd_messages, engine_restart
 from services.adapters.containerd import _Codec, _errors
 from services.adapters.engine_errors import engine_error
 from services.api.authentication import parse_tokens
@@ -721,13 +721,6 @@ def _progress(payload: bytes) -> object:
     return progress.queued
 
 
-_SEED_LAYER = {"name": "a", "diff_id": "sha256:a", "chain_id": "sha256:a", "digest": "sha256:a", "size_bytes": 1}
-_SEED_IMAGE = {
-    **dict.fromkeys(("reference", "name", "tag", "image_id", "repository", "manifest_type", "manifest_digest"), "a"),
-    **{"manifest": "e30=", "config": "e30=", "layers": [_SEED_LAYER]},
-}
-
-
 def _engines() -> Iterator[Decoder]:
     yield Decoder(
         "protobuf",
@@ -772,16 +765,6 @@ def _engines() -> Iterator[Decoder]:
         (_json([{"Digest": "sha256:1", "SourceRepository": "r:5000/a", "HMAC": ""}]),),
         ("services/adapters/classic_layers.py:origins_of",),
     )
-    yield Decoder(
-        "seed of a range",
-        containerd_seed.read_seed,
-        (
-            _json({"store": "classic", "images": [], "grants": {"a": "t"}}),
-            _json({"store": "containerd", "images": [_SEED_IMAGE], "grants": {"a": "t"}}),
-        ),
-        ("services/adapters/containerd_seed.py:read_seed",),
-        (LayersNotMounted,),
-    )
     answers = {
         containerd_messages.MountsAnswer: (bytes(containerd_messages.MountsAnswer([containerd_messages.Mount("a")])),),
         containerd_messages.StatAnswer: (bytes(containerd_messages.StatAnswer()), b"\x0a\x03\x0a\x01a"),
@@ -789,7 +772,6 @@ def _engines() -> Iterator[Decoder]:
         containerd_messages.WriteAnswer: (b"\x08\x02\x20\x05\x28\x07\x32\x01a",),
         containerd_messages.CreateLeaseAnswer: (b"\x0a\x03\x0a\x01a",),
         containerd_messages.ListLeasesAnswer: (b"\x0a\x03\x0a\x01a" * 2,),
-        containerd_messages.CreateImageAnswer: (b"\x0a\x03\x0a\x01a",),
         containerd_messages.Empty: (b"",),
     }
     for kind, seeds in answers.items():

@@ -71,7 +71,6 @@ COVERED_BY = {
         "services/adapters/containerd.py",
         "services/adapters/containerd_layers.py",
         "services/adapters/containerd_messages.py",
-        "services/adapters/containerd_seed.py",
         "services/adapters/engine_layers.py",
         "services/adapters/shown_layers_files.py",
         "services/agent/layer_release.py",

@@ -54,7 +54,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
     monkeypatch.setattr(os.path, "ismount", os.path.isdir)
     yield seeds
-    del sys.modules["seeds"], sys.modules["classic_layers"]
+    del sys.modules["seeds"], sys.modules["classic_layers"], sys.modules["seed_file"]
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_the_first_start_finds_image_layers_and_names(seeds: ModuleType, root: P
     assert (image / "imagedb/content/sha256" / IMAGE).read_bytes() == CONFIG
     assert (image / "layerdb/sha256" / CHAIN / "parent").read_text() == f"sha256:{BASE}"
     assert (image / "distribution/diffid-by-digest/sha256" / TOP).read_text() == f"sha256:{TOP}"
-    assert json.loads((root / seeds.GRANTS).read_text()) == {"grants": SEED["grants"], "open": {}}
+    assert json.loads((root / seeds.seed_file.GRANTS).read_text()) == {"grants": SEED["grants"], "open": {}}
     assert (root / "overlay2").stat().st_mode & 0o777 == 0o710
 
 
@@ -123,7 +123,7 @@ def test_an_engine_that_ran_before_keeps_what_it_has(seeds: ModuleType, root: Pa
     (root / "containers").mkdir()
     assert seeding(seeds, root, shown, []).is_over(0.0)
     assert not (root / "image").exists()
-    assert seeds.find(shown / "elsewhere") is None
+    assert seeds.seed_file.find(shown / "elsewhere") is None
 
 
 def test_the_engine_waits_for_the_program_but_not_for_ever(seeds: ModuleType, root: Path, shown: Path) -> None:
