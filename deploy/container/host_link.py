@@ -162,7 +162,7 @@ backend redis
   option tcp-check
   tcp-check send PING\\r\\n
   tcp-check expect rstring ^[-+] comment \
-"an answer of Redis: without one this host is let in no longer, or Redis is away"
+"no answer of Redis means that it is away, or that the door lets this host in no longer"
   server door %(door)s:%(redis_port)d %(tls)s check inter 5s fall 2 rise 1
 
 backend registry

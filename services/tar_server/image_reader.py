@@ -166,7 +166,8 @@ class ImageReader:
         if config is None:
             if away is not None:
                 raise away
-            raise NotFound(f"neither the host's engine nor the registry has {reference} as {image_id}: build it again")
+            where = f"neither the engine beside this tar server nor the registry has {reference} as {image_id}"
+            raise NotFound(f"{where}: bring the registry back, or build it again (between hosts: docs/hosts.md)")
         return await self._placed(config, held, local, stored)
 
     async def _config(self, local: EngineImage, image_id: str) -> bytes | None:

@@ -202,7 +202,8 @@ async def test_an_image_that_is_nowhere_is_said_so_and_the_offer_stays(tmp_path:
         await scene.host.untag(REFERENCE)
         status, body = await server.get(url, token)
         assert status == 404
-        assert b"build it again" in body
+        assert b"neither the engine beside this tar server nor the registry has" in body
+        assert b"bring the registry back, or build it again" in body
         scene.build(BASE)
         assert (await server.get(url, token))[0] == 200
 
