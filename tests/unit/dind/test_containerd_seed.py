@@ -73,6 +73,7 @@ class FakeContainerd:
         self.snapshots: dict[str, Path] = {}
         self.leases: set[str] = set()
         self.blobs: dict[str, bytes] = {}
+        self.labels: dict[str, dict[str, str]] = {}
         self.names: list[bytes] = []
 
     @asynccontextmanager
@@ -151,6 +152,7 @@ class FakeContainerd:
         content = request.data or file.read_bytes()
         assert (len(content), request.total) == (request.total, request.offset + len(request.data))
         self.blobs[request.expected] = content
+        self.labels[request.expected] = {label.key: label.value for label in request.labels}
         return b""
 
     def _imagecreate(self, asked: bytes) -> bytes:
@@ -175,6 +177,15 @@ async def test_an_image_is_there_with_layers_content_and_name(
         CHAIN: shown / "layers" / ("b" * 64),
     }
     assert store.blobs == {BASE: b"tar", TOP: b"tar", CONFIG: b"config", MANIFEST: b"manifest"}
+    assert store.labels == {
+        **{digest: {} for digest in (BASE, TOP)},
+        CONFIG: {"containerd.io/gc.ref.snapshot.overlayfs": CHAIN},
+        MANIFEST: {
+            "containerd.io/gc.ref.content.config": CONFIG,
+            "containerd.io/gc.ref.content.l.0": BASE,
+            "containerd.io/gc.ref.content.l.1": TOP,
+        },
+    }
     assert len(store.names) == 1
     assert all(text.encode() in store.names[0] for text in (NAME, MANIFEST, "t/m"))
     assert store.leases == set()
@@ -192,6 +203,21 @@ async def test_an_image_whose_layer_is_not_as_it_should_be_is_left_out(
         problems = await asyncio.to_thread(containerd_seed.run, shown=shown, root=tmp_path, socket=tmp_path / "s")
     assert [one.partition(": ")[0] for one in problems] == ["docker.io/library/other:1"]
     assert len(store.names) == 1
+
+
+async def test_a_compressed_layer_is_its_blob_and_says_what_is_in_it(
+    containerd_seed: ModuleType, tmp_path: Path, shown: Path
+) -> None:
+    """As a pull says it, or somebody would have to read all of it for its diff ID."""
+    packed = f"sha256:{'f' * 64}"
+    write_seed(shown, {**SEED, "images": [{**IMAGE, "layers": [{**LAYERS[0], "digest": packed, "size_bytes": 4}]}]})
+    folder = shown / "blobs" / f"{'a' * 64}.{'f' * 64}"
+    folder.mkdir()
+    (folder / "data").write_bytes(b"gzip")
+    store = FakeContainerd(tmp_path)
+    async with store.serving(tmp_path / "s"):
+        assert await asyncio.to_thread(containerd_seed.run, shown=shown, root=tmp_path, socket=tmp_path / "s") == []
+    assert (store.blobs[packed], store.labels[packed]) == (b"gzip", {"containerd.io/uncompressed": BASE})
 
 
 @pytest.mark.parametrize("seed", [None, [], {"store": "containerd"}, {"store": "containerd", "images": [{}]}, 7])
