@@ -20,6 +20,10 @@ FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
             "a redis+sentinel://u:hunter2@h:1,i:2/M and http://x:hunter2@y",
             "a redis+sentinel://u:***@h:1,i:2/M and http://x:***@y",
         ),
+        (
+            "rediss+sentinel://u:hunter2@h:1,i/M/0?sentinel_username=s&sentinel_password=hunter2&ssl_password=hunter2",
+            "rediss+sentinel://u:***@h:1,i/M/0?sentinel_username=s&sentinel_password=***&ssl_password=***",
+        ),
         ("http://h:5000/v2/a/manifests/x@sha256:1", "http://h:5000/v2/a/manifests/x@sha256:1"),
         ("unix:///var/run/docker.sock", "unix:///var/run/docker.sock"),
     ],
