@@ -165,7 +165,9 @@ def test_a_range_starts_with_what_it_should_have(new: Scene) -> None:
 
 
 def told_unreadable(mounted: Scene, range_id: str, name: str) -> bool:
-    """Whether `verify` says that layers of the image cannot be read, once the range's agent came up again."""
+    """Whether `verify` says that layers of the image cannot be read, once the range's agent came up again, and `doctor`
+    names the range.
+    """
     agent, reference = mounted.system.lab.server(f"agent-{range_id}"), str(Reference.parse(name))
     agent.stop()
     agent.start()
@@ -173,7 +175,10 @@ def told_unreadable(mounted: Scene, range_id: str, name: str) -> bool:
     def told() -> bool:
         found = mounted.system.cli("verify", range_id)
         verdicts = {one["reference"]: one["verdict"] for one in found.data["items"]}
-        return (found.status, verdicts[reference]) == (5, "unreadable")
+        checks = {one["what"]: one for one in mounted.system.cli("doctor").data["items"]}
+        doctor = checks["mounted layers"]
+        unreadable = (found.status, verdicts[reference]) == (5, "unreadable")
+        return unreadable and doctor["state"] == "wrong" and range_id in doctor["found"]
 
     return poll(told, seconds=60, every=0.5)
 
