@@ -23,7 +23,6 @@ pytestmark = pytest.mark.real
 #: Range → version of its engine (None: the machine's own, 20.10), and whether it is on containerd's store.
 RANGES: dict[str, tuple[str | None, bool]] = {
     "p-28.5": ("28.5", True),
-    "p-28.5-classic": ("28.5", False),
     "p-20.10-classic": (None, False),
 }
 
@@ -130,7 +129,6 @@ def test_compressed_layers_are_mounted(packed: Scene, range_id: str) -> None:
     assert poll(lambda: not ours & unpacked(below), seconds=150), logs_of(packed.system)
 
 
-@pytest.mark.parametrize("range_id", ["p-28.5", "p-20.10-classic"])
 def test_a_new_engine_starts_with_compressed_layers(packed: Scene, range_id: str) -> None:
     """Made anew, the range's engine has the image before its agent says a word, whole also in what it saves."""
     name, engine = f"{packed.name}:1", packed.system.ranges[range_id]
@@ -182,7 +180,10 @@ def unpacked(layers: Path) -> set[str]:
 
 def seed_of(shown: Path) -> str:
     """What a range is shown for its next engine."""
-    return "".join((folder / "seed.json").read_text() for folder in (shown / "seeds").glob("*"))
+    try:
+        return "".join((folder / "seed.json").read_text() for folder in (shown / "seeds").glob("*"))
+    except FileNotFoundError:  # replaced just now
+        return ""
 
 
 def is_of(name: str, layer: Layer) -> bool:

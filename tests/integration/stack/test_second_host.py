@@ -47,7 +47,7 @@ MOUNTED = (Path("/run/cyroid"), Path("/cache"), Path("/var/lib/registry"))
 PARTS = {
     "redis": ("a", ["172.30.0.17/24"]),
     "registry": ("a", ["172.30.0.16/24"]),
-    "host-door": ("a", ["172.30.0.30/24"]),
+    "host-door": ("a", ["172.30.0.30/24", "172.31.255.245/28"]),
     "tar-server": ("a", ["172.30.0.22/24"]),
     "link": ("b", ["172.30.0.16/24", "172.31.255.245/28"]),
     "registry-cache": ("b", ["172.30.0.29/24", "172.31.255.242/28"]),
@@ -139,8 +139,9 @@ class Networks:
         return True
 
     def wait(self, part: str, host: str, port: int) -> None:
-        log = (self._folder / f"{part}.log").read_text(errors="replace")
-        assert poll(lambda: self.reaches(part, host, port), seconds=60, every=0.1), f"{host}:{port} {log[-1000:]}"
+        reached = poll(lambda: self.reaches(part, host, port), seconds=60, every=0.1)
+        logs = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in self._folder.glob("*.log"))
+        assert reached, f"{host}:{port} is not reached from {part}\n{logs}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
