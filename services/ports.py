@@ -220,7 +220,7 @@ class LayerMounts(Protocol):
         """
 
     async def release(self, range_id: str, grants: Mapping[str, str]) -> None:
-        """Hide the folders whose current grant is the one named for them, by folder name."""
+        """Take these grants away, by folder name, and hide the folders that have none left."""
 
     async def engine_is(self, range_id: str, engine_id: str, images: Sequence[PresentImage] = ()) -> None:
         """Hide what another engine of this range was granted, but for the seeded ones among its `images`."""
@@ -266,10 +266,13 @@ class LayerPlacer(Protocol):
         """End the transfer: remove what no image of the engine uses."""
 
     async def unused(self) -> dict[str, str]:
-        """Folders that the engine does not use: folder name → transfer that it was last shown for."""
+        """Grants to be given back, one of a folder at a time: folder name → a transfer that it was shown for.
+
+        Those of folders that the engine does not use, and of folders in use those that a later transfer's replaces.
+        """
 
     async def forget(self, grants: Mapping[str, str]) -> None:
-        """Forget folders that the host was told about; one that was shown for another transfer since then stays."""
+        """Forget grants that the host was told about; a folder that was shown for another transfer too stays."""
 
     async def unreadable(self) -> tuple[str, ...]:
         """Diff IDs of layers in the engine's store that stand on folders which are not mounted here, or covered."""

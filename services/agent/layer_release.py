@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from events.bus import BusError
@@ -18,7 +18,7 @@ _AT_ONCE = 25
 class LayerRelease:
     """Publishes releases with `publish`, to the range's outbox.
 
-    A folder is forgotten only after its release was published.
+    A grant is forgotten only after its release was published.
     """
 
     def __init__(
@@ -48,12 +48,15 @@ class LayerRelease:
                     await self._hint.wait()
             self._hint.clear()
             try:
-                grants = await self._placer.unused()
-                names = list(grants)
-                for start in range(0, len(names), _AT_ONCE):
-                    part = {name: grants[name] for name in names[start : start + _AT_ONCE]}
-                    await self._publish(LayersReleased(range_id=self._range_id, grants=part))
-                    await self._placer.forget(part)
-                    self._log.info("layers given back", layers=len(part))
+                while grants := await self._placer.unused():  # one grant of each folder at a time
+                    await self._give_back(grants)
             except (OSError, BusError) as problem:
                 self._log.info("could not give layers back", why=str(problem))
+
+    async def _give_back(self, grants: Mapping[str, str]) -> None:
+        names = list(grants)
+        for start in range(0, len(names), _AT_ONCE):
+            part = {name: grants[name] for name in names[start : start + _AT_ONCE]}
+            await self._publish(LayersReleased(range_id=self._range_id, grants=part))
+            await self._placer.forget(part)
+            self._log.info("layers given back", layers=len(part))

@@ -14,11 +14,26 @@ def test_folders_of_a_transfer_under_way_are_in_use() -> None:
     assert placed.settled("t-1").unused(["a"]) == {"b": "t-1"}
 
 
-def test_a_folder_that_was_shown_anew_is_not_forgotten() -> None:
-    """The host was told of an older grant."""
+def test_every_grant_of_a_folder_is_given_back() -> None:
+    """One at a time; the host may have seen the transfers in another order."""
+    placed = PlacedLayers().accepted("t-1", ["a"]).accepted("t-2", ["a"]).settled("t-1").settled("t-2")
+    given = list[dict[str, str]]()
+    while grants := placed.unused([]):
+        given.append(grants)
+        placed = placed.without(grants)
+    assert given == [{"a": "t-1"}, {"a": "t-2"}]
+    assert placed == PlacedLayers()
+
+
+def test_of_a_folder_in_use_one_grant_is_kept() -> None:
+    """Grants that a later one replaces are given back when their transfers are over, so that they do not pile up."""
     placed = PlacedLayers().accepted("t-1", ["a"]).accepted("t-2", ["a"])
-    assert placed.without({"a": "t-1"}).grants == {"a": "t-2"}
-    assert placed.without({"a": "t-2"}).grants == {}
+    assert placed.unused(["a"]) == {}
+    placed = placed.settled("t-1")
+    assert placed.unused(["a"]) == {"a": "t-1"}
+    placed = placed.without({"a": "t-1"}).settled("t-2")
+    assert placed.unused(["a"]) == {}
+    assert placed.grants == {"a": "t-2"}
 
 
 def test_the_file_survives_another_process(tmp_path: Path) -> None:

@@ -11,11 +11,20 @@ NAME = "a" * 64
 SHOWN = ShownLayers(range_id="r-1").granted(layer_mounts([ONE]), "t-1", "e-1")
 
 
-def test_the_newest_grant_holds_a_folder() -> None:
-    """Word about an older one takes nothing away."""
+def test_a_folder_is_shown_until_no_grant_is_left() -> None:
+    """Each transfer that asked for it gives back its own, in any order; a grant counts once."""
+    again = SHOWN.granted(layer_mounts([ONE]), "t-2", "e-1").granted(layer_mounts([ONE]), "t-2", "e-1")
+    for first, second in (("t-1", "t-2"), ("t-2", "t-1")):
+        left = again.released({NAME: first})
+        assert list(left.layers) == [NAME]
+        assert left.released({NAME: first}) == left
+        assert left.released({NAME: second}).layers == {}
+
+
+def test_a_request_that_is_taken_back_hides_nothing_that_an_image_stands_on() -> None:
+    """The later transfer is cancelled; the layer of the earlier one is in use."""
     again = SHOWN.granted(layer_mounts([ONE]), "t-2", "e-1")
-    assert again.released({NAME: "t-1"}) == again
-    assert again.released({NAME: "t-2"}).layers == {}
+    assert again.released(dict.fromkeys(again.layers, "t-2")) == SHOWN
 
 
 def test_another_engine_has_no_part_in_what_the_last_one_was_granted() -> None:
@@ -23,7 +32,7 @@ def test_another_engine_has_no_part_in_what_the_last_one_was_granted() -> None:
     assert SHOWN.of_engine("e-2").layers == {}
     assert SHOWN.of_engine("e-1") == SHOWN.of_engine(None) == SHOWN
     new = SHOWN.granted(layer_mounts([ONE]), "t-2", "e-2")
-    assert (new.engine_id, new.layers[NAME].grant) == ("e-2", "t-2")
+    assert (new.engine_id, new.layers[NAME].grant, new.layers[NAME].earlier) == ("e-2", "t-2", ())
 
 
 def test_the_blobs_behind_it_are_known() -> None:
