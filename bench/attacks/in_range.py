@@ -107,8 +107,10 @@ def http(
 
 
 def connects(host: str, port: int, timeout: float = 4) -> bool:
+    """Whether somebody answered: the other end is still there once the connection was made."""
     try:
-        socket.create_connection((host, port), timeout=timeout).close()
+        with socket.create_connection((host, port), timeout=timeout) as one:
+            one.getpeername()
     except OSError:
         return False
     return True

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +22,7 @@ from typing import Any
 
 from bench.transfer.images import build_import, build_large, build_small_files
 from bench.transfer.methods import Ours, pull, tar
+from bench.transfer.mounted_report import report, table
 from bench.transfer.mounting import cached_bytes, drop_caches, launched, mounting, read_all, used_bytes
 from bench.transfer.testbed import Testbed, copied, gone
 from deploy.lab import EngineServer, Lab, RedisServer, RegistryServer
@@ -35,38 +35,6 @@ KINDS: dict[str, tuple[str | None, bool]] = {
     "20.10-classic": (None, False),
     "28.5-classic": ("28.5", False),
     "28.5-containerd": ("28.5", True),
-}
-#: What is to be reached, and what would be better still. Of `AT_LEAST` more is better, of all others less.
-TARGETS = {
-    "known_1_vs_tar": (0.03, 0.015),
-    "known_16_vs_tar_1": (0.15, 0.05),
-    "known_10GB_vs_100MB": (1.5, 1.1),
-    "first_1_vs_tar": (0.35, 0.15),
-    "first_4_vs_tar": (0.15, 0.05),
-    "ingest_vs_copy": (1.5, 1.0),
-    "disk_16_vs_1": (1.02, 1.02),
-    "page_cache_16_vs_1": (1.05, 1.05),
-    "start_vs_pulled": (1.1, 1.0),
-    "first_start_vs_pulled": (1.5, 1.0),
-    "cold_read_vs_pulled": (0.85, 1.0),
-    "small_files_vs_pulled": (1.2, 1.0),
-    "new_range_seconds": (0.3, 0.1),
-}
-CLASSIC_TARGETS = {**TARGETS, "known_1_vs_tar": (0.05, 0.015)}
-AT_LEAST = frozenset({"cold_read_vs_pulled"})
-#: Ratios of medians: key → the seconds above and below.
-RATIOS = {
-    "known_1_vs_tar": ("known_1", "tar_1"),
-    "known_16_vs_tar_1": ("known_16", "tar_1"),
-    "known_10GB_vs_100MB": ("known_huge", "known_100MB"),
-    "first_1_vs_tar": ("first_1", "tar_1"),
-    "first_4_vs_tar": ("first_4", "tar_4"),
-    "ingest_vs_copy": ("ingest", "copy"),
-    "start_vs_pulled": ("start_mounted", "start_pulled"),
-    "first_start_vs_pulled": ("first_start_mounted", "first_start_pulled"),
-    "cold_read_vs_pulled": ("cold_read_pulled", "cold_read_mounted"),
-    "small_files_vs_pulled": ("small_files_mounted", "small_files_pulled"),
-    "small_files_warm_vs_pulled": ("small_files_warm_mounted", "small_files_warm_pulled"),
 }
 _SMALLER_BYTES = 100_000_000
 _STARTS, _READS, _TINY = 5, 3, 5
@@ -138,7 +106,7 @@ class KindRun:
             self._known_to_many(ours)
         for count in (1, 4):
             self._first(count)
-        return self.report()
+        return report(self.kind, self.seconds, self.bytes_ratios, many=self.many)
 
     def _tar_4(self) -> None:
         cold = [self._engine("cold") for _ in range(4)]
@@ -300,38 +268,8 @@ class KindRun:
         sys.stderr.write(f"  {name:<26} {seconds:8.2f} s\n")
         sys.stderr.flush()
 
-    # ---- the sum ----
-
-    def report(self) -> dict[str, Any]:
-        """Medians, and each key with what it is, reach, stretch and whether they are reached."""
-        median = {name: statistics.median(all_) for name, all_ in self.seconds.items()}
-        median["known_16"] = median.get(f"known_{self.many}", median["known_1"])
-        found = {
-            name: round(median[above] / median[below], 4)
-            for name, (above, below) in RATIOS.items()
-            if above in median and below in median
-        }
-        found |= self.bytes_ratios
-        found["new_range_seconds"] = round(median["new_range"] - median["empty_start"], 3)
-        return {
-            "seconds": {name: round(one, 3) for name, one in sorted(median.items())},
-            "keys": judged(found, CLASSIC_TARGETS if self.kind.endswith("classic") else TARGETS),
-        }
-
 
 _RUN = ("run", "--rm", "--network", "none")
-
-
-def judged(found: Mapping[str, float], targets: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, Any]]:
-    """Key → what it is, and where there are targets, these and whether they are reached. None: not measured."""
-    keys: dict[str, dict[str, Any]] = {name: {"is": one} for name, one in found.items() if name not in targets}
-    for name, wanted in targets.items():
-        reached = {
-            word: None if name not in found else found[name] >= bound if name in AT_LEAST else found[name] <= bound
-            for word, bound in zip(("reached", "stretch_reached"), wanted, strict=True)
-        }
-        keys[name] = {"is": found.get(name), "reach": wanted[0], "stretch": wanted[1], **reached}
-    return keys
 
 
 def content_digest(engine: EngineServer, image: str) -> str:
@@ -373,14 +311,3 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
     table(kinds)
     asked = {"huge_bytes": options.huge, "ranges": options.many, "written": not options.sent}
     return {"image_bytes": image_bytes, **asked, "kinds": kinds}
-
-
-def table(kinds: Mapping[str, Any]) -> None:
-    """For people, on stderr."""
-    for kind, found in kinds.items():
-        lines = ["", f"{kind:<28} {'is':>8} {'reach':>8} {'stretch':>8}"]
-        for name, one in found["keys"].items():
-            missed = "" if one.get("reached", True) else "  not reached"
-            words = [f"{one.get(word)!s:>8}" for word in ("is", "reach", "stretch")]
-            lines.append(f"  {name:<26} {' '.join(words)}{missed}")
-        sys.stderr.write("\n".join(lines) + "\n")

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deploy.container.host_link import checked_name, link
+from deploy.container.host_link import link
+from deploy.container.host_proxies import checked_name
 
 #: What has to be in it, by its place in the secrets folder; and what older versions do not write.
 FILES = ("link/own.pem", "link/ca.pem", "services/redis_url", "gateway/redis_url", "deployer/registry_pull_key")

@@ -42,9 +42,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from deploy.container import engine_proxy, host_link, range_proxy, registry_cache
+from deploy.container import engine_proxy, host_proxies, range_proxy, registry_cache
 from deploy.container.acl import DEFAULT_PREFIX, Passwords, user_name, users_file
 from deploy.container.bundle import read_bundle
+from deploy.container.host_door import door
+from deploy.container.host_link import link
 from services.range_gateway.secrets import digest
 
 #: The user of every container that needs no more (deploy/Dockerfile).
@@ -136,17 +138,17 @@ def prepare_further(folder: Path, first_host: str, *, cache_size: str = registry
     # The range proxy reaches the link on cyroid-pull, and there nothing but archives. A bundle of an older version has
     # no certificate for the other way.
     proved = (vault / "link" / "server.pem").exists()
-    text = host_link.link(
+    text = link(
         first_host,
-        redis_listen=f"{host_link.LINK}:6379",
-        registry_listen=f"{host_link.LINK}:5000",
-        tar_listen=host_link.FAR_TAR,
-        archives_listen=f"{host_link.LINK}:{host_link.REGISTRY_PORT}" if proved else None,
+        redis_listen=f"{host_proxies.LINK}:6379",
+        registry_listen=f"{host_proxies.LINK}:5000",
+        tar_listen=host_proxies.FAR_TAR,
+        archives_listen=f"{host_proxies.LINK}:{host_proxies.REGISTRY_PORT}" if proved else None,
         certificates=MOUNTED,
     )
     _write(vault / "link" / "haproxy.cfg", text, owner=UID, mode=0o400)
     cache = registry_cache.configuration(
-        f"http://{host_link.REGISTRY}", listen=range_proxy.REGISTRY, max_size=cache_size, workers="2"
+        f"http://{host_proxies.REGISTRY}", listen=range_proxy.REGISTRY, max_size=cache_size, workers="2"
     )
     _write(vault / "cache" / "nginx.conf", cache, owner=UID, mode=0o400)
     for name in ("cache", "cache/temp"):
@@ -160,8 +162,8 @@ def _door(home: Path) -> None:
         # Without what an older version's door lacks, which the next `make up` gives it, it asks nobody.
         known = listed.exists() and (home / "client.pem").exists()
         lines = listed.read_text().splitlines() if known else []
-        further = {name: f"{address}:{host_link.REGISTRY_PORT}" for name, address in map(str.split, lines)}
-        text = host_link.door(archives_listen=host_link.FAR_TAR, further=further, certificates=MOUNTED)
+        further = {name: f"{address}:{host_proxies.REGISTRY_PORT}" for name, address in map(str.split, lines)}
+        text = door(archives_listen=host_proxies.FAR_TAR, further=further, certificates=MOUNTED)
         _write(home / "haproxy.cfg", text, owner=UID, mode=0o400)
         for name in ("own.pem", "ca.pem", "client.pem", "hosts"):
             if (home / name).exists():

@@ -7,12 +7,12 @@ of the proxy's own addresses, which is for each range, as each has a network of 
 
 Archives come from the tar server of the range's own host. Under another name, `cyroid-first-tar`, it is the first
 host's, and with `/hosts/NAME` before the path that of further host NAME: the way to other hosts is the link or the door
-(`deploy.container.host_link`). Tar servers check tokens themselves.
+(`deploy.container.host_proxies`). Tar servers check tokens themselves.
 """
 
 from __future__ import annotations
 
-from deploy.container.host_link import FAR_ARCHIVE, FAR_TAR, FIRST_TAR_NAME, OWN_TAR, checked_name
+from deploy.container.host_proxies import FAR_ARCHIVE, FAR_TAR, FIRST_TAR_NAME, OWN_TAR, checked_name
 
 #: Where the two backends are, on the network that they share with the proxy alone.
 REGISTRY = "172.31.255.242:5000"

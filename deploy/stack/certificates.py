@@ -27,7 +27,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deploy.container.host_link import DOOR_NAME, NAME, checked_name, proved_name
+from deploy.container.host_proxies import DOOR_NAME, NAME, checked_name, proved_name
 from deploy.machine.commands import MachineError, need, run
 
 AUTHORITY_DAYS = 3650

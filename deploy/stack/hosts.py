@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.container.bundle import Bundle, read_bundle
-from deploy.container.host_link import FIRST_TAR_NAME
+from deploy.container.host_proxies import FIRST_TAR_NAME
 from deploy.machine.commands import MachineError
 from deploy.stack.certificates import DAYS, address_of, forget_host, make_door, make_host, note_address
 from deploy.stack.compose import Stack, inspect_machine

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.container.host_link import REDIS_PORT, REGISTRY_PORT
+from deploy.container.host_proxies import REDIS_PORT, REGISTRY_PORT
 from deploy.machine.commands import MachineError
 from deploy.stack import compose, hosts, mounted_layers
 from deploy.stack.bridges import close_bridges

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from deploy.container.host_link import door, link
+from deploy.container.host_door import door
+from deploy.container.host_link import link
 from deploy.stack.certificates import make_door, make_host
 from tests.integration.stack.between_hosts import Hosts, haproxy
 from tests.laboratory import RedisServer, RegistryServer, free_port

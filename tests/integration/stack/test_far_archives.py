@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from deploy.container.host_link import FIRST_TAR_NAME, proved_name
+from deploy.container.host_proxies import FIRST_TAR_NAME, proved_name
 from deploy.container.range_proxy import configuration
 from tests.integration.stack.between_hosts import Hosts, haproxy
 from tests.integration.stack.range_pulls import KEY

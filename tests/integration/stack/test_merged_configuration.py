@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deploy.container import host_link, range_proxy
+from deploy.container import host_proxies, range_proxy
 from deploy.stack.compose import compose_files
 from deploy.stack.env_file import write
 from deploy.stack.nested import CAPABILITIES, ROOT
@@ -74,8 +74,8 @@ def test_a_further_host_has_a_link_and_a_cache_in_the_places_of_redis_and_regist
             "10001:10001",
         )
         assert found[name]["sysctls"] == {"net.ipv4.ip_forward": "0"}
-    assert link["cyroid-pull"]["ipv4_address"] == host_link.FAR_TAR.partition(":")[0]
-    assert link["cyroid-mgmt"]["ipv4_address"] == host_link.LINK
+    assert link["cyroid-pull"]["ipv4_address"] == host_proxies.FAR_TAR.partition(":")[0]
+    assert link["cyroid-mgmt"]["ipv4_address"] == host_proxies.LINK
     assert {found[name]["environment"]["CYROID_TAR_URL"] for name in ROLES & set(found)} == {"http://cyroid-tar:7070"}
 
 
@@ -89,15 +89,15 @@ def test_the_first_host_of_several_lets_the_others_in_at_one_address() -> None:
     }
     assert published.pop("host-door") == {("10.0.0.1", "6380"), ("10.0.0.1", "5443")}
     assert {address for ports in published.values() for address, _ in ports} == {"127.0.0.1"}
-    place = host_link.FAR_TAR.partition(":")[0]
+    place = host_proxies.FAR_TAR.partition(":")[0]
     assert set(found["host-door"]["networks"]) == {"cyroid-mgmt", "cyroid-pull"}
     assert found["host-door"]["networks"]["cyroid-pull"]["ipv4_address"] == place
     assert found["host-door"]["sysctls"] == {"net.ipv4.ip_forward": "0"}
     tar = f"{found['tar-server']['networks']['cyroid-mgmt']['ipv4_address']}:7070"
-    assert tar == host_link.TAR_SERVER
+    assert tar == host_proxies.TAR_SERVER
     pusher = found["registry-pusher"]["environment"]["CYROID_TAR_URL"]
     assert (pusher, found["deployer"]["environment"]["CYROID_TAR_URL"]) == (
-        f"http://{host_link.FIRST_TAR_NAME}:7070",
+        f"http://{host_proxies.FIRST_TAR_NAME}:7070",
         "http://cyroid-tar:7070",
     )
     assert (found["host-door"]["read_only"], found["host-door"]["cap_drop"]) == (True, ["ALL"])
@@ -105,7 +105,7 @@ def test_the_first_host_of_several_lets_the_others_in_at_one_address() -> None:
 
 def test_a_further_host_gives_archives_at_the_address_that_the_first_one_was_told() -> None:
     """One port of the link, for the door alone; and its registry-pusher says where they are."""
-    url = f"http://{host_link.FIRST_TAR_NAME}:7070/hosts/b"
+    url = f"http://{host_proxies.FIRST_TAR_NAME}:7070/hosts/b"
     found = merged(join=False, further=True, archives=True, STACK_ARCHIVES_ADDRESS="10.0.0.2", STACK_TAR_URL=url)[
         "services"
     ]

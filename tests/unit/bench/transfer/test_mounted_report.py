@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.transfer.mounted import CLASSIC_TARGETS, RATIOS, TARGETS, judged
+from bench.transfer.mounted_report import CLASSIC_TARGETS, RATIOS, TARGETS, judged
 
 
 def test_less_is_better_but_for_the_speed_of_reading() -> None:

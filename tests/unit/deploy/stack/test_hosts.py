@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.container.bundle import Bundle, read_bundle
-from deploy.container.host_link import FAR_TAR
+from deploy.container.host_proxies import FAR_TAR
 from deploy.container.prepare import prepare, prepare_further
 from deploy.machine.commands import MachineError
 from deploy.stack import hosts
