@@ -18,6 +18,8 @@ BUCKET = "registry"
 _EMPTY = hashlib.sha256(b"").hexdigest()
 #: Each listens twice: HTTP, and gRPC beside it.
 _PARTS = ("master", "volume", "filer", "s3")
+#: Where SeaweedFS puts its sockets, whatever TMPDIR says.
+_SOCKETS = Path("/tmp")
 
 
 class ObjectStorage(Server):
@@ -52,11 +54,17 @@ class ObjectStorage(Server):
         ]
 
     def join(self) -> None:
-        """End at once: it would wait for its own parts for half a minute, and what it holds is thrown away."""
+        """End at once: it would wait for its own parts for half a minute, and what it holds is thrown away.
+
+        It leaves its sockets behind, in a folder of its own choice.
+        """
         self.kill()
+        for port in self._ports.values():
+            for socket in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                socket.unlink(missing_ok=True)
 
     def environment(self) -> dict[str, str]:
-        return {**super().environment(), "HOME": str(self.folder)}
+        return {**super().environment(), "HOME": str(self.folder), "TMPDIR": str(self.folder)}
 
     def answers(self) -> bool:
         """Whether it has a bucket: it answers before it can make one."""
