@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def run(argv: list[str]) -> int:
         lines += [f"  {name:<12} {line}" for name, line in known.items()]
         sys.stderr.write("\n".join(lines) + "\n")
         return 0 if asked else 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what it started ends with it
     pretty = "--json" not in argv
     result = importlib.import_module(f"bench.{argv[0]}.case").main([word for word in argv[1:] if word != "--json"])
     sys.stdout.write(json.dumps(result, indent=2 if pretty else None) + "\n")

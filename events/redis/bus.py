@@ -155,6 +155,7 @@ class RedisBus(RedisBusClient):
 
     async def wait(self, holder: Holder, streams: Sequence[str], seconds: float) -> None:
         watch = self._watches[holder.owner]
+        await asyncio.sleep(watch.read_pause_seconds(len(streams), asyncio.get_running_loop().time()))
         watch.news(await self._waits.wait(watch.marks(streams), seconds))
 
     async def _with_news(self, places: Mapping[str, str], seconds: float) -> list[str]:

@@ -81,6 +81,9 @@ class Slots:
         #: The queue as it was read last, by host, without what was chosen of it since; and when it was read.
         self._known: dict[str, list[Ticket]] = {}
         self._read_at = float("-inf")
+        #: How many waited on each host when the queue was read last, whoever read it, and who came here since then.
+        self._counts = Counter[str]()
+        self._counted_at = float("-inf")
 
     def hint(self) -> None:
         """Note that a slot may have become free."""
@@ -97,8 +100,8 @@ class Slots:
             self.hint()
             return self._placed(step, self._waiting[after.host]), Outcome()
         revision = await self._revision()
-        queue = by_host(await self._queue()).get(after.host, [])
-        if not queue:
+        queued = await self._queued(after.host)
+        if not queued:
             tickets = [ticket_of(after, index) for index in waiting]
             active = await self._active()
             chosen = [ticket.index for ticket in self._choose(tickets, active)]
@@ -107,8 +110,9 @@ class Slots:
                 store = (await self._finder.mountable([after])).get(after.deployment_id)
                 step = step.then(admit(after, found, now, self._policy, mountable=store))
                 return self._placed(step, 0), Outcome(records=(self._claim(now, revision),))
-        self._waiting[after.host] = len(queue) + len(waiting)
-        return self._placed(step, len(queue)), Outcome()
+        self._counts[after.host] += len(waiting)
+        self._waiting[after.host] = queued + len(waiting)
+        return self._placed(step, queued), Outcome()
 
     async def run(self) -> None:
         """Admit until cancelled. A long queue is followed by a longer pause, so that handlers get on."""
@@ -163,7 +167,7 @@ class Slots:
         """
         if self._known and now - self._read_at < _QUEUE_SECONDS:
             return False
-        self._known, self._read_at = by_host(await self._queue()), now
+        self._known, self._read_at = await self._queue(), now
         return True
 
     def _chosen(self, active: list[Ticket]) -> list[Ticket]:
@@ -252,8 +256,18 @@ class Slots:
                 outcomes[ident] = self._writer.outcome(stored, step, now)
         return outcomes, tuple(stale)
 
-    async def _queue(self) -> list[Ticket]:
-        return [Ticket.parse(text) for text in await self._bus.members(self._keys.queue)]
+    async def _queue(self) -> dict[str, list[Ticket]]:
+        """Who waits, by host, the longest wait first."""
+        queue = by_host([Ticket.parse(text) for text in await self._bus.members(self._keys.queue)])
+        self._counts = Counter({host: len(tickets) for host, tickets in queue.items()})
+        self._counted_at = asyncio.get_running_loop().time()
+        return queue
+
+    async def _queued(self, host: str) -> int:
+        """How many wait on the host. Who came to another replica is seen a moment later, if anybody waits at all."""
+        if not self._counts or asyncio.get_running_loop().time() - self._counted_at >= _QUEUE_SECONDS:
+            await self._queue()
+        return self._counts[host]
 
     async def _active(self) -> list[Ticket]:
         return [Ticket.parse(text) for text in await self._bus.members(self._keys.active)]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 
-#: Some megabytes at most.
-KEPT_TICKETS = 10_000
+#: More than wait at once, else each reading of the queue would parse all of it; some 20 MB at most.
+KEPT_TICKETS = 50_000
 
 
 @dataclass(frozen=True, slots=True)

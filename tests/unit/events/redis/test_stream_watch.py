@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from events.lease import Holder, Lease, SingleFlightLock
-from events.redis.stream_watch import FEW, ROUND_SECONDS, Watch
+from events.redis.stream_watch import FEW, MOST_READ_A_SECOND, ROUND_SECONDS, Watch
 
 MANY = [f"s{number}" for number in range(100)]
 
@@ -102,3 +104,11 @@ def test_a_look_for_timers_alone_takes_no_turn_from_others() -> None:
     looked_at = watch.choose(MANY, 0, ROUND_SECONDS / 2)
     watch.took(looked_at, [""] * len(looked_at))
     assert watch.choose(MANY, 8, ROUND_SECONDS / 2) == []
+
+
+def test_reads_of_many_streams_are_apart() -> None:
+    """The more streams, the further; the first read and those of few streams wait for nothing."""
+    watch, apart = Watch(), 5000 / MOST_READ_A_SECOND
+    assert [watch.read_pause_seconds(5000, now) for now in (7.0, 7.0, 7.0 + apart)] == pytest.approx([0, apart, apart])
+    assert watch.read_pause_seconds(5000, 9.0) == 0
+    assert watch.read_pause_seconds(FEW, 9.0) == watch.read_pause_seconds(FEW, 9.0) == 0
