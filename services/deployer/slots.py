@@ -26,6 +26,7 @@ from services.core.deployments.transitions import commands_refused
 from services.deployer.context import DeployerContext
 from services.deployer.facts import FactFinder
 from services.deployer.outcomes import merged
+from services.deployer.standstill import Standstill
 from services.runtime.telemetry import get_logger
 
 _IDLE_SECONDS = 0.5
@@ -38,27 +39,6 @@ _QUEUE_SECONDS = 0.25
 _REST = 0.3
 #: How many commits of a pass travel together.
 _TOGETHER = 25
-
-
-class Standstill:
-    """How long no pass over the queue has ended; reported once a minute."""
-
-    def __init__(self, *, after_seconds: float = 10.0, again_seconds: float = 60.0) -> None:
-        self._after, self._again = after_seconds, again_seconds
-        self._since: float | None = None
-        self._told = float("-inf")
-
-    def moved(self, now: float) -> None:
-        self._since = None
-
-    def failed(self, now: float) -> float | None:
-        """How long it lasts, if that is to be reported now."""
-        if self._since is None:
-            self._since = now
-        if now - self._since < self._after or now - self._told < self._again:
-            return None
-        self._told = now
-        return now - self._since
 
 
 class Slots:
