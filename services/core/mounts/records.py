@@ -16,6 +16,11 @@ from services.core.images.image import Store
 from services.core.mounts.layer_mounts import LayerMount
 from services.core.ranges.ranges import DesiredImage
 
+#: The grant of what an engine is seeded with. No transfer has this id, and both sides know it whatever they saw before.
+SEED_GRANT = "seed"
+#: Of one folder. A hostile range gives nothing back, and may be asked to take an image again and again.
+GRANTS_LIMIT = 100
+
 
 class ShownLayer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One folder that a range is shown. `grant` is the transfer that asked for it last, `earlier` are those that did
@@ -29,11 +34,11 @@ class ShownLayer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     earlier: tuple[str, ...] = ()
 
     def granted(self, earlier: ShownLayer | None) -> ShownLayer:
-        """A copy with the grants of `earlier` too, the record of the same folder before."""
+        """A copy with the grants of `earlier` too, the record of the same folder before; with the last of very many."""
         if earlier is None:
             return self
         grants = tuple(one for one in (*earlier.earlier, earlier.grant) if one != self.grant)
-        return msgspec.structs.replace(self, earlier=grants)
+        return msgspec.structs.replace(self, earlier=grants[1 - GRANTS_LIMIT :])
 
     def released(self, grant: str | None) -> ShownLayer | None:
         """A copy without this grant; None where it was the last one."""
@@ -82,13 +87,17 @@ class ShownLayers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def of_engine(self, engine_id: str | None, images: Iterable[PresentImage] = ()) -> ShownLayers:
         """A copy without what another engine was granted; with all if either engine is not known.
 
-        `images` are those of the engine: the layers of what it started with stay, for the grant that its seed names.
+        `images` are those of the engine: the layers of what it started with stay, for `SEED_GRANT`.
         """
         if engine_id is None or self.engine_id is None or engine_id == self.engine_id:
             return self
         present = tuple(images)
         used = {name for one in self.seeded if one.image.is_in(present) for name in one.layers}
-        kept = {name: msgspec.structs.replace(shown, earlier=()) for name, shown in self.layers.items() if name in used}
+        kept = {
+            name: msgspec.structs.replace(shown, grant=SEED_GRANT, earlier=())
+            for name, shown in self.layers.items()
+            if name in used
+        }
         return msgspec.structs.replace(self._with(kept), engine_id=engine_id)
 
     def _with(self, layers: dict[str, ShownLayer]) -> ShownLayers:

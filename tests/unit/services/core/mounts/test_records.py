@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from events.messages import Layer
 from services.core.mounts.layer_mounts import layer_mounts
-from services.core.mounts.records import ShownLayers
+from services.core.mounts.records import GRANTS_LIMIT, ShownLayers
 
 ONE = Layer(digest=f"sha256:{'a' * 64}", diff_id=f"sha256:{'a' * 64}", size_bytes=1024)
 NAME = "a" * 64
@@ -19,6 +19,15 @@ def test_a_folder_is_shown_until_no_grant_is_left() -> None:
         assert list(left.layers) == [NAME]
         assert left.released({NAME: first}) == left
         assert left.released({NAME: second}).layers == {}
+
+
+def test_of_very_many_grants_the_last_are_kept() -> None:
+    """A hostile range gives nothing back."""
+    shown = SHOWN
+    for number in range(2 * GRANTS_LIMIT):
+        shown = shown.granted(layer_mounts([ONE]), f"u-{number}", "e-1")
+    last = [f"u-{number}" for number in range(GRANTS_LIMIT, 2 * GRANTS_LIMIT)]
+    assert [*shown.layers[NAME].earlier, shown.layers[NAME].grant] == last
 
 
 def test_a_request_that_is_taken_back_hides_nothing_that_an_image_stands_on() -> None:
