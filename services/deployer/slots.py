@@ -90,6 +90,7 @@ class Slots:
                 store = (await self._finder.mountable([after])).get(after.deployment_id)
                 step = step.then(admit(after, found, now, self._policy, mountable=store))
                 return self._placed(step, 0), Outcome(records=(self._claim(now, revision),))
+        self.hint()  # whoever was counted may have its slot by now
         self._counts[after.host] += len(waiting)
         self._waiting[after.host] = queued + len(waiting)
         return self._placed(step, queued), Outcome()
