@@ -229,7 +229,10 @@ class _Clustered:
         return await node.execute_command(*args)
 
     async def aclose(self) -> None:
+        """Also what commands under way opened again after the library closed its client, as a node did not answer."""
         await self._cluster.aclose()
+        for nodes in ("nodes_cache", "startup_nodes"):
+            await self._cluster.nodes_manager.aclose(nodes)
 
 
 def _raw(client: Redis) -> Client:

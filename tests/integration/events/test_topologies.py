@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bench.faults.workload import Journal, Outcomes, envelopes, insist, settle, subscription
 from deploy.machine.polling import poll
 from events.redis.bus import RedisBus
+from events.redis.client import connect
 from events.streams import Streams
 from events.task_group import TaskGroup
 from events.worker.worker import Worker
@@ -88,3 +91,19 @@ async def test_a_prefix_in_braces_works_in_a_cluster(cluster: list[RedisServer])
         assert {status.group for status in await bus.groups(["{cyroid}:images"])} == {"faults"}
     holding = [node for node in cluster if cli(node.port, "dbsize") not in ("0", "(integer) 0")]
     assert len(holding) == 1
+
+
+async def test_what_a_cluster_client_opened_again_is_closed_with_it(cluster: list[RedisServer]) -> None:
+    """The library closes its client when a node does not answer; other commands under way connect again meanwhile."""
+    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster)
+    client = connect(url, socket_timeout=5, name="reopened", prefix="{cyroid}")
+    slow = asyncio.create_task(client.execute_command("BLPOP", "{cyroid}:nothing", 0.2))
+    await asyncio.sleep(0.1)
+    library = client._cluster  # type: ignore[attr-defined]
+    await library.aclose()
+    with suppress(RedisConnectionError):
+        await slow
+    node = next(iter(library.nodes_manager.nodes_cache.values()))
+    await node.execute_command("PING")
+    await client.aclose()
+    assert poll(lambda: all("name=reopened" not in cli(node.port, "client", "list") for node in cluster), seconds=5)
