@@ -15,10 +15,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from deploy.machine.tcp_server import tcp_server
 from events.redis.client import Commands
 from events.redis.scripts import NAMES, Script
 
@@ -78,7 +79,6 @@ class Proxy:
         self.upstream = upstream
         self.fault = fault
         self.port = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._digests = _digests()
 
     @property
@@ -87,33 +87,19 @@ class Proxy:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with tcp_server(self._accept) as self.port:
             yield self
-        finally:
-            server.close()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
+        # Either side may go away, which is what this is for.
+        with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
             async with asyncio.timeout(5):
                 up_reader, up_writer = await asyncio.open_connection(*self.upstream)
             try:
                 await self._serve(reader, writer, up_reader, up_writer)
+                writer.close()
             finally:
-                up_writer.close()
-        except (OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
-            pass  # either side went away, which is what this is for
-        finally:
-            writer.close()
-            self._tasks.discard(task)
+                up_writer.transport.abort()
 
     async def _serve(
         self,

@@ -105,9 +105,17 @@ class RangeGateway:
             await self._reports.write()
 
     def _accept(self, tasks: TaskGroup, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.create_task(self._closing(writer, lambda: self._serve(reader, writer)))
+        connection = self._guarded(lambda: self._serve(reader, writer))
+        try:
+            task = tasks.create_task(connection)
+        except RuntimeError:  # the gateway ends
+            connection.close()
+            writer.transport.abort()
+            return
+        # Not in the task itself: one that is cancelled before its first step closes nothing.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
-    async def _closing(self, writer: asyncio.StreamWriter, serve: Callable[[], Awaitable[None]]) -> None:
+    async def _guarded(self, serve: Callable[[], Awaitable[None]]) -> None:
         try:
             await serve()
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -115,8 +123,6 @@ class RangeGateway:
         except Exception as problem:
             # No connection of a range ends the gateway of all.
             log.error("a connection failed", exc_info=problem)
-        finally:
-            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with self._admission.unknown(network_of(writer)) as place:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from deploy.machine.tcp_server import tcp_server
+
 
 class Valve:
     """Relays to `host:port`. After `limit_bytes` to clients (None: no limit) nothing flows until `open`."""
@@ -25,15 +27,13 @@ class Valve:
     async def before(cls, upstream: str) -> AsyncIterator[Valve]:
         """A valve on a loopback port of its own, closed with everything that flows on leaving."""
         valve = cls(upstream)
-        server = await asyncio.start_server(valve._relay, "127.0.0.1", 0)
-        valve.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield valve
-        finally:
-            server.close()
-            valve.cut()
-            valve.open()
-            await server.wait_closed()
+        async with tcp_server(valve._relay) as port:
+            valve.address = f"127.0.0.1:{port}"
+            try:
+                yield valve
+            finally:
+                valve.cut()
+                valve.open()
 
     def close_after(self, limit_bytes: int) -> None:
         """Let so many bytes more pass, then none."""
