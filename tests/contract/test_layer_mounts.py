@@ -19,7 +19,6 @@ from services.adapters.memory_layer_mounts import MemoryLayerMounts
 from services.core.images.encodings import MEDIA_TYPES
 from services.core.images.manifests import OCI_CONFIG, Descriptor, Manifest
 from services.core.images.manifests import sha256 as sha256_of
-from services.core.mounts.records import SEED_GRANT
 from services.core.ranges.ranges import DesiredImage
 from services.errors import LayersNotMounted
 from services.ports import LayerMounts
@@ -186,11 +185,11 @@ async def test_the_next_engine_starts_with_what_is_wanted_and_shown(subject: Sub
     await subject.mounts.show("r-1", [two], grant="t-2", engine_id="e-1")
     has = PresentImage(references=(wanted.reference,), diff_ids=wanted.diff_ids, image_id=wanted.image_id)
     await subject.mounts.engine_is("r-1", "e-2", [has])
-    assert await names(subject) == {first: SEED_GRANT}
+    assert await names(subject) == {first: "t-1"}
     await subject.mounts.seed("r-1", [])
     assert (await subject.mounts.shown())["r-1"].seed == ""
     await subject.mounts.seed("r-1", [wanted])
-    await subject.mounts.release("r-1", {first: SEED_GRANT})
+    await subject.mounts.release("r-1", {first: "t-1"})
     assert await subject.mounts.shown() == {}
     await subject.mounts.seed("r-1", [wanted])
     assert await subject.mounts.shown() == {}

@@ -16,8 +16,6 @@ from services.core.images.image import Store
 from services.core.mounts.layer_mounts import LayerMount
 from services.core.ranges.ranges import DesiredImage
 
-#: The grant of what an engine is seeded with. No transfer has this id, and both sides know it whatever they saw before.
-SEED_GRANT = "seed"
 #: Of one folder. A hostile range gives nothing back, and may be asked to take an image again and again.
 GRANTS_LIMIT = 100
 
@@ -87,17 +85,13 @@ class ShownLayers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def of_engine(self, engine_id: str | None, images: Iterable[PresentImage] = ()) -> ShownLayers:
         """A copy without what another engine was granted; with all if either engine is not known.
 
-        `images` are those of the engine: the layers of what it started with stay, for `SEED_GRANT`.
+        `images` are those of the engine: the layers of what it started with stay. Its seed has the last of the grants.
         """
         if engine_id is None or self.engine_id is None or engine_id == self.engine_id:
             return self
         present = tuple(images)
         used = {name for one in self.seeded if one.image.is_in(present) for name in one.layers}
-        kept = {
-            name: msgspec.structs.replace(shown, grant=SEED_GRANT, earlier=())
-            for name, shown in self.layers.items()
-            if name in used
-        }
+        kept = {name: shown for name, shown in self.layers.items() if name in used}
         return msgspec.structs.replace(self._with(kept), engine_id=engine_id)
 
     def _with(self, layers: dict[str, ShownLayer]) -> ShownLayers:

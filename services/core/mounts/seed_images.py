@@ -9,7 +9,7 @@ from services.core.images.encodings import codec_of
 from services.core.images.manifests import ImageConfig, Manifest, sha256
 from services.core.images.references import Reference
 from services.core.mounts.layer_mounts import layer_mounts, unmountable
-from services.core.mounts.records import SEED_GRANT, SeededImage, ShownLayers
+from services.core.mounts.records import SeededImage, ShownLayers
 from services.core.mounts.seeds import Seed, SeedImage, SeedLayer
 from services.core.ranges.ranges import DesiredImage
 from services.errors import BadInput
@@ -77,7 +77,7 @@ def seed_of(images: Iterable[SeedImage], shown: ShownLayers) -> Seed | None:
     stores = {shown.layers[name].store for name in names}
     if len(stores) != 1:
         return None
-    return Seed(store=stores.pop(), images=found, grants=dict.fromkeys(names, SEED_GRANT))
+    return Seed(store=stores.pop(), images=found, grants={name: shown.layers[name].grant for name in names})
 
 
 def seeded_by(seed: Seed, wanted: Iterable[DesiredImage]) -> tuple[SeededImage, ...]:

@@ -2,7 +2,7 @@
 
 It has the images that the range should have and whose layers it is shown: manifest, config, and where each layer is.
 Before an engine's first start all of it is put into the engine's data, so that nothing starts on an empty engine.
-`grants` has the seed's own grant for each layer, so that the range's agent can give back what is not used any more.
+`grants` are those of the layers, so that the range's agent can give back what is not used any more.
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ from events.worker.worker import Worker
 from services.adapters.memory_layer_mounts import MemoryLayerMounts
 from services.collector.pins import mounted_digests
 from services.core.mounts.pins import MountKeys
-from services.core.mounts.records import SEED_GRANT
 from services.core.ranges.ranges import DesiredImage, DesiredImages, KnownRange, RangeKeys
 from services.layer_mounter import LayerMounter
 from tests.simulation import eventually
@@ -252,10 +251,10 @@ async def test_a_recreated_range_starts_with_what_it_should_have() -> None:
         known = KnownRange.said(started, datetime.now(UTC))
         await here.bus.commit(Outcome(records=(KEYS.known("r-1").write(known, expected=ANY),)))
         await here.mount("t-3", TWO, engine_id="e-2")
-        assert await here.grants() == {names(ONE)[0]: SEED_GRANT, names(TWO)[0]: "t-3"}
+        assert await here.grants() == {names(ONE)[0]: "t-1", names(TWO)[0]: "t-3"}
         await here.publish(STREAMS.outbox("r-1"), started)
         await asyncio.sleep(200)
-        assert await here.grants() == {names(ONE)[0]: SEED_GRANT, names(TWO)[0]: "t-3"}
+        assert await here.grants() == {names(ONE)[0]: "t-1", names(TWO)[0]: "t-3"}
         forgotten = DesiredImages(range_id="r-1")
         await here.bus.commit(Outcome(records=(KEYS.wanted("r-1").write(forgotten, expected=ANY),)))
         await asyncio.sleep(10)
