@@ -85,13 +85,13 @@ class ShownLayers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def of_engine(self, engine_id: str | None, images: Iterable[PresentImage] = ()) -> ShownLayers:
         """A copy without what another engine was granted; with all if either engine is not known.
 
-        `images` are those of the engine: the layers of what it started with stay. Its seed has the last of the grants.
+        `images` are those of the engine: the layers of what it started with stay, for the grant that its seed names.
         """
         if engine_id is None or self.engine_id is None or engine_id == self.engine_id:
             return self
         present = tuple(images)
         used = {name for one in self.seeded if one.image.is_in(present) for name in one.layers}
-        kept = {name: shown for name, shown in self.layers.items() if name in used}
+        kept = {name: msgspec.structs.replace(shown, earlier=()) for name, shown in self.layers.items() if name in used}
         return msgspec.structs.replace(self._with(kept), engine_id=engine_id)
 
     def _with(self, layers: dict[str, ShownLayer]) -> ShownLayers:
