@@ -98,7 +98,7 @@ def _root(engine: EngineServer, image: str, program: Path) -> Iterator[Path]:
     container = engine.docker("run", "--detach", "--network", "none", *bound, image, "sleep", "900").strip()
     try:
         pid = engine.docker("inspect", "--format", "{{.State.Pid}}", container).strip()
-        yield Path(f"/proc/{engine.pid}/root/proc/{pid}/root")
+        yield Path("/proc", str(engine.pid), "root/proc", pid, "root")
     finally:
         engine.docker("rm", "--force", "--volumes", container)
 

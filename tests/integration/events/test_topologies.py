@@ -99,7 +99,7 @@ async def test_what_a_cluster_client_opened_again_is_closed_with_it(cluster: lis
     client = connect(url, socket_timeout=5, name="reopened", prefix="{cyroid}")
     slow = asyncio.create_task(client.execute_command("BLPOP", "{cyroid}:nothing", 0.2))
     await asyncio.sleep(0.1)
-    library = client._cluster  # type: ignore[attr-defined]
+    library = client._cluster  # type: ignore[attr-defined]  # only the library itself closes it half-way
     await library.aclose()
     with suppress(RedisConnectionError):
         await slow
